@@ -37,8 +37,8 @@ def copies(number: int, initializer: Callable[[], object]) -> ProcessPoolExecuto
 
 
 def end_with_parent() -> None:
-    """Let this copy end at once, without a word, on Ctrl-C, which goes to all processes of a terminal, and when what it is a copy of
-    ends, however that ends (prctl(2), PR_SET_PDEATHSIG = 1): it would wait for work for ever."""
+    """Let this copy end at once, without a word, on Ctrl-C, which goes to all processes of a terminal, and when what it is a copy
+    of ends, however that ends (prctl(2), PR_SET_PDEATHSIG = 1): it would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

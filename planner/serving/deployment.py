@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,10 @@ from planner.serving import intervals as sure
 from planner.serving.engine import Engine
 from planner.serving.expense import Expense
 from planner.serving.load import Load
+from planner.serving.memory import KINDS, memory
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
+from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.spec import Serving
 from planner.uncertainty.dollars import at_price
 from planner.uncertainty.interval import Interval
@@ -107,6 +110,20 @@ class Deployment:
     def stability(self) -> str | None:
         """ "stable", "probably stable", "probably unstable" or "unstable"; None without a request rate."""
         return None if self.load is None else sure.stability(self.intervals["load.capacity_requests_per_s"], self.load)
+
+    @property
+    def loaded_batch(self) -> int:
+        """Sequences that a replica has at once under the load, on average, rounded up; ``serving.batch`` where that is more."""
+        mean = self.load.mean_batch if self.load is not None else None
+        return self.serving.batch if mean is None else max(math.ceil(mean), self.serving.batch)
+
+    @cached_property
+    def loaded_bytes(self) -> Mapping[str, float]:
+        """Bytes of the fullest GPU by kind with ``loaded_batch`` sequences, as ``memory_bytes`` with ``serving.batch``."""
+        s, setting = self.serving, self.times.setting
+        context = mean_tokens(s.prompt) + mean_tokens(s.output)
+        used = memory(setting, float(self.loaded_batch), longest_tokens(s.prompt), context, self.times.draft)
+        return {kind: float(getattr(used, f"{kind}_bytes")) for kind in KINDS}
 
     @property
     def weights_bytes_per_gpu(self) -> float:

@@ -23,11 +23,13 @@ Stored = Callable[[], None]
 """What is done once a value has been written: other values may follow from it."""
 
 
-def _store(case: int, table: str, name: str, key: str, before: Stored | None) -> None:
+def _store(case: int, table: str, name: str, key: str, before: Stored | None, after: Stored | None = None) -> None:
     if before is not None:
         before()
     tables = state.current()["cases"][case]["tables"]
     state.put(tables, table, {name: st.session_state[key]})
+    if after is not None:
+        after()
 
 
 def with_value(options: Sequence[Any], value: Any) -> list[Any]:
@@ -45,15 +47,17 @@ def slider(
     *,
     tag: str = "",
     before: Stored | None = None,
+    after: Stored | None = None,
     **more: Any,
 ) -> None:
-    """A slider over given values; a text where there is only one. ``tag``: another control for a value from elsewhere."""
+    """A slider over given values; a text where there is only one. ``tag``: another control for a value from elsewhere; ``before``
+    and ``after`` the value is written."""
     values = with_value(options, value)
     if len(values) < 2:
         st.caption(about(label, str(values[0])))
         return
     key = key_of(case, f"{table}.{name}{tag}")
-    st.select_slider(label, values, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)
+    st.select_slider(label, values, value, key=key, on_change=_store, args=(case, table, name, key, before, after), **more)
 
 
 def choice(

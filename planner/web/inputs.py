@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from planner.model.catalog import model_names
 from planner.model.huggingface import model_from_config
 from planner.model.huggingface.forms import config_of
 from planner.prices.price import load_prices
+from planner.serving.cuts import CUT
 from planner.web import state
 from planner.web.answers import calibrated, cluster_of
 from planner.web.controls import key_of, with_value
@@ -136,16 +138,19 @@ def all_cards() -> list[str]:
     return [*calibrated(), *cards()]
 
 
-def usual_cut(tables: Tables) -> dict[str, Any]:
-    """The deployment of a configuration with its GPUs used: tensor parallel inside a node where nothing else is said."""
-    serving, gpus = dict(tables.get("serving", {})), num_gpus(tables)
-    if serving.get("tp", 1) * serving.get("pp", 1) * serving.get("dp", 1) != gpus:
-        found, model = cluster_of(tables), load_or_none(tables)
-        wide = min(gpus, found.node.num_gpus if found else gpus)
-        tp = max(d for d in divisors(gpus) if d <= wide and (model is None or model.num_heads % d == 0))
-        serving |= {"tp": tp, "pp": gpus // tp, "dp": 1}
-        serving.pop("ep", None)
-    return serving
+def replica_gpus(cut: Mapping[str, Any]) -> int:
+    """GPUs of one replica of a deployment."""
+    return int(max(cut.get("tp", 1), cut.get("ep", 1)) * cut.get("pp", 1))
+
+
+def settle_cut(tables: Tables) -> None:
+    """On another number of GPUs the planner cuts a deployment that no longer fills them."""
+    serving, gpus = tables.get("serving", {}), num_gpus(tables)
+    replica = replica_gpus(serving)
+    fills = gpus == replica * serving.get("dp", max(gpus // replica, 1))
+    if set(CUT) & set(serving) and "prefill_pool" not in serving and not fills:
+        for name in CUT:
+            serving.pop(name, None)
 
 
 def card_of(tables: Tables) -> str:
@@ -228,6 +233,7 @@ def changed(case: int) -> None:
     """What follows from another model, other GPUs or another kind of training: name and layout, unless the user set them."""
     state.rename(state.current(), case)
     state.settle_layout(case)
+    settle_cut(state.current()["cases"][case]["tables"])
 
 
 def num_gpus(tables: Tables) -> int:

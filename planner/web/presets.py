@@ -36,7 +36,6 @@ def _serve_70b() -> dict[str, Any]:
         "prompt": 1024,
         "output": 256,
         "requests_per_s": 5.0,
-        "tp": 4,
     }
     return {**scenario, "ask": {"serve": True, "choose": True}}
 

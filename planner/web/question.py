@@ -36,14 +36,15 @@ def wish_of(scenario: Scenario, num_gpus: int | None = None) -> Wish:
 
 
 def usual_serving(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """What serving is asked where nothing is given: as ``planner serve MODEL --on GPUS``, at two requests a second. Where vectors
-    are made there is no output, also when the model before wrote text."""
+    """What serving is asked where nothing is given: as ``planner serve MODEL --on GPUS``, at two requests a second; weights as
+    the checkpoint stores them or in the GPU's 16 bit. Where vectors are made there is no output, also when the model before
+    wrote text."""
     given = dict(tables.get("serving", {}))
     try:
         model = as_model(tables["model"]) if "model" in tables else None
     except PlannerError:
         model = None
-    usual = usual_of(model, given.get("embeds") is True)
+    usual = {name: value for name, value in usual_of(model, given.get("embeds") is True).items() if name != "weights"}
     if model is not None and "output" not in usual:
         given.pop("output", None)
     return {**usual, **({} if given.get("clients") else {"requests_per_s": 2.0}), **given}

@@ -356,7 +356,6 @@ def _budget(one: Answer) -> str:
 
 
 def _served(case: int, tables: state.Tables) -> None:
-    tables["serving"] = inputs.usual_cut(tables)
     try:
         found = deployment(tables)
     except PlannerError as error:

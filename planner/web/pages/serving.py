@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from planner.layout_search.space import divisors
 from planner.performance.risk import chance
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import client_curve, curve, load_curve
+from planner.serving.cuts import CUT
 from planner.serving.engine import engine_family, usual_engine
 from planner.serving.memory import KINDS
 from planner.serving.spec import USUAL_ENGINES, KvDtype
@@ -78,11 +80,12 @@ def page() -> None:
     st.caption(t("serving.which", label=markdown(one["label"])))
     tables = one["tables"]
     tables["serving"] = asked_of(tables)
-    tables["serving"] = inputs.usual_cut(tables)
-    _controls(case, tables)
     try:
-        found = deployment(tables)
-    except PlannerError as error:
+        found, error = deployment(tables), ""
+    except PlannerError as refused:
+        found, error = None, str(refused)
+    _controls(case, tables, found)
+    if found is None:
         show.problem(error)
         return
     st.html(card(found, one["label"]))
@@ -130,32 +133,69 @@ def mode_of(given: Mapping[str, Any]) -> str:
     return "clients" if given.get("clients") else "rate" if given.get("requests_per_s") else "batch"
 
 
-def _controls(case: int, tables: state.Tables) -> None:
-    given, gpus = tables["serving"], inputs.num_gpus(tables)
-    model = inputs.load_or_none(tables)
+def _controls(case: int, tables: state.Tables, found: Deployment | None) -> None:
+    """What is asked; where nobody says, what the planner chose."""
+    given, model, cluster = tables["serving"], inputs.load_or_none(tables), cluster_of(tables)
     left, middle, right = st.columns(3, gap="medium")
-    cut = [d for d in divisors(gpus) if d <= 64]
     with left:
-        found = cluster_of(tables)
-        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator, model, given.get("weights"))
+        usual = USUAL_ENGINES[0] if cluster is None else usual_engine(cluster.accelerator, model, given.get("weights"))
         engine = load_engine(given.get("engine", usual)).name
+        weights = format_named(given.get("weights", "bf16")) if found is None else found.serving.weights
         controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), engine)
-        controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, format_named(given.get("weights", "bf16")))
+        controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, weights, tag=f".{weights}")
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:
-        tag = f".{gpus}"
-        controls.slider(case, "serving", "tp", t("in.tp"), cut, given.get("tp", 1), tag=tag, before=lambda: _replicas(tables))
-        controls.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1), tag=tag, before=lambda: _replicas(tables))
-        controls.slider(case, "serving", "dp", t("serving.replicas"), cut, given.get("dp", 1), tag=tag)
-        experts = [d for d in divisors(model.num_experts) if d <= gpus] if model and model.num_experts else [1]
-        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1), tag=tag, before=lambda: _unplaced(tables))
-        if given.get("ep", 1) > 1 and "expert_load" not in given:
-            _popularity(case, tables)
+        _cut(case, tables, found)
     with right:
         _mode(case, given)
         for name in ("prompt", "output"):
             if isinstance(given.get(name), int):
                 controls.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
+
+
+def _cut(case: int, tables: state.Tables, found: Deployment | None) -> None:
+    """How the GPUs share the work: as the planner cuts it until somebody moves a slider."""
+    given, gpus, model = tables["serving"], inputs.num_gpus(tables), inputs.load_or_none(tables)
+    cut = {name: given.get(name, 1) if found is None else getattr(found.serving, name) for name in CUT}
+    own = bool(set(CUT) & set(given))
+    tag = f".{gpus}.{sorted(cut.items())}"
+
+    def touched() -> None:
+        given.update(cut)
+
+    def settled(moved: str) -> None:
+        given.update(filled(tables, {name: given[name] for name in CUT}, moved))
+        given.pop("expert_placement", None)  # other experts on other ranks: the usual one again
+
+    sizes = [d for d in divisors(gpus) if d <= 64]
+    experts = [d for d in divisors(model.num_experts) if d <= gpus] if model and model.num_experts else [1]
+    options = {"tp": ("in.tp", sizes), "pp": ("in.pp", sizes), "dp": ("serving.replicas", sizes), "ep": ("in.ep", experts)}
+    for name, (label, values) in options.items():
+        after = partial(settled, name)
+        controls.slider(case, "serving", name, t(label), values, cut[name], tag=tag, before=touched, after=after)
+    if cut["ep"] > 1 and "expert_load" not in given:
+        _popularity(case, tables)
+    if own and gpus > 1 and st.button(t("in.back"), key=controls.key_of(case, "serving.automatic"), help=t("serving.back_help")):
+        for name in CUT:
+            given.pop(name, None)
+        st.rerun()
+
+
+GIVE_WAY = {"tp": ("ep", "pp"), "pp": ("ep", "tp"), "ep": ("pp", "tp")}
+
+
+def filled(tables: state.Tables, cut: dict[str, int], moved: str) -> dict[str, int]:
+    """The cut with all GPUs used: what was moved stays, the others give way as far as they must."""
+    gpus, model, cluster = inputs.num_gpus(tables), inputs.load_or_none(tables), cluster_of(tables)
+    if moved == "dp":
+        heads, replica = model.num_heads if model else 1, gpus // cut["dp"]
+        wide = min(replica, cluster.node.num_gpus if cluster else replica)
+        tp = max(d for d in divisors(replica) if d <= wide and heads % d == 0)
+        return {**cut, "tp": tp, "pp": replica // tp, "ep": 1}
+    for name in GIVE_WAY[moved]:
+        fitting = [d for d in divisors(gpus) if d <= cut[name] and gpus % inputs.replica_gpus({**cut, name: d}) == 0]
+        cut = {**cut, name: max(fitting, default=1)}
+    return {**cut, "dp": max(gpus // inputs.replica_gpus(cut), 1)}
 
 
 def _popularity(case: int, tables: state.Tables) -> None:
@@ -175,11 +215,6 @@ def _popularity(case: int, tables: state.Tables) -> None:
 def _unplaced(tables: state.Tables) -> None:
     """Other experts on other ranks: their placement is the usual one again."""
     tables["serving"].pop("expert_placement", None)
-
-
-def _replicas(tables: state.Tables) -> None:
-    """Another cut: as many replicas as the GPUs then hold."""
-    tables["serving"].pop("dp", None)
 
 
 def _mode(case: int, given: dict[str, Any]) -> None:
@@ -248,9 +283,16 @@ def saturated(found: Deployment) -> bool:
 def card(found: Deployment, label: str) -> str:
     """Headline figures of the operating point that was asked for, and of no other, as HTML."""
     kind = "show.fits" if found.certainty == "fits" else "show.probably_fits"
-    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=chance(found.fit_probability))
+    need = sum(found.loaded_bytes.values())
+    words = t(kind, free=show.gib(found.limit_bytes - need), sure=chance(found.fit_probability))
+    usable = t("show.of_usable", usable=show.gib(found.limit_bytes))
     rows: list[show.Item] = [
-        ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes)))
+        (
+            "serving-gib",
+            t("show.memory"),
+            show.gib(need),
+            show.parts(usable, t("serving.at_once", batch=f"{found.loaded_batch:,}")),
+        )
     ]
     rows += _under_load(found) if found.load is not None else _of_batch(found)
     rows.append(
@@ -344,15 +386,12 @@ def _under_load(found: Deployment) -> list[show.Item]:
 
 
 def memory_figure(found: Deployment, label: str) -> Figure:
-    """Bytes of the fullest GPU by kind against the limit."""
-    parts = [(t(f"serving.kind_{kind}"), found.memory_bytes[kind] / GIB) for kind in KINDS]
-    title = t(
-        "serving.memory_title",
-        gib=show.gib(found.total_bytes),
-        batch=found.serving.batch,
-        weights=show.gib(found.memory_bytes["weights"]),
-    )
-    rows = [(label, parts, show.gib(found.total_bytes), found.limit_bytes / GIB)]
+    """Bytes of the fullest GPU by kind against the limit, with the requests that are at work at once."""
+    used = found.loaded_bytes
+    parts = [(t(f"serving.kind_{kind}"), used[kind] / GIB) for kind in KINDS]
+    need = show.gib(sum(used.values()))
+    title = t("serving.memory_title", gib=need, batch=f"{found.loaded_batch:,}", weights=show.gib(used["weights"]))
+    rows = [(label, parts, need, found.limit_bytes / GIB)]
     return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows, charts.KINDS)
 
 
