@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -152,8 +152,22 @@ def sweep_figure(table: pd.DataFrame, key: str, measure: str) -> Figure:
         if row[measure] is not None and row[measure] == row[measure] and (row["fits"] or measure == "peak_total_bytes")
     ]
     numeric = all(isinstance(row["x"], int | float) for row in rows)
-    title = t("explore.swept", axis=t(f"chart.{axis}"), field=key)
+    what = t(f"chart.{axis}")
+    title = t("explore.swept", axis=what[0].upper() + what[1:], field=key, found=_ends(rows))
     return charts.swept("sweep", title, t("explore.sweep_alt"), rows, x=key, y=axis, numeric=numeric)
+
+
+def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What each configuration begins and ends with."""
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(row["group"], []).append(row)
+    found = []
+    for name, points in lines.items():
+        first, last = points[0], points[-1]
+        ends = {"first": show.three(first["y"]), "start": first["x"], "last": show.three(last["y"]), "end": last["x"]}
+        found.append(t("explore.ends", name=short_text(name, 40), **ends))
+    return show.parts(*found)
 
 
 def _limit(one: Mapping[str, Any]) -> None:

@@ -50,6 +50,9 @@ SHOWN = (
     "group",
 )
 
+SAME_FOR_ALL = ("accelerator", "num_gpus", "framework", "group")
+"""Columns that are shown where they tell the rows apart: the title says what all have."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -304,13 +307,13 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     """The rank that was clicked in the figure, else in the table, else the best."""
     if not st.checkbox(t("search.variants"), key="search.variants"):
         table = best_of_groups(table)
-    shown = table[list(SHOWN)].copy()
+    shown = table[[name for name in SHOWN if name not in SAME_FOR_ALL or table[name].nunique() > 1]].copy()
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
     digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
     shown = shown.round({**digits, "cost_usd": 0})
-    shown.columns = [t(f"search.column_{name}") for name in SHOWN]
+    shown.columns = [t(f"search.column_{name}") for name in shown.columns]
     rows = st.dataframe(
         shown,
         hide_index=True,
