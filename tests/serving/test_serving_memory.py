@@ -240,3 +240,18 @@ def test_the_largest_context_says_what_bounds_it() -> None:
     assert tokens < 131_072
     spec = {"prompt": tokens, "output": 64, "batch": 16}
     assert not serve(model="llama-3.1-8b", cluster=H100, serving=spec).fits
+
+
+@pytest.mark.parametrize("load", [{"requests_per_s": 8.0}, {"clients": 24}, {"requests_per_s": 8.0, "batch": 64}])
+def test_memory_under_a_load_is_that_of_a_batch_of_as_many(load: dict[str, Any]) -> None:
+    """The cache grows with what is at work at once: the mean of the simulation, rounded up, or the batch where that is more."""
+    tables: dict[str, Any] = {"model": {"name": "llama-3-8b"}, "cluster": H100}
+    lengths = {"prompt": 512, "output": 128, "num_requests": 2000}
+    found = serve(**tables, serving={**lengths, **load})
+    assert found.load is not None
+    assert found.load.mean_batch is not None
+    assert found.loaded_batch == max(-int(-found.load.mean_batch // 1), load.get("batch", load.get("clients", 1)))
+    alone = serve(**tables, serving={"prompt": 512, "output": 128, "batch": found.loaded_batch})
+    assert found.loaded_bytes == alone.memory_bytes == alone.loaded_bytes
+    cache = found.loaded_bytes["kv_cache"]
+    assert cache == pytest.approx(found.loaded_batch * 640 * 2 * 32 * 8 * 128 * 2, rel=0.01)  # whole blocks of tokens

@@ -22,6 +22,7 @@ from planner.hardware.cluster import accelerator_names  # noqa: E402
 from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
+from planner.scenarios.quick_serving import quick_serving  # noqa: E402
 from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noqa: E402
 from planner.training.plan import Plan  # noqa: E402
@@ -29,6 +30,7 @@ from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
 from planner.web.answers import Answer, answer, load_archive  # noqa: E402
 from planner.web.pages import compare, search  # noqa: E402
+from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
 SMALL = {
@@ -409,6 +411,49 @@ def test_vectors_asked_by_a_link_have_no_output_and_clients_no_rate(monkeypatch)
     test = opened(monkeypatch, "ask", asks_for_serving("gpt2", {"prompt": 256, "output": 64, "clients": 4}))
     assert not any("distribution" in c.value for c in test.caption)
     assert any("4" in c.value and "Clients" in c.value for c in test.caption)
+
+
+OPERATORS = [
+    ("gpt-oss-20b", "a100-sxm4-80gb", 4, {"clients": 16}), ("llama-3.2-1b", "v100-sxm2-32gb", 2, {"clients": 8}),
+    ("qwen3-30b-a3b", "l40s", 4, {"clients": 16}), ("gpt2", "rtx-4090-24gb", 3, {"requests_per_s": 2.0}),
+]  # fmt: skip
+"""Weights as stored, a GPU without bf16, a mixture, a number of GPUs that no head count divides."""
+
+
+@pytest.mark.parametrize(("model", "card", "gpus", "load"), OPERATORS)
+def test_a_deployment_on_the_page_is_that_of_planner_serve(model, card, gpus, load):
+    """The cut, the weights and the engine that the command line takes where nothing is given, not others of the page's own."""
+    tables = {"job": SMALL["job"], "model": {"name": model}, "cluster": {"accelerator": card, "num_gpus": gpus}}
+    asked, _ = quick_serving(model, f"{gpus}x{card}", load)
+    line = asked.cases[0].tables
+    one = deployment({**tables, "serving": question.usual_serving({**tables, "serving": load})})
+    other = planner.serve(
+        **{name: line[name] for name in ("model", "cluster")}, serving={**line["serving"], **line.get("load", {})}
+    )
+    assert (one.serving.tp, one.serving.pp, one.serving.dp, one.serving.ep, one.serving.weights, one.engine.name) == (
+        other.serving.tp, other.serving.pp, other.serving.dp, other.serving.ep, other.serving.weights, other.engine.name
+    )  # fmt: skip
+    assert (one.total_bytes, one.load, one.expense) == (other.total_bytes, other.load, other.expense)
+
+
+@pytest.mark.parametrize("moved", ["tp", "pp", "dp", "ep"])
+@pytest.mark.parametrize("gpus", [1, 2, 3, 6, 8, 16, 24])
+def test_a_slider_of_the_cut_stays_and_the_others_fill_the_gpus(gpus, moved):
+    tables = {**SMALL, "model": {"name": "mixtral-8x7b"}, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": gpus}}
+    for value in (d for d in range(1, gpus + 1) if gpus % d == 0):
+        for tp in (d for d in (1, 2, 4) if gpus % d == 0):
+            cut = filled(tables, {"tp": tp, "pp": 1, "ep": 1, "dp": gpus // tp} | {moved: value}, moved)
+            assert cut[moved] == value
+            assert inputs.replica_gpus(cut) * cut["dp"] == gpus
+
+
+def test_other_gpus_are_cut_anew_and_a_cut_that_fills_them_stays():
+    tables = {**SMALL, "serving": {"prompt": 8, "output": 8, "tp": 2, "dp": 1}}
+    inputs.settle_cut(tables)
+    assert tables["serving"]["tp"] == 2
+    tables["cluster"] = {**SMALL["cluster"], "num_gpus": 3}
+    inputs.settle_cut(tables)
+    assert set(tables["serving"]) == {"prompt", "output"}
 
 
 def test_a_saturated_maker_of_vectors_has_no_first_token():
