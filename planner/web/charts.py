@@ -319,7 +319,7 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
         color=alt.Color(
             "state:N",
             scale=colours,
-            legend=_legend(),
+            legend=_legend(symbolType="square", symbolStrokeWidth=0),
         ),
         tooltip=tips,
     )

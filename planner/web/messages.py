@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from planner.common.translation import translated, translated_word
 from planner.prices.price import Price
-from planner.web.text import language
+from planner.web.text import language, t
 
 
 def said(text: str) -> str:
@@ -21,5 +19,4 @@ def word(text: str) -> str:
 
 def priced(price: Price) -> str:
     """``price.describe()`` in that language."""
-    found = replace(price, term=word(price.term)).describe()
-    return f"{found}, {said(price.basis)}" if price.basis else found
+    return t("show.comma").join(said(words) for words in (price.describe(), price.basis) if words)

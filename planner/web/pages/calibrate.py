@@ -315,7 +315,7 @@ FITS = ("matrix multiply", "grouped matrix multiply", "host time of a group", "a
 def fit_name(fit: Fit) -> str:
     """What was fitted, in the language of the session; the type of number and the name of a collective stay."""
     kind, comma, rest = fit.name.partition(", ")
-    return f"{t('fit.' + kind.replace(' ', '_'))}{comma}{rest}" if kind in FITS else fit.name
+    return f"{t('fit.' + kind.replace(' ', '_'))}{t('show.comma') if comma else ''}{rest}" if kind in FITS else fit.name
 
 
 def best_rate(fit: Fit) -> str:
@@ -368,7 +368,9 @@ def curve_figures(fits: Sequence[Fit]) -> list[Figure]:
 
 def note(point: tuple[float, float, float, float]) -> str:
     """A sample's measured and fitted time."""
-    return f"{t('calibrate.measured')} {show.duration(point[2])}, {t('calibrate.fitted')} {show.duration(point[3])}"
+    return (
+        f"{t('calibrate.measured')} {show.duration(point[2])}{t('show.comma')}{t('calibrate.fitted')} {show.duration(point[3])}"
+    )
 
 
 def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figure:

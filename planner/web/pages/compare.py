@@ -233,7 +233,7 @@ def _equal(found: Sequence[Answer], at: str) -> None:
     for note in dict.fromkeys(note for side in sides for note in side.notes):
         st.caption(short_text(said(note), 400).replace("$", "\\$"))
     if at == "loss":
-        st.caption(t("compare.laws", laws=", ".join(LAWS)))
+        st.caption(t("compare.laws", laws=t("show.comma").join(LAWS)))
 
 
 def equal_table(sides: Sequence[Side]) -> str:

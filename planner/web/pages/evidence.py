@@ -139,7 +139,7 @@ def pairs_figure(table: pd.DataFrame, metric: str, by: str) -> Figure:
             "x": row["measured"] / unit,
             "y": row["predicted"] / unit,
             "low": row["measured"] / unit,
-            "group": short_text(row[by], 40) if row[by] in common else t("evidence.others"),
+            "group": short_text(row[by], 60) if row[by] in common else t("evidence.others"),
             "id": row["id"],
             "model": row["model"],
             "accelerator": f"{row['num_gpus']} × {row['accelerator']}",
@@ -233,7 +233,7 @@ def _claims() -> None:
             t("evidence.instead"): spoken(j.instead, speech),
             t("evidence.do"): j.do,
             t("evidence.stake"): spoken(j.stake, speech),
-            t("evidence.source"): f"{r.article.file}, {j.heading}",
+            t("evidence.source"): f"{r.article.file}{t('show.comma')}{j.heading}",
         }
         for r in readings
         for j in ordered(r)
@@ -280,7 +280,7 @@ def _assumptions() -> None:
                     t("evidence.source"): a.source,
                 },
             )
-            row[t("evidence.used_by")] = ", ".join(
+            row[t("evidence.used_by")] = t("show.comma").join(
                 dict.fromkeys([*filter(None, [row.get(t("evidence.used_by"))]), short_text(one.label)])
             )
     if rows:

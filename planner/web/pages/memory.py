@@ -187,4 +187,4 @@ def change_words(remedy: Remedy) -> str:
             words = t(f"in.{name}_{value}") if name in ("recompute", "kind") else value
             words = t("memory.on" if value else "memory.off") if isinstance(value, bool) else words
             parts.append(f"{t(f'remedy.{name}')} → {words}")
-    return short_text(", ".join(parts), 200)
+    return short_text(t("show.comma").join(parts), 200)

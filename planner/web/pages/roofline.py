@@ -51,7 +51,7 @@ def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     rows: list[dict[str, Any]] = [
         {
             "id": i,
-            "name": f"{p.block}: {p.name}, {word(p.phase)}",
+            "name": f"{p.block}: {p.name}{t('show.comma')}{word(p.phase)}",
             "group": word(p.phase),
             "x": p.intensity,
             "y": p.rate_flops_per_s / TERA,

@@ -372,9 +372,9 @@ def _under_load(found: Deployment) -> list[show.Item]:
     latencies = (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s))
     for name, values in latencies[2:] if vectors else latencies:
         span = show.between(sure.get(f"load.{name}_s.p95"), show.duration)
-        spread = ", ".join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
+        spread = t("show.comma").join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
         note = show.parts(span, spread)
-        rows.append((name, f"{t(f'serving.{name}')}, p95", show.duration(values["p95"]), note))
+        rows.append((name, f"{t(f'serving.{name}')}{t('show.comma')}p95", show.duration(values["p95"]), note))
     if vectors:
         return [*rows, _vectors(found, load.requests_per_s, ""), _usd_of_input(found)]
     usd = found.expense.usd_per_million_tokens if found.expense else None
@@ -451,7 +451,7 @@ def pareto_figure(found: Deployment, lines: Sequence[tuple[str, pd.DataFrame]]) 
             "y": row["tpot_s"] * 1e3,
             "group": name,
             "note": t("serving.batch_of", batch=int(row["batch"]))
-            + ("" if row["usd_per_million_tokens"] is None else f", {show.dollars(row['usd_per_million_tokens'])}"),
+            + ("" if row["usd_per_million_tokens"] is None else t("show.comma") + show.dollars(row["usd_per_million_tokens"])),
         }
         for name, table in lines
         for row in table.to_dict(orient="records")
