@@ -48,6 +48,8 @@ COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
 NARROW: Any = alt.ExprRef("width < 450 ? 135 : 190")
 """Pixels of a legend's text."""
+FEW: Any = alt.ExprRef("width < 450 ? 3 : 6")
+"""Ticks of an axis of dollars."""
 NO_ROOM = "width < 450 && datum.value < 0.13 * datum.edge"
 """Where a figure would not stand inside its part of a bar: on a phone."""
 CONFIG = {
@@ -469,7 +471,7 @@ def tornado_spec(lang: str, rows: int, ends: tuple[str, ...]) -> Spec:
         alt.Tooltip("high:N", title=say(lang, "chart.tip_high")),
     ]
     bars = base.mark_bar(size=16).encode(
-        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format=",~r", tickCount=6)),
+        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format=",~r", tickCount=FEW)),
         x2="to:Q",
         color=alt.Color(
             "end:N",

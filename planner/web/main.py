@@ -31,6 +31,15 @@ PAGES = {
 }
 FIRST = "ask"
 CODES = {"en": "en", "zh": "zh-CN"}
+SCRIPT = """document.documentElement.lang = '{code}'; /* {name} */ {{
+  let left = 50;
+  const look = setInterval(() => {{
+    const row = document.querySelector('.st-key-narrow-pages'), here = row?.querySelector('strong');
+    if (here) row.scrollLeft += here.getBoundingClientRect().left - row.getBoundingClientRect().left - 60;
+    if (here || --left < 0) clearInterval(look);
+  }}, 200);
+}}"""
+"""The language of the page for those who have it read aloud; then the open page in sight among all pages."""
 LOG = logging.getLogger("planner.web")
 
 
@@ -54,8 +63,6 @@ def _draw() -> None:
     scenario = state.current()
     profiles_of(scenario)
     st.html(f"<style>{show.STYLE}</style>")
-    code = CODES[language()]
-    st.html(f"<script>document.documentElement.lang = '{code}';</script>", unsafe_allow_javascript=True)
     pages = {
         name: st.Page(drawn(name), title=t(f"page.{name}"), icon=icon, url_path=name, default=name == FIRST)
         for name, icon in PAGES.items()
@@ -63,6 +70,7 @@ def _draw() -> None:
     st.session_state["pages"] = pages  # where other pages lead to
     chosen = st.navigation(list(pages.values()), position="top")
     name = chosen.url_path or FIRST
+    st.html(f"<script>{SCRIPT.format(code=CODES[language()], name=name)}</script>", unsafe_allow_javascript=True)
     prepare(name)
     with st.sidebar:
         _language()

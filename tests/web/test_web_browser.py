@@ -171,6 +171,12 @@ def test_each_page_opens_asks_nobody_else_and_names_its_controls(page, address, 
     assert b.faint(page) == []
 
 
+OPEN_IN_SIGHT = """
+const here = document.querySelector('.st-key-narrow-pages strong').getBoundingClientRect();
+return here.left >= 0 && here.right <= 390;
+"""
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
@@ -181,6 +187,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
         settled(page)
         width = page.execute_script("return document.querySelector('[data-testid=\"stMain\"]').scrollWidth")
         assert width <= 390
+        b.wait_for(page, OPEN_IN_SIGHT, 20)
     finally:
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 

@@ -534,22 +534,20 @@ def why_not(one: Way) -> str:
 
 def _row(one: Way) -> dict[str, Any]:
     need, room = one.need_bytes or 0.0, one.room_bytes or 1.0
-    row: dict[str, Any] = {
-        t("ask.column_gpu"): f"{one.num_gpus} x {one.accelerator}",
-        t("ask.column_memory"): 100.0 * need / room,
-        t("ask.column_free"): show.gib(room - need),
-    }
+    memory = {t("ask.column_memory"): 100.0 * need / room, t("ask.column_free"): show.gib(room - need)}
+    row: dict[str, Any] = {t("ask.column_gpu"): f"{one.num_gpus} x {one.accelerator}"}  # then money and time: a phone shows three
     if one.deployment is not None:
         load = one.deployment.load
-        row[t("ask.column_usage")] = "–" if load is None else f"{load.utilisation:.0%}"
-        row[t("ask.column_ttft")] = "–" if load is None or load.ttft_s is None else show.duration(load.ttft_s["p95"])
         row[t("ask.column_hourly")] = one.usd
-        return row
+        row[t("ask.column_ttft")] = "–" if load is None or load.ttft_s is None else show.duration(load.ttft_s["p95"])
+        row[t("ask.column_usage")] = "–" if load is None else f"{load.utilisation:.0%}"
+        return row | memory
     assert one.plan is not None
+    row[t("ask.column_usd" if one.plan.run_s is not None else "ask.column_hourly")] = one.usd
+    row[t("ask.column_time")] = show.duration(one.plan.run_s)
+    row |= memory
     row[t("ask.column_sure")] = chance(one.plan.fit_probability)
     row[t("ask.column_tokens")] = round(one.plan.tokens_per_s)
-    row[t("ask.column_time")] = show.duration(one.plan.run_s)
-    row[t("ask.column_usd" if one.plan.run_s is not None else "ask.column_hourly")] = one.usd
     return row
 
 
