@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from planner.cli.choices import as_choice, set_fields
 from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -117,7 +119,7 @@ class OfStep:
         found = {
             "seq_len": None if self.seq_len is None else length(self.seq_len, "--seq-len"),
             "global_batch_size": None if self.batch is None else count(self.batch, "--batch"),
-            "precision": self.precision,
+            "precision": None if self.precision is None else as_choice("job.precision", self.precision),
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -128,10 +130,10 @@ class OfStep:
         """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
-        from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes, with_tables
+        from planner.scenarios.quick import changed_scenario, quick_scenario, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
-        changes = parse_changes(self.change, tuple(table for table in TABLES if table not in unread), unread)
+        changes = set_fields(self.change, tuple(table for table in TABLES if table not in unread), unread)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
@@ -166,10 +168,19 @@ def price_table(text: str | None) -> dict[str, Any] | None:
     """The table that ``--price`` means: dollars per GPU-hour, or a term."""
     if text is None:
         return None
+    dollars = DOLLARS.fullmatch(text.strip())
     try:
-        return {"usd_per_gpu_hour": float(text.lstrip("$"))}
-    except ValueError:
-        return {"term": text}
+        if dollars is not None:
+            return {"usd_per_gpu_hour": float(dollars[1])}
+    except ValueError:  # 1.2.3
+        pass
+    return {"term": as_choice("price.term", text)}
+
+
+DOLLARS = re.compile(
+    r"\$?\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]?nan|[+-]?inf)(?:\s*(?:\$|usd)?\s*(?:/|per )\s*(?:gpu[- ]?)?(?:h|hr|hour))?", re.I
+)
+"""2.5, $2.50, 2.5 USD/h, $2/GPU-hour."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.choices import set_fields
 from planner.cli.output import print_json
 
 
@@ -31,13 +32,13 @@ def debug_command(
 
 def _answer(target: str, change: list[str] | None) -> Any:
     from planner.scenarios import scenario, serving
-    from planner.scenarios.quick import changed_scenario, parse_changes
+    from planner.scenarios.quick import changed_scenario
     from planner.scenarios.quick_serving import changed_deployment
     from planner.scenarios.scenario import read_scenario
     from planner.scenarios.serving import ServingCase, read_serving_scenario
 
     serves = _serves(target)
-    changes = parse_changes(change, (serving if serves else scenario).TABLES)
+    changes = set_fields(change, (serving if serves else scenario).TABLES)
     if serves:
         case = read_serving_scenario(target).cases[0]
         return ServingCase(label=case.label, tables=changed_deployment(case.tables, changes), where=case.where).serve()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.options import share_of
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -17,12 +18,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 def own_command(
     on: Annotated[str, typer.Argument(metavar="GPUS", help="32xh100, 2x dgx-h100, rtx-4090 ...")],
     years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
-    use: Annotated[float | None, typer.Option("--use", help="Part of all hours in which they work; 0.85.")] = None,
+    use: Annotated[
+        float | None,
+        typer.Option("--use", metavar="N", parser=share_of("--use"), help="Part of all hours in which they work; 0.85, 85%."),
+    ] = None,
     rent: Annotated[str | None, typer.Option("--rent", metavar="N", help="Your on-demand dollars per GPU-hour.")] = None,
     preemption: Annotated[
         str | None, typer.Option("--preemption", help="Mean time between preemptions of a spot node: 16h, 30d.")
     ] = None,
-    resale: Annotated[float | None, typer.Option("--resale", help="Part of the book value that a sale brings; 0.5.")] = None,
+    resale: Annotated[
+        float | None,
+        typer.Option(
+            "--resale", metavar="N", parser=share_of("--resale"), help="Part of the book value that a sale brings; 0.5."
+        ),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(

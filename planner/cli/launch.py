@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Laid, nothing_asked, one_question
+from planner.cli.choices import set_fields
 from planner.cli.output import print_json, show, show_deployment, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
@@ -47,7 +48,6 @@ class Launched(Laid):
 
     def launch(self) -> Launch:
         """The launch files' question."""
-        from planner.scenarios.quick import parse_changes
 
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
@@ -58,10 +58,14 @@ class Launched(Laid):
             raise PlannerError(
                 "--layout {0}: goes with a scenario or a model; a launch file says it itself.", self.layout, field="--layout"
             )
-        over = {f"job.{name}": value for name, value in self.job().items()} | parse_changes(self.change)
+        over = {f"job.{name}": value for name, value in self.job().items()} | set_fields(self.change)
         if self.framework is not None:
             over["framework.name"] = self.framework
         return launch_of([self.target, *(self.more or ())], self.launch_files, self.on, over)
+
+
+ONE = re.compile(r"^\s*1\s*([x×*]|[^\d\s.]|\s)|[x×*:]\s*1\s*$", re.IGNORECASE)
+"""One GPU, by its number: 1xh100, 1 H100, h100:1."""
 
 
 def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, over: dict[str, Any]) -> Launch:
@@ -78,8 +82,8 @@ def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, 
             "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
         )
     cluster = None if on is None else cluster_table(on)
-    if cluster is not None and not re.match(r"\s*\d+\s*x", str(on)):  # a GPU without a number: the file says how many
-        cluster.pop("num_gpus", None)
+    if cluster is not None and cluster.get("num_gpus") == 1 and not ONE.search(str(on)):
+        cluster.pop("num_gpus")  # a GPU without a number: the file says how many
     return read_launch(files, model=str(models[0]) if models else None, cluster=cluster, over=over)
 
 
@@ -95,12 +99,12 @@ def plan_of_launch(
 ) -> None:
     """Answer launch files: what was understood as a scenario, what was not, and the plan or the deployment."""
     from planner.scenarios import scenario, serving
-    from planner.scenarios.quick import changed_tables, parse_changes, tables_toml
+    from planner.scenarios.quick import changed_tables, tables_toml
     from planner.scenarios.quick_serving import changed_deployment
 
     launch = given.launch()
     change = changed_deployment if launch.serves else changed_tables
-    tables = change(launch.tables, parse_changes(given.change, (serving if launch.serves else scenario).TABLES))
+    tables = change(launch.tables, set_fields(given.change, (serving if launch.serves else scenario).TABLES))
     tables |= {name: table for name, table in given.others().items() if name == "price"}
     title = launch_title(launch, given.launch_files)
     if write is not None:

@@ -19,7 +19,7 @@ from planner.cli.options import UNREAD
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
 from planner.common.spellings import places
-from planner.common.translation import LANGUAGES, speak, spoken, spoken_word
+from planner.common.translation import LANGUAGES, speak, spoken, spoken_language, spoken_word
 from planner.common.version import VERSION
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -71,6 +71,17 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 class Command(Spoken, TyperCommand):
     """A command whose usage line names its arguments as they are typed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the parser does; an option that takes one value and is given two is refused, since one would change nothing."""
+        for one in self.get_params(ctx):
+            if one.param_type_name == "option" and not one.multiple and not one.is_flag:
+                values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
+                if len(values) > 1:
+                    said = {"code": "usage", "field": one.opts[0], "value": values[1]}
+                    raise PlannerError("{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said)
+        found: list[str] = super().parse_args(ctx, args)
+        return found
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """[OPTIONS] SCENARIO..., in brackets what may be left out."""
@@ -177,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hurry()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        given = spoken_in(given)
+        given = [halfwidth(word) for word in spoken_in(given)]
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
@@ -205,6 +216,19 @@ def hurry() -> None:
     """
     gc.set_threshold(100_000, 20, 20)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+
+FULLWIDTH = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
+
+
+def halfwidth(word: str) -> str:
+    """A word with the letters, digits and marks of Chinese keyboards as ASCII has them; a path that exists stays as it is.
+
+    >>> halfwidth("８×Ｈ１００"), halfwidth("－－tokens＝１００Ｂ")
+    ('8×H100', '--tokens=100B')
+    """
+    found = word.translate(FULLWIDTH)
+    return word if found != word and os.path.exists(word) else found
 
 
 def spoken_in(given: list[str]) -> list[str]:
@@ -313,12 +337,19 @@ def _takers(option: str) -> list[str]:
 
 def _given_to(option: str, given: Sequence[str]) -> str | None:
     """What the command line gives an option."""
-    for word, after in zip(given, (*given[1:], None), strict=True):
+    return next(iter(_all_given_to(option, given)), None)
+
+
+def _all_given_to(option: str, given: Sequence[str]) -> list[str | None]:
+    """What the command line gives an option, each time."""
+    ends = given.index("--") if "--" in given else len(given)
+    found: list[str | None] = []
+    for place, word in enumerate(given[:ends]):
         if word == option:
-            return after
-        if word.startswith(f"{option}="):
-            return word.partition("=")[2]
-    return None
+            found.append(given[place + 1] if place + 1 < len(given) else None)
+        elif word.startswith(f"{option}=") and option.startswith("--"):
+            found.append(word.partition("=")[2])
+    return found
 
 
 def refuse(error: PlannerError, as_json: bool) -> None:
@@ -330,7 +361,8 @@ def refuse(error: PlannerError, as_json: bool) -> None:
             json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
         )
     else:
-        print(_paragraph(f"{spoken_word('error')}: {spoken(str(error))}"), file=sys.stderr)
+        colon = "：" if spoken_language() == "zh" else ": "
+        print(_paragraph(f"{spoken_word('error')}{colon}{spoken(str(error))}"), file=sys.stderr)
     sys.exit(2)
 
 

@@ -100,6 +100,18 @@ def check_plot(path: Path | None) -> None:
     require_folder(path, "--plot")
 
 
+def check_new(path: Path | None) -> None:
+    """Refuse where ``--write`` would write anything but a new scenario, before any work is done."""
+    if path is None:
+        return
+    said: dict[str, Any] = {"code": "output", "field": "--write", "value": str(path)}
+    if path.suffix.lower() != ".toml":
+        raise PlannerError("--write {0}: give a path that ends in .toml.", path, **said)
+    if path.exists():
+        raise PlannerError("--write {0}: exists already; give another name, or remove it.", path, **said)
+    require_folder(path, "--write")
+
+
 def show_deployment(title: str, found: Deployment, usual: Sequence[str] = ()) -> None:
     """A deployment for people: the answer first, then what it rests on."""
     from planner.reports.answer import notes_text

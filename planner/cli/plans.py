@@ -11,7 +11,7 @@ import typer
 from planner.cli.asked import Laid, OfLayout, grouped, laying, other_cases, stepping
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.options import UNREAD
-from planner.cli.output import check_plot, print_json, show, tell
+from planner.cli.output import check_new, check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
@@ -43,6 +43,7 @@ def plan_command(
     torchtune, peft, vLLM, SGLang, TensorRT-LLM and llama.cpp.
     """
     check_plot(plot)
+    check_new(write)
     if given.launch_files:
         plan_of_launch(given, details=details, explain=explain, write=write, plot=plot, as_json=as_json)
         return
@@ -90,16 +91,26 @@ def compare_command(
     \b
     planner compare my.toml
     planner compare mixtral-8x7b llama-2-13b --on 32xh100 --tokens 100B
+    planner compare llama-3-8b --on 8xh100,8xh200 --tokens 100B
     planner compare mixtral-8x7b --on 32xh100 --tokens 100B --at loss
 
     With --at the other cases are brought to the first one's loss, flops, dollars, days, active or total parameters; a
     single mixture is met by a dense model of its shape.
     """
     check_plot(plot)
-    asked = [replace(given, target=target).scenario() for target in (given.target, *(more or ()))]
+    places = [None] if given.on is None else [one.strip() for one in given.on.split(",")]
+    targets = (given.target, *(more or ()))
+    asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]
     title = join_messages(" | ", [question.title for question in questions])
+    if len(places) > 1:  # the GPUs tell the cases apart, and the models where there are several
+        named = [on if len(targets) == 1 else f"{target}, {on}" for on in places for target in targets]
+        cases = [
+            replace(case, label=f"{name}: {case.label}" if len(question.cases) > 1 else str(name))
+            for name, question in zip(named, questions, strict=True)
+            for case in question.cases
+        ]
     labels = [case.label for case in cases]
     if at is not None:
         plans = [case.plan(**given.choice()) for case in cases]
@@ -151,8 +162,8 @@ def operators_command(given: OfLayout, as_json: AsJson = False) -> None:
 def _check_several(cases: list[Any], path: str) -> None:
     if len(cases) < 2:
         raise PlannerError(
-            "{0}: holds a single case; add a [[compare]] table, or give a second scenario or model (planner plan answers one "
-            "case).",
+            "{0}: holds a single case; add a [[compare]] table, give a second scenario or model, or several GPUs: --on "
+            "8xh100,8xh200 (planner plan answers one case).",
             path,
         )
 

@@ -13,7 +13,7 @@ from planner.cli.asked import Laid, grouped
 from planner.cli.output import tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
-from planner.common.errors import PlannerError, near, one_of
+from planner.common.errors import PlannerError, meant, near, one_of
 from planner.common.files import require_folder
 from planner.common.message import Message, join_messages
 from planner.common.translation import LANGUAGES, spoken_language
@@ -55,9 +55,9 @@ class Written:
         from planner.cli.output import check_plot
         from planner.common.tables import check_output
 
-        for path in (self.months, self.focus, self.xlsx):
+        for option, path in (("--months", self.months), ("--focus", self.focus), ("--xlsx", self.xlsx)):
             if path is not None:
-                check_output(path)
+                check_output(path, option)
         if self.xlsx is not None and self.xlsx.suffix.lower() != ".xlsx":
             raise PlannerError("--xlsx {0}: give a path that ends in .xlsx.", self.xlsx)
         check_plot(self.plot)
@@ -185,6 +185,7 @@ def _print_prices(
     from planner.prices.ownership import purchases
     from planner.prices.price import TERMS, load_prices
 
+    term = None if term is None else meant(term, TERMS)
     if term is not None and term not in TERMS:
         raise PlannerError("--term {0}: {1}.", term, one_of(term, TERMS))
     found = [p for p in load_prices() if accelerator in (None, p.accelerator) and term in (None, p.term)]
@@ -296,6 +297,7 @@ def compare_at(cases: Sequence[Any], plans: list[Any], at: str, title: str, plot
     """planner compare --at: the other cases on the first one's terms."""
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
+    at = meant(at, TERMS)
     if at not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     runs, costs = ([case.tables.get(name) or {} for case in cases] for name in ("run", "cost"))

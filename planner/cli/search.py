@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -13,7 +13,7 @@ from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_c
 from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, meant
 from planner.common.message import Message
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ class Sought(Given):
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
         from planner.common.quantities import dollars, duration_s
-        from planner.layout_search.question import as_question
+        from planner.layout_search.question import Objective, as_question
 
         run = scenario.cases[0].require_sound_run()
         return as_question(
             **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
-            objective=self.objective,
+            objective=meant(self.objective, get_args(Objective)),
             gpus=whole_numbers(self.gpus, "--gpus"),
             accelerators=self.accelerators(),
             deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, price_table, refuse_launch_file
-from planner.cli.options import RISK, Risk
+from planner.cli.choices import set_fields
+from planner.cli.options import RISK, Risk, share_of
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common.errors import PlannerError
@@ -38,7 +39,7 @@ class Served:
     clients: Annotated[
         str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
     ] = None
-    rate: Annotated[float | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive.")] = None
+    rate: Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive: 5, 300/min.")] = None
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Tokens of a prompt: 512, 2k.")] = None
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
     weights: Annotated[str | None, typer.Option("--weights", help="bf16, fp8, int4-awq ...")] = None
@@ -47,11 +48,11 @@ class Served:
 
     def serving(self) -> dict[str, Any]:
         """The fields of [serving] that are given."""
-        from planner.common.quantities import count, length
+        from planner.common.quantities import count, length, rate_per_s
 
         found = {
             "clients": None if self.clients is None else count(self.clients, "--clients"),
-            "requests_per_s": self.rate,
+            "requests_per_s": None if self.rate is None else rate_per_s(self.rate, "--rate"),
             "prompt": None if self.prompt is None else length(self.prompt, "--prompt"),
             "output": None if self.output is None else length(self.output, "--output"),
             "weights": self.weights,
@@ -62,12 +63,11 @@ class Served:
     def launch(self) -> Launch | None:
         """The launch files' question, where some are given."""
         from planner.cli.launch import launch_of
-        from planner.scenarios.quick import parse_changes
 
         if not self.launch_files:
             return None
         own = {f"serving.{name}": value for name, value in self.serving().items()}
-        found = launch_of([self.target, *(self.more or ())], self.launch_files, self.on, own | parse_changes(self.change))
+        found = launch_of([self.target, *(self.more or ())], self.launch_files, self.on, own | set_fields(self.change))
         if not found.serves:
             raise PlannerError(
                 "--from {0}: trains; ask `planner plan --from`.", self.launch_files[0], code="usage", field="--from"
@@ -86,12 +86,11 @@ class Served:
             raise one_question([self.target, *self.more], self.on, "planner serve", "--compare gives several")
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model
-        from planner.scenarios.quick import parse_changes
         from planner.scenarios.quick_serving import changed_deployment, quick_serving
         from planner.scenarios.serving import TABLES, ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
-        changes = own | parse_changes(self.change, TABLES)
+        changes = own | set_fields(self.change, TABLES)
         named_model = not is_scenario(self.target) and (self.on is not None or is_model(self.target))
         if named_model and self.on is None:
             raise no_gpus(self.target)
@@ -116,12 +115,11 @@ class Served:
 
 def _of_launch(launch: Launch, files: list[str] | None, change: list[str] | None) -> ServingScenario:
     from planner.cli.launch import launch_title
-    from planner.scenarios.quick import parse_changes
     from planner.scenarios.quick_serving import changed_deployment
     from planner.scenarios.serving import TABLES, ServingCase, ServingScenario
     from planner.scenarios.tables import model_label
 
-    tables, title = changed_deployment(launch.tables, parse_changes(change, TABLES)), launch_title(launch, files)
+    tables, title = changed_deployment(launch.tables, set_fields(change, TABLES)), launch_title(launch, files)
     return ServingScenario(title=title, cases=(ServingCase(label=model_label(tables), tables=tables, where=title),))
 
 
@@ -212,7 +210,12 @@ def size_command(
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Share of a GPU's memory to keep free in addition.")] = 0.0,
+    headroom: Annotated[
+        float,
+        typer.Option(
+            "--headroom", metavar="N", parser=share_of("--headroom"), help="Share of a GPU's memory to keep free in addition."
+        ),
+    ] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
@@ -228,13 +231,15 @@ def size_command(
     ] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
-    from typing import cast
+    from typing import cast, get_args
 
+    from planner.common.errors import meant
     from planner.common.quantities import length, seconds
     from planner.model.catalog import load_model
     from planner.reports.sizing import SHOWN, sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
+    purpose = meant(purpose, get_args(Purpose))
     if top is not None and top < 1:
         raise PlannerError("{0} = {1!r}: must be a whole number of at least 1.", "--top", top, field="--top", value=top)
     if rank is not None and purpose not in ("lora", "qlora"):

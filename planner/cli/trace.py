@@ -38,7 +38,7 @@ def trace_command(
     if memory is not None:
         from planner.common.tables import check_output
 
-        check_output(memory)
+        check_output(memory, "--memory")
     from planner.reports.chrome_trace import memory_frame, write_trace
     from planner.training.timeline import timeline
 

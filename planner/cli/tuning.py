@@ -12,7 +12,7 @@ from planner.cli.asked import Given, asking
 from planner.cli.options import UNREAD
 from planner.cli.output import print_json, show, tell
 from planner.cli.progress import progress_bar
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, meant
 from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
@@ -32,11 +32,11 @@ def tune_command(
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
     from planner.common.quantities import count, length
     from planner.scenarios.tables import placed
-    from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
+    from planner.studies.tuning_methods import BATCHES, CONTEXTS, METHODS, memory_cells, tuning_choices
 
     question = given.scenario("finetune", UNREAD["tune"])[0]
     case = question.cases[0]
-    wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
+    wanted = tuple(meant(part.strip(), METHODS) for part in methods.split(",") if part.strip())
     if not wanted:
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
     for option, text in (("--contexts", contexts), ("--batches", batches)):

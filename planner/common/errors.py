@@ -176,6 +176,21 @@ def one_of(name: str, known: Iterable[str]) -> str:
     return Message("must be one of {0}", ", ".join(_nearest_first(str(name)[:LONGEST_NAME], known)))
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """The one of a few known names that ``name`` is but for its case and its marks; else ``name`` itself.
+
+    >>> meant("QLoRA", ["lora", "qlora"]), meant("on demand", ["spot", "on-demand"]), meant("blue", ["spot"])
+    ('qlora', 'on-demand', 'blue')
+    """
+    known = tuple(known)
+    found = [one for one in known if _bare(one) == _bare(name)]
+    return found[0] if len(found) == 1 and name not in known else name
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[-_. ]", "", name.lower())
+
+
 def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
     return sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
 

@@ -139,6 +139,36 @@ def dollars(text: str, what: str) -> float:
     return number * COUNTS[unit.lower()]
 
 
+def share(text: str, what: str) -> float:
+    """A part of a whole: 0.7, 70%. Its range is the field's.
+
+    >>> share("0.7", "--use"), share("70%", "--use"), share("2.5 %", "--risk")
+    (0.7, 0.7, 0.025)
+    """
+    right = Message("must be a part of 1 such as 0.7, or 70%")
+    match = re.fullmatch(rf"\s*(-?(?:{NUMBER}))\s*(%?)\s*", text)
+    number = float(match[1].replace(",", "").replace("_", "")) if match else math.nan
+    if match is None or not math.isfinite(number):
+        raise _unread(text, what, right)
+    return number / 100.0 if match[2] else number
+
+
+def rate_per_s(text: str, what: str) -> float:
+    """Requests per second: 5, 5/s, 300/min, 1k/h, 2M/day.
+
+    >>> rate_per_s("5", "--rate"), rate_per_s("300/min", "--rate"), rate_per_s("86.4k/day", "--rate")
+    (5.0, 5.0, 1.0)
+    """
+    right = Message("must be requests per second such as 5, or with their unit, such as 300/min or 1M/day")
+    match = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*?)\s*(?:(?:/|per )\s*([^\W\d_]+)|(rps|qps))?\s*", text, re.IGNORECASE)
+    number = _number(match[1]) if match else math.nan
+    if match is None or not math.isfinite(number) or match[2].lower() not in COUNTS:
+        raise _unread(text, what, right)
+    if match[3] and match[3].lower() not in SECONDS:
+        raise _unread(text, what, right)
+    return number * COUNTS[match[2].lower()] / (SECONDS[match[3].lower()] if match[3] else 1.0)
+
+
 def size_bytes(text: str, what: str) -> float:
     """Bytes: 80GiB (2**30), 80GB (10**9), 512 (bytes).
 

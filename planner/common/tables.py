@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".json", ".xlsx")
 
 
-def check_output(path: Path) -> None:
-    """Refuse a path for tables before any work is done."""
+def check_output(path: Path, option: str = "--out") -> None:
+    """Refuse a path for tables, which ``option`` gives, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise PlannerError("--out {0}: give a path that ends in {1}.", path, ", ".join(SUFFIXES))
-    require_folder(path, "--out")
+        raise PlannerError(
+            "{0} {1}: give a path that ends in {2}.", option, path, ", ".join(SUFFIXES), field=option, value=str(path)
+        )
+    require_folder(path, option)
     if path.is_dir():
-        raise PlannerError("--out {0}: is a folder; give the path of a file.", path)
+        raise PlannerError("{0} {1}: is a folder; give the path of a file.", option, path, field=option, value=str(path))
     if path.suffix.lower() == ".xlsx":
         require_workbooks(path)
 

@@ -20,8 +20,34 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
     return dict(_cluster_table(text, field))
 
 
+ONE_TYPE = (
+    "{0} {1}: give one type of GPU; `planner compare` answers several side by side, and `planner size` and `planner search "
+    "--accelerator` choose among them."
+)
 GEFORCE = re.compile(r"[1-5]0[5-9]0")
 """The number of a GeForce GPU, which is no number of GPUs: 2070."""
+
+
+BOXES = re.compile(
+    r"\s*0*([1-9]\d*)\s*(?:(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?|[x×*])"
+    r"\s*0*([1-9]\d*)\s*(?:[x×*卡张块]|(?<=\d)\s)\s*(\S.*?)(?:\s+each)?\s*",
+    re.IGNORECASE,
+)
+"""Nodes, GPUs of each, and the GPU: 2x8xh100, 2 nodes of 8 A100 80G, 4台8卡H800."""
+
+
+def _in_boxes(nodes: int, gpus: int, accelerator: str) -> dict[str, Any]:
+    """So many nodes of so many GPUs each; where the usual node holds as many, the number of all says it."""
+    usual = reference_node(accelerator)
+    own = {} if usual is not None and usual.num_gpus == gpus else {"gpus_per_node": gpus}
+    return {"accelerator": accelerator, "num_gpus": nodes * gpus, **own}
+
+
+def _is_asked(text: str) -> bool:
+    try:
+        return bool(_cluster_table(text, "--on"))
+    except PlannerError:
+        return False
 
 
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
@@ -32,18 +58,23 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
             "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
         )
     number, name = match[1], match[2]
-    if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:
-        number, name = name, number
-    nodes = re.fullmatch(r"\d+\s*[x×*]\s*(\S.*)", name, flags=re.IGNORECASE)
-    if number is not None and nodes is not None and _is_known(nodes[1]):
+    if (
+        "," in text
+        and len(listed := [one.strip() for one in text.split(",")]) > 1
+        and all(one and _is_asked(one) for one in listed)
+    ):
         raise PlannerError(
-            "{0} {1}: give the number of all GPUs, such as 16x{2}, or a number of nodes, such as 2xdgx-h100.",
+            ONE_TYPE,
             field,
             text,
-            nodes[1],
             field=field,
             value=text,
         )
+    boxes = BOXES.fullmatch(text)
+    if boxes is not None and _is_known(boxes[3]) and not _is_node(boxes[3]):
+        return _in_boxes(int(boxes[1]), int(boxes[2]), accelerator_named(boxes[3], field))
+    if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:
+        number, name = name, number
     if number is None and not _is_known(name):
         number, name = _counted(name)
     if _is_node(name):
@@ -166,7 +197,7 @@ def accelerator_named(name: str, field: str = "--on") -> str:
         )
     if "," in name and all(_is_part(one.strip()) for one in name.split(",")):
         raise PlannerError(
-            "{0} {1}: give one type of GPU; `planner size` and `planner search --accelerator` choose among several.",
+            ONE_TYPE,
             field,
             name,
             field=field,

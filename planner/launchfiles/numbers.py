@@ -23,11 +23,11 @@ def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
-        what = name.removeprefix("said.").replace("_", " ")
+        what = name.removeprefix("said.").replace("_", " ") if name.startswith("said.") else name
         raise PlannerError(
             "{0} = {1!r} in the launch file: must be a whole number of at least {2}.",
             what,
-            shown(value),
+            value if isinstance(value, list) else shown(value),
             least,
             code="quantity",
             field=name,

@@ -348,7 +348,7 @@ def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
         world = dp * tp * pp * cp
     _sharding(said, dp, cp, replicate, shard)
     _chunks(said, pp)
-    dp = _batch(said, dp, pp)
+    dp = _batch(said, dp, pp, alone="accelerator" in table and tp * pp * cp == 1 and not f.get("layout.zero"))
     return world if world is not None or dp is None else dp * tp * pp * cp
 
 
@@ -428,8 +428,11 @@ def _titan_chunks(said: Said, model: Mapping[str, Any]) -> None:
     f["layout.vpp"] = 2 if per_chunk is None else max(-(-(layers + less) // per_chunk) // pp, 1)
 
 
-def _batch(said: Said, dp: int | None, pp: int) -> int | None:
-    """Micro-batch and global batch; data-parallel ranks, from the batch where nothing else says them."""
+def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
+    """Micro-batch and global batch; data-parallel ranks, from the batch where nothing else says them.
+
+    ``alone``: a GPU is named without a number, and nothing in the file spreads a model over several: it is one.
+    """
     f = said.fields
     micro = whole(f, "layout.micro_batch_size")
     local = whole(f, "said.local_batch")
@@ -448,12 +451,7 @@ def _batch(said: Said, dp: int | None, pp: int) -> int | None:
     if dp is None and everything and steps:
         dp = max(everything // (micro * steps), 1)
     if everything is None:
-        if dp is None:
-            raise PlannerError(
-                "on how many GPUs? The launch file does not say it; give the number with the GPU, such as --on 8xh100.",
-                code="missing",
-                field="--on",
-            )
+        dp = dp or _one(said, alone=alone)
         everything = micro * (steps or 1) * dp
     f["job.global_batch_size"] = everything
     steps_of_run = f.get("said.max_steps")
@@ -465,6 +463,18 @@ def _batch(said: Said, dp: int | None, pp: int) -> int | None:
     if f.get("job.num_steps") and f.get("job.num_samples"):
         f.pop("job.num_samples")
     return dp
+
+
+def _one(said: Said, *, alone: bool) -> int:
+    """The single rank of a GPU that is named without a number; PlannerError where there may be several."""
+    if alone:
+        said.notes.append(Message("one GPU, as --on names it without a number"))
+        return 1
+    raise PlannerError(
+        "on how many GPUs? The launch file does not say it; give the number with the GPU, such as --on 8xh100.",
+        code="missing",
+        field="--on",
+    )
 
 
 # --- the model --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError, near
-from planner.hardware.cluster import Cluster, CollectiveFit, Link
+from planner.hardware.cluster import Accelerator, Cluster, CollectiveFit, Link
 from planner.performance.risk import RISK
 from planner.training.plan import Plan
 from planner.training.planning import plan
@@ -69,7 +69,7 @@ def changed_hardware(cluster: Cluster, changes: Mapping[str, Value]) -> Cluster:
     for key, value in changes.items():
         table, *rest = key.split(".")
         if table == "accelerator":
-            accelerator = accelerator.replaced(**{".".join(rest): value})
+            accelerator = accelerator.replaced(**_scaled(accelerator, ".".join(rest), value, changes))
             continue
         name, field = ".".join(rest[:-1]), rest[-1]
         found = [i for i, link in enumerate(links) if name in (link.name, link.kind)]
@@ -80,6 +80,14 @@ def changed_hardware(cluster: Cluster, changes: Mapping[str, Value]) -> Cluster:
         links[found[0]] = _changed_link(links[found[0]], field, value)
     node = cluster.node.replaced(links=tuple(links))
     return Cluster(node=node, accelerator=accelerator, num_nodes=cluster.num_nodes, num_gpus=cluster.num_gpus)
+
+
+def _scaled(accelerator: Accelerator, field: str, value: Value, changes: Mapping[str, Value]) -> dict[str, Value]:
+    """A field of an accelerator with its value; other memory is usable in the part that the card's own is."""
+    usable = accelerator.usable_memory_bytes
+    if field != "memory_bytes" or usable is None or isinstance(value, bool | str) or "accelerator.usable_memory_bytes" in changes:
+        return {field: value}
+    return {field: value, "usable_memory_bytes": usable / accelerator.memory_bytes * float(value)}
 
 
 def _changed_link(link: Link, field: str, value: Value) -> Link:

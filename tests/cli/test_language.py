@@ -45,7 +45,7 @@ def test_an_answer_in_chinese_says_the_same_figures(run: Run, question: tuple[st
 )
 def test_errors_are_said_in_chinese_wherever_the_option_stands(run: Run, arguments: tuple[str, ...]) -> None:
     code, _, err = run(*arguments)
-    assert (code, err.startswith("错误: model.name = 'nope' 不在目录中")) == (2, True), err
+    assert (code, err.startswith("错误：model.name = 'nope' 不在目录中")) == (2, True), err
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_examples_of_counts_in_chinese_are_written_as_in_chinese(run: Run) -> No
 def test_what_the_parser_says_is_said_in_chinese(run: Run, words: tuple[str, ...]) -> None:
     code, _, err = run(*words, "--lang", "zh")
     assert code == 2
-    assert re.match("错误: [\u4e00-\u9fff]", err), err
+    assert re.match("错误：[\u4e00-\u9fff]", err), err
     assert not re.search(r"\b(?:No such|Missing|Option|Possible|Got)\b", err), err
 
 

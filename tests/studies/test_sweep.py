@@ -76,6 +76,9 @@ def test_a_slower_link_is_slower_and_scales_what_was_measured_on_it() -> None:
     rates = [link.bytes_per_s / n for n in (8, 2, 1)]
     table = planner.sweep({**TABLES, "cluster": {"node": "dgx-h100"}}, {"link.nvlink.bytes_per_s": rates})
     assert table["step_time_s"].is_monotonic_decreasing
+    other = planner.sweep(TABLES, {"accelerator.memory_bytes": [4e10, 8e10]})  # of a card whose usable memory is measured, too
+    assert (other["usable_bytes"] < other["accelerator.memory_bytes"]).all()
+    assert other["usable_bytes"][1] / other["usable_bytes"][0] == pytest.approx(2.0)
     memory = planner.sweep(TABLES, {"accelerator.memory_bytes": [1e10, 8e10], "accelerator.usable_memory_bytes": [1e10]})
     assert memory["usable_bytes"].tolist() == [1e10, 1e10]
 

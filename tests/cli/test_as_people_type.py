@@ -1,0 +1,143 @@
+"""What people type in other words, cases and marks than the documentation's: one question, one answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Run
+
+from planner.cli.asked import price_table
+from planner.common.errors import PlannerError
+from planner.common.quantities import rate_per_s, share
+from planner.hardware.asked import cluster_table
+from planner.workload.resolve import as_cluster
+
+MODEL = ("plan", "gpt2", "--on", "rtx-4090")
+SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    ((*MODEL, "--precision", "FP16"), (*MODEL, "--precision", "fp16")),
+    ((*MODEL, "--set", "job.optimizer=AdamW"), (*MODEL, "--set", "job.optimizer=adamw")),
+    ((*MODEL, "--set", "layout.recompute=Full"), (*MODEL, "--set", "layout.recompute=full")),
+    ((*MODEL, "--risk", "10%"), (*MODEL, "--risk", "0.1")),
+    ((*MODEL, "--tokens", "1M", "--price", "$2.50/h"), (*MODEL, "--tokens", "1M", "--price", "2.5")),
+    ((*MODEL, "--tokens", "1M", "--price", "On demand"), (*MODEL, "--tokens", "1M", "--price", "on-demand")),
+    (("plan", "gpt2", "--on", "ＲＴＸ４０９０", "－－tokens", "１Ｍ"), (*MODEL, "--tokens", "1M")),
+    (("own", "8xh100", "--use", "70%"), ("own", "8xh100", "--use", "0.7")),
+    (("size", "gpt2", "--for", "LoRA", "--on", "rtx-4090"), ("size", "gpt2", "--for", "lora", "--on", "rtx-4090")),
+    (
+        ("search", "gpt2", "--on", "2xrtx-4090", "--tokens", "1M", "--objective", "Cost"),
+        ("search", "gpt2", "--on", "2xrtx-4090", "--tokens", "1M", "--objective", "cost"),
+    ),
+    (("serve", "gpt2", "--on", "l4", "--rate", "120/min"), ("serve", "gpt2", "--on", "l4", "--rate", "2")),
+]
+
+
+@pytest.mark.parametrize(("typed", "plain"), SAME, ids=[" ".join(typed) for typed, _ in SAME])
+def test_other_words_are_the_same_question(run: Run, typed: tuple[str, ...], plain: tuple[str, ...]) -> None:
+    found, expected = (run(*line, "--json") for line in (typed, plain))
+    assert found[0] == expected[0] == 0, found[2]
+    assert found[1] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("32 x 8xH200", 256), ("2x8xh100", 16), ("2 nodes of 8 A100 80G", 16), ("4台8卡H800", 32), ("2 nodes x 8 h100 each", 16)],
+)
+def test_nodes_of_as_many_gpus_as_the_usual_one_are_that_many_gpus(text: str, number: int) -> None:
+    found = cluster_table(text)
+    assert found["num_gpus"] == number
+    assert as_cluster(found) == as_cluster(f"{number}x{found['accelerator']}")
+
+
+def test_nodes_of_another_size_are_nodes_of_that_size() -> None:
+    table = cluster_table("2 nodes of 4 h100")
+    assert table == {"accelerator": "h100-sxm5-80gb", "num_gpus": 8, "gpus_per_node": 4}
+    assert as_cluster(table).node.num_gpus == 4
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("plan", "gpt2", "--on", "h100", "--on", "a100-80gb"),
+        ("plan", "gpt2", "--on", "h100", "--seq-len", "512", "--seq-len=1024"),
+        ("search", "gpt2", "--on", "h100", "--tokens", "1M", "--objective", "cost", "--objective", "time"),
+        ("own", "h100", "--use", "0.5", "--use", "0.6"),
+        ("init", "gpt2", "--on", "h100", "-o", "a.toml", "-o", "b.toml"),
+    ],
+)
+def test_an_option_that_takes_one_value_is_not_given_two(run: Run, typed: tuple[str, ...], tmp_path: Path) -> None:
+    code, out, err = run(*typed)
+    assert (code, out) == (2, "")
+    assert "given twice" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_options_that_may_be_repeated_are(run: Run) -> None:
+    line = (*MODEL, "--set", "job.optimizer=sgd", "--set", "job.precision=fp16")
+    assert run(*line)[0] == 0
+
+
+def test_compare_answers_several_gpus_as_plan_answers_each(run: Run) -> None:
+    code, out, err = run("compare", "gpt2", "--on", "h100,8xh200", "--tokens", "1M", "--json")
+    assert code == 0, err
+    cases = json.loads(out)["cases"]
+    assert [case["label"] for case in cases] == ["h100", "8xh200"]
+    for case in cases:
+        alone = json.loads(run("plan", "gpt2", "--on", case["label"], "--tokens", "1M", "--json")[1])
+        assert case["step_time_s"] == alone["step_time_s"]
+
+
+def test_of_several_gpus_one_question_names_who_answers_them(run: Run) -> None:
+    code, _, err = run("plan", "gpt2", "--on", "8xh100,8xa100-80gb")
+    assert code == 2
+    assert "--on 8xh100,8xa100-80gb" in err
+    assert "planner compare" in err
+
+
+def test_write_leaves_what_is_there(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("title = 'mine'", encoding="utf-8")
+    for path, why in ((mine, "exists already"), (tmp_path / "mine.yaml", ".toml")):
+        code, out, err = run(*MODEL, "--write", path)
+        assert (code, out) == (2, "")
+        assert why in err
+    assert [one.name for one in tmp_path.iterdir()] == ["mine.toml"]
+    assert mine.read_text(encoding="utf-8") == "title = 'mine'"
+
+
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [
+        (("trace", "gpt2", "--on", "h100", "--memory", "x.xml"), "--memory"),
+        (("run", "gpt2", "--on", "h100", "--tokens", "1M", "--months", "x.txt"), "--months"),
+        (("run", "gpt2", "--on", "h100", "--tokens", "1M", "--focus", "x.txt"), "--focus"),
+    ],
+)
+def test_a_bad_path_is_said_of_its_own_option(run: Run, typed: tuple[str, ...], option: str) -> None:
+    code, _, err = run(*typed)
+    assert code == 2
+    assert f"{option} x." in err
+
+
+@pytest.mark.parametrize("text", ["70 percent", "%", "", "0,7", "1e400"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(PlannerError, match="70%"):
+        share(text, "--use")
+
+
+@pytest.mark.parametrize("text", ["fast", "5/moon", "-2", "", "1/s/s", "3Q/min"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(PlannerError, match="300/min"):
+        rate_per_s(text, "--rate")
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("2.5", {"usd_per_gpu_hour": 2.5}), ("$2/GPU-hour", {"usd_per_gpu_hour": 2.0}), ("3 USD/h", {"usd_per_gpu_hour": 3.0}),
+        ("-1", {"usd_per_gpu_hour": -1.0}), ("spot", {"term": "spot"}), ("1.2.3", {"term": "1.2.3"}), ("€2", {"term": "€2"}),
+    ],
+)  # fmt: skip
+def test_a_price_is_dollars_or_a_term(text: str, table: dict[str, object]) -> None:
+    assert price_table(text) == table
