@@ -78,7 +78,7 @@ class Command(Spoken, TyperCommand):
             if one.param_type_name == "option" and not one.multiple and not one.is_flag:
                 values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
                 if len(values) > 1:
-                    said = {"code": "usage", "field": one.opts[0], "value": values[1]}
+                    said: dict[str, Any] = {"code": "usage", "field": one.opts[0], "value": values[1]}
                     raise PlannerError("{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said)
         found: list[str] = super().parse_args(ctx, args)
         return found

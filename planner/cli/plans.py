@@ -98,7 +98,7 @@ def compare_command(
     single mixture is met by a dense model of its shape.
     """
     check_plot(plot)
-    places = [None] if given.on is None else [one.strip() for one in given.on.split(",")]
+    places: list[str | None] = [None] if given.on is None else [one.strip() for one in given.on.split(",")]
     targets = (given.target, *(more or ()))
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
