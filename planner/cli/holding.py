@@ -59,7 +59,7 @@ def own_command(
     if out is not None:
         check_output(out)
     fields = _fields(change)
-    energy = {name: fields.pop(name, None) for name in ("pue", "electricity_usd_per_kwh", "power_w_per_gpu")}
+    pue, tariff, power = (fields.pop(name, None) for name in ("pue", "electricity_usd_per_kwh", "power_w_per_gpu"))
     if use is not None and not 0.0 < use <= 1.0:
         raise PlannerError(
             "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", use, field="--use", value=use
@@ -73,7 +73,9 @@ def own_command(
         rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),
         preemption_mtbf_s=_duration(preemption),
         resale_share=RESALE_SHARE if resale is None else resale,
-        **energy,
+        pue=pue,
+        electricity_usd_per_kwh=tariff,
+        power_w_per_gpu=power,
     )
     if out is not None:
         import pandas as pd
