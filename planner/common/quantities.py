@@ -217,11 +217,13 @@ def value_of(field: str, text: str) -> bool | int | float | str:
     (True, 2.1)
     >>> value_of("cluster.network_gbit_per_s", "50GB/s"), value_of("cluster.network_gbit_per_s", "400")
     (400.0, 400)
+    >>> value_of("cost.own.rent_change_per_year", "-0.2"), value_of("run.spare_nodes", "-1")
+    (-0.2, -1)
     """
     text, name = text.strip(), field.rpartition(".")[2]
     if text in ("true", "false"):
         return text == "true"
-    if not re.match(r"[0-9.]", text):
+    if not re.match(r"[+-]?[0-9.]", text):
         return text
     if name in LENGTH_FIELDS:
         return length(text, field)
@@ -233,10 +235,10 @@ def value_of(field: str, text: str) -> bool | int | float | str:
         return gbit_per_s(text, field)
     if name.endswith("_s") and not name.endswith("_per_s") and re.search(r"[^\W\d_]$", text):
         return duration_s(text, field)
-    match = re.fullmatch(rf"({NUMBER})\s*([^\W\d_]*)", text)
-    if match is None or match[2].lower() not in COUNTS:
+    match = re.fullmatch(rf"([+-]?)({NUMBER})\s*([^\W\d_]*)", text)
+    if match is None or match[3].lower() not in COUNTS:
         return text
-    number = _number(match[1]) * COUNTS[match[2].lower()]
+    number = float(f"{match[1]}1") * _number(match[2]) * COUNTS[match[3].lower()]
     if not math.isfinite(number):
         raise PlannerError("{0} = {1!r}: must be a finite number.", field, text, code="quantity", field=field, value=text)
     return int(number) if number.is_integer() else number

@@ -317,7 +317,15 @@ def capped_slowdown(answer: Plan, cap_w: float | None, power: Number = 1.0) -> N
         raise PlannerError(
             "run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name
         )
-    slower = np.maximum(constants().power_share * rated * np.asarray(power) / cap_w, 1.0) ** (1.0 / 3.0)
+    drawn_w = constants().power_share * rated
+    if cap_w <= (idle_w := constants().idle_power_share * drawn_w):
+        raise PlannerError(
+            "run.power_cap_w = {0:g}: a {1} that waits draws {2:.0f} W already; give a cap above that.",
+            cap_w,
+            answer.cluster.accelerator.name,
+            idle_w,
+        )
+    slower = np.maximum(drawn_w * np.asarray(power) / cap_w, 1.0) ** (1.0 / 3.0)
     parts = answer.step_parts_s
     kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s
     found = 1.0 + kernels * (slower - 1.0)

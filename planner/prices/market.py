@@ -2,7 +2,8 @@
 
 The price without a provider is the median of the newest quotes of comparable providers; its interval holds 90 % of what
 they ask, widened by the age of the quotes. A term that binds is priced within providers: the on-demand price times the
-median ratio of one provider's two terms, so that a commitment never looks dearer because other providers sell it.
+median ratio of one provider's two terms, so that a commitment never looks dearer because other providers sell it. A capacity
+block is what those who sell it ask: hyperscalers alone do, and a part of another provider's price is nobody's offer.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ FEWEST = 3
 TAIL = NormalDist().inv_cdf(0.95)
 ORDER = ("on-demand", "reserved-1-year", "reserved-3-year")
 """Longer commitments, in order: none is dearer than the one before it."""
+BY_QUOTES = ("on-demand", "marketplace", "capacity-block")
+"""Terms whose price is the median of their own quotes, whatever the others are."""
 PRIOR_WEIGHT = 2.0
 """How many providers the spread of all accelerators together counts for beside an accelerator's own."""
 
@@ -127,7 +130,7 @@ def find_price(
                 quotes = _narrow(quotes, field, wanted, accelerator)
         return _with_interval(_newest_of(quotes, item), 0.0, now)
     ranked = _comparable(quotes, term)
-    if ranked and (term in ("on-demand", "marketplace") or not _comparable(quotes, "on-demand")):
+    if ranked and (term in BY_QUOTES or not _comparable(quotes, "on-demand")):
         chosen = ranked[(len(ranked) - 1) // 2]
         return _with_interval(_of_market(chosen, len(ranked)), _spread(ranked), now)
     base, ranked = _base(quotes)
@@ -414,18 +417,25 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     unknown = sorted(set(fields) - known)
     for key in known & set(fields) - {"usd_per_gpu_hour"}:
         as_text(fields[key], f"price.{key}")
-    if unknown and unknown[0] in PRICE_FIELDS:
-        raise PlannerError(
-            "price.{0} = {1!r}: a price of one's own has no {0}; give usd_per_gpu_hour alone, or leave it out.",
-            unknown[0],
-            fields[unknown[0]],
-        )
     if unknown:
-        raise unknown_field("price", unknown[0], fields[unknown[0]], PRICE_FIELDS)
+        raise _no_field(unknown[0], fields[unknown[0]], own=own)
     if own:
         return replace(own_price(**fields), other_use=other_use)
     found = _quoted(fields, accelerator, node)
     return found if found is None else replace(found, other_use=other_use)
+
+
+def _no_field(name: str, value: Any, *, own: bool) -> PlannerError:
+    """Why a field is none of a price (of one's own)."""
+    if name == "currency" and not own:
+        return PlannerError(
+            "price.{0} = {1!r}: goes with {2}, which is missing; give both or neither.", name, value, "price_per_gpu_hour"
+        )
+    if name in PRICE_FIELDS:
+        return PlannerError(
+            "price.{0} = {1!r}: a price of one's own has no {0}; give usd_per_gpu_hour alone, or leave it out.", name, value
+        )
+    return unknown_field("price", name, value, PRICE_FIELDS)
 
 
 def _of_card(price: Price, accelerator: str) -> Price:

@@ -80,6 +80,25 @@ QUANTITIES: list[Mistake] = [
     (("run", *ASKED, "--set", "run.detection_s=5 moons"), ("detection_s", "5 moons")),
     (("run", *ASKED, "--set", "cost.dataset_bytes=4 apples"), ("dataset_bytes", "4 apples")),
 ]
+MONEY: list[Mistake] = [
+    *(
+        (("run", *ASKED, "--tokens", "1M", "--set", f"{name}={value}"), (f"{name} = {value}", words))
+        for name, value, words in (
+            ("cost.tax_rate", "-0.1", "must be at least 0"),
+            ("cost.tax_rate", "19", "less than 1"),
+            ("run.spare_nodes", "-1", "must be at least 0"),
+            ("cost.own.years", "0", "greater than 0"),
+            ("price.usd_per_gpu_hour", "-2", "not negative"),
+            ("run.power_cap_w", "1", "draws"),
+            ("cost.own.utilisation", "85", "at most 1"),
+            ("price.other_use", "1.5", "from 0 to 1"),
+        )
+    ),
+    (("run", *ASKED, "--tokens", "1M", "--set", "price.currency=EUR"), ("price.currency = 'EUR'", "price_per_gpu_hour")),
+    (("run", *ASKED, "--tokens", "1M", "--focus", "nowhere/x.csv"), ("--focus nowhere/x.csv", "does not exist")),
+    (("run", *ASKED, "--tokens", "1M", "--xlsx", "x.txt"), ("--xlsx x.txt", "ends in")),
+    (("run", *ASKED, "--tokens", "1M", "--months", "."), ("--months .", "ends in")),
+]
 COMMAS_AND_RATES: list[Mistake] = [
     *(
         (("plan", *ASKED, "--set", f"price.usd_per_gpu_hour={value}"), ("price.usd_per_gpu_hour", value, "a number"))
@@ -288,6 +307,7 @@ FAMILIES = {
     "misspelt fields": misspelt_fields(),
     "wrong types": wrong_types(),
     "beyond the range": beyond_the_range(),
+    "money": MONEY,
     "quantities": QUANTITIES,
     "commas and rates": COMMAS_AND_RATES,
     "places": PLACES,

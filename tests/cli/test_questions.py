@@ -202,6 +202,11 @@ def test_a_scenario_asked_elsewhere_says_so(run: Run) -> None:
 
 def test_set_reads_numbers_by_the_field_s_unit() -> None:
     found = parse_changes(["job.seq_len=4k", "job.num_tokens=1e9", "cost.storage_bytes=2GB", "run.restart_s=10m", "layout.tp=2"])
+    assert parse_changes(["cost.own.rent_change_per_year=-0.2", "run.spare_nodes=-1", "run.seed=+7"]) == {
+        "cost.own.rent_change_per_year": -0.2,
+        "run.spare_nodes": -1,
+        "run.seed": 7,
+    }
     assert found == {
         "job.seq_len": 4096,
         "job.num_tokens": 10**9,

@@ -251,3 +251,16 @@ def test_classes_are_of_providers_that_quote_or_whose_nodes_are_here() -> None:
     assert named <= {p.provider for p in load_prices()} | {load_node(n).provider for n in node_names()}
     assert {provider_class(p.provider) for p in load_prices()} <= {"hyperscaler", "gpu-cloud", "marketplace", "reseller"}
     assert load_accelerator("h100-sxm5-80gb").name in RENTED
+
+
+def test_a_capacity_block_costs_what_those_ask_who_sell_it() -> None:
+    """AWS and GCP list H100 blocks at 5.19 and 4.79 to 5.04 USD (2026-09-19): a part of a GPU cloud's on-demand price, 1.91, is
+    nobody's offer."""
+    sold = [name for name in RENTED if market(name, "capacity-block")]
+    assert "h100-sxm5-80gb" in sold
+    for name in sold:
+        quotes = [p.usd_per_gpu_hour for p in market(name, "capacity-block")]
+        price = find_price(name, term="capacity-block")
+        assert min(quotes) <= price.usd_per_gpu_hour <= max(quotes)
+        assert price.provider
+    assert 4.79 <= find_price("h100-sxm5-80gb", term="capacity-block").usd_per_gpu_hour <= 5.2
