@@ -239,8 +239,6 @@ def pipeline_layout(sizes: list[int]) -> str:
 def memory_arguments(plan: Plan) -> dict[str, Any]:
     """Recomputation and offload."""
     x = plan.layout
-    if x.offload_activations and (x.pp > 1 or x.recompute != "none"):
-        raise refuse("megatron", "layout.offload_activations works without pipeline and recomputation only", "drop one of them")
     full = x.recompute == "full"
     return {
         "recompute-granularity": None if x.recompute == "none" else x.recompute,

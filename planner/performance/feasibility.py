@@ -612,6 +612,7 @@ def _sharding_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             q.framework.name,
         ),
     )
+    yield from _moved_activations_rules(q, x)
     yield Rule(
         reason="parameters on the host without ZeRO 3",
         broken=(x.offload_parameters > 0) & (x.zero < 3),
@@ -632,6 +633,31 @@ def _sharding_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             broken=(x.zero < 2),
             message=lambda y: Message(
                 "layout.zero = {0}: {1} shards gradients or parameters; use 2 or 3", y.zero, q.framework.name
+            ),
+        )
+
+
+def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    """What activations move to the host beside. Megatron-Core's cpu_offloading refuses a pipeline and recomputation
+    (TransformerConfig.__post_init__); FSDP's stacks take checkpoints along, and have no pipeline (TRL, torchtune)."""
+    yield Rule(
+        reason="activations on the host beside a pipeline",
+        broken=(x.offload_activations > 0) & (x.pp > 1),
+        message=lambda y: Message(
+            "layout.offload_activations with pp = {0}: no framework here moves them beside a pipeline; use pp = 1, or "
+            "recompute = 'full' without it",
+            y.pp,
+        ),
+    )
+    if "offload_checkpoints" not in q.framework.features:
+        yield Rule(
+            reason="activations on the host beside recomputation",
+            broken=(x.offload_activations > 0) & (x.recompute != Recompute.NONE),
+            message=lambda y: Message(
+                "layout.offload_activations with recompute = {0!r}: {1} moves what it keeps, and recomputes nothing beside; "
+                "use one of the two",
+                y.recompute,
+                q.framework.name,
             ),
         )
 

@@ -292,9 +292,8 @@ def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: A
     gpus = gpus_of_host(cluster)
     # parameters and gradients that live on the host in 16 bit are cast there, from the master copy and to its type
     cast = parameters_away(layouts, framework) * (precision.gradient + precision.parameter + 2.0 * precision.master)
-    on_host = (
-        transfers + (row.bytes_moved + cast * (precision.master > 0) * elements) * gpus / framework.host_optimizer_bytes_per_s
-    )
+    swept_there = row.bytes_moved + cast * (precision.master > 0) * elements
+    on_host = transfers + swept_there / host_share_bytes_per_s(framework, gpus)
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
 
 

@@ -137,6 +137,7 @@ def _offers(framework: Framework, layout: Layout) -> bool:
         "offload_optimizer": layout.offload_optimizer,
         "offload_parameters": layout.offload_parameters,
         "offload_activations": layout.offload_activations,
+        "offload_checkpoints": layout.offload_activations and layout.recompute != "none",
         "selective_recompute": layout.recompute == "selective",
     }
     shards = framework.mixed_precision != "sharded_fp32" or layout.zero >= 2

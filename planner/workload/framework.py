@@ -34,6 +34,7 @@ Feature = Literal[
     "offload_optimizer",
     "offload_parameters",
     "offload_activations",
+    "offload_checkpoints",
     "selective_recompute",
     "uneven_vpp",
     "fp8",

@@ -232,7 +232,6 @@ M, Z, F, D = "megatron-core", "megatron-zero-bubble", "fsdp", "deepspeed-zero"
         ("megatron", Z, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),
         ("megatron", M, {"zero": 1, "job": {"optimizer": "adamw-8bit"}}, "job.optimizer = 'adamw-8bit'"),
         ("megatron", M, {"zero": 1, "job": {"precision": "bf16-pure"}}, "has no option"),
-        ("megatron", M, {"zero": 1, "pp": 2, "offload_activations": True}, "works without pipeline"),
         ("megatron", M, {"zero": 1, "model": "mistral-7b"}, "sliding_window"),
         ("megatron", M, {"zero": 1, "model": "bert-large", "job": {"seq_len": 512}}, "trains decoders"),
         ("nemo", M, {"model": "llama-3.2-1b", "zero": 1, "job": {"precision": "fp32"}}, "has no recipe"),

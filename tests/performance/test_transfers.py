@@ -150,6 +150,19 @@ def test_fsdp_updates_on_the_host_what_lives_there() -> None:
     assert both.step_time_s[0] == answer.step_time_s[0]
 
 
+@pytest.mark.parametrize("stack", ["fsdp", "torchtune", "megatron-core"])
+def test_torchs_adam_on_the_host_has_the_core_of_its_process(stack: str) -> None:
+    """torch.optim under torchrun: twice the core's rate halves what the update takes; the node's rate is far above both."""
+    rates = (1e8, 2e8, 4e8)
+    zero = 3 if stack == "fsdp" else 1
+    layout = Layout(zero=zero, offload_optimizer=True)
+    slow, fast, faster = (
+        float(run(machine(count=2), layout, framework(stack, host_process_bytes_per_s=rate)).step_time_s[0]) for rate in rates
+    )
+    assert slow - fast == pytest.approx(2 * (fast - faster), rel=1e-6)
+    assert framework(stack).host_process_bytes_per_s == framework("fsdp").host_process_bytes_per_s < 1e10
+
+
 def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_process() -> None:
     """torchrun gives each process one core: of m micro-batches, m - 1 read two fp32 gradients there and write their sum."""
     layout = Layout(zero=3, offload_optimizer=True, offload_parameters=True)
@@ -169,9 +182,12 @@ def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_proce
         ("deepspeed-zero", {"zero": 2, "offload_parameters": True}, "only shards of zero = 3"),
         ("fsdp", {"zero": 3, "offload_parameters": True}, "set offload_optimizer = true"),
         ("litgpt", {"zero": 3, "offload_parameters": True}, "does not offer offload_parameters"),
+        ("megatron-core", {"pp": 2, "offload_activations": True}, "no framework here moves them beside a pipeline"),
+        ("fsdp", {"zero": 3, "pp": 2, "offload_activations": True}, "no framework here moves them beside a pipeline"),
+        ("megatron-core", {"offload_activations": True, "recompute": "full"}, "recomputes nothing beside"),
     ],
 )
-def test_parameters_stay_where_the_stack_cannot_move_them(stack: str, layout: dict[str, Any], why: str) -> None:
+def test_parameters_and_activations_stay_where_the_stack_cannot_move_them(stack: str, layout: dict[str, Any], why: str) -> None:
     with pytest.raises(PlannerError, match=why):
         planner.plan(model=model(WIDE), cluster=machine(count=2), framework=stack, job=job(), layout=layout, explain=False)
 
