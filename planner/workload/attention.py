@@ -14,11 +14,12 @@ AMPERE, TURING = (8, 0), (7, 5)
 Sources: github.com/Dao-AILab/flash-attention, README ("Ampere, Ada, or Hopper GPUs"; of 2022: "Turing or Ampere GPUs");
 NVIDIA/TransformerEngine, common/fused_attn/fused_attn.cpp ("sm_arch_ >= 80").
 """
-CUDNN_FIRST = ((9, 0), (10, 0))
+CUDNN_FIRST = ((9, 0), (10, 0), (10, 3), (10, 7))
 """Compute capabilities on which PyTorch's scaled_dot_product_attention takes cuDNN's kernel before FlashAttention-2.
 
-By aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 2.13 does (cuDNN above 9.15); 2.9 takes
-FlashAttention-2 first, as do all from 2.5.1 on (pytorch/pytorch#138649, #142132: 329 against 631 TFLOP/s on an H100).
+By aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 2.13 does (major 9 or 10 with minor 0 or 3,
+cuDNN above 9.15); 2.9 takes FlashAttention-2 first, as do all from 2.5.1 on (pytorch/pytorch#138649, #142132: 329 against 631
+TFLOP/s on an H100). Rubin's 10.7 is assumed: 10.3 was added when its cards were there.
 """
 LIBRARIES = {
     "transformer-engine": "Transformer Engine",

@@ -14,6 +14,7 @@ from planner.layout_search.ranking import NOISE
 from planner.model.catalog import load_model
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.scenarios.quick import quick_scenario
+from planner.workload.attention import attention_on
 from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
@@ -63,6 +64,17 @@ def test_a_newer_node_is_never_slower(
     first, second = (on(cluster(n, num_gpus=8), model, seq_len, layouts, precision) for n in (older, newer))
     assert np.all(second.step_time_s <= first.step_time_s * (1 + 1e-9))
     assert np.all(second.memory.allocated_bytes <= first.memory.allocated_bytes)
+
+
+@pytest.mark.parametrize(("older", "newer"), dict.fromkeys((older, newer) for older, newer, _ in OLDER_AND_NEWER))
+def test_a_newer_node_has_as_new_an_attention_kernel_under_every_framework(older: str, newer: str) -> None:
+    """PyTorch takes cuDNN's kernel on a B300 too, whose compute capability is 10.3."""
+    first, second = (cluster(n, num_gpus=1).accelerator for n in (older, newer))
+    for name in framework_names():
+        stack = load_framework(name)
+        before, after = attention_on(stack, first, False), attention_on(stack, second, False)
+        assert after.flash_attention >= before.flash_attention, name
+        assert before.attention_kernel == after.attention_kernel or after.attention_kernel == "flash", name
 
 
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
