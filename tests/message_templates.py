@@ -248,7 +248,7 @@ TELLING = {
     "uncertainty/effects": {"_beyond", "_served", "_why", "standing"},
     "uncertainty/interval": {"_interval_of_class", "_outside"},
     "web/state": {"checked", "decode"},
-    "workload/attention": {"attention_notes", "_not_cudnn"},
+    "workload/attention": {"attention_notes"},
     "workload/default_framework": {"_usual", "default_framework"},
     "workload/job": {"_tables"},
 }

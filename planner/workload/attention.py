@@ -14,12 +14,12 @@ AMPERE, TURING = (8, 0), (7, 5)
 Sources: github.com/Dao-AILab/flash-attention, README ("Ampere, Ada, or Hopper GPUs"; of 2022: "Turing or Ampere GPUs");
 NVIDIA/TransformerEngine, common/fused_attn/fused_attn.cpp ("sm_arch_ >= 80").
 """
-CUDNN_FIRST = ((9, 0), (10, 0), (10, 3), (10, 7))
-"""Compute capabilities on which PyTorch's scaled_dot_product_attention takes cuDNN's kernel before FlashAttention-2.
+CUDNN_FIRST = (9, 10)
+"""Major compute capabilities on which PyTorch's scaled_dot_product_attention takes cuDNN's kernel before FlashAttention-2.
 
-By aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 2.13 does (major 9 or 10 with minor 0 or 3,
-cuDNN above 9.15); 2.9 takes FlashAttention-2 first, as do all from 2.5.1 on (pytorch/pytorch#138649, #142132: 329 against 631
-TFLOP/s on an H100). Rubin's 10.7 is assumed: 10.3 was added when its cards were there.
+By aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 2.13 does (cuDNN above 9.15), for Blackwell
+Ultra as for Blackwell (pytorch/pytorch#170800), and built with CUDA 13 for every minor number; 2.9 takes FlashAttention-2 first,
+as do all from 2.5.1 on (pytorch/pytorch#138649, #142132: 329 against 631 TFLOP/s on an H100).
 """
 LIBRARIES = {
     "transformer-engine": "Transformer Engine",
@@ -64,7 +64,7 @@ def attention_on(
     if framework.attention_kernel != "flash" or capability is None:
         return framework
     if capability >= AMPERE:
-        newest = framework.cudnn_attention and framework.attention_library == "pytorch" and capability in CUDNN_FIRST
+        newest = framework.cudnn_attention and framework.attention_library == "pytorch" and capability[0] in CUDNN_FIRST
         return framework.replaced(flash_attention=3) if newest else framework
     fused = framework.attention_library == "pytorch" or (framework.attention_library == "flash-attn" and capability >= TURING)
     return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
@@ -77,7 +77,7 @@ def attention_notes(
     runs = attention_on(framework, accelerator, sinks, bias, distances)
     library = LIBRARIES[framework.attention_library]
     if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
-        return _not_cudnn(runs, accelerator, library)
+        return ()
     if distances:
         return (Message("attention: no fused kernel scores tokens against distances: scores are computed and kept in full"),)
     if bias and attention_on(framework, accelerator, sinks) != runs:
@@ -107,22 +107,5 @@ def attention_notes(
             accelerator.name,
             accelerator.compute_capability,
             library,
-        ),
-    )
-
-
-def _not_cudnn(runs: Framework, accelerator: Accelerator, library: str) -> tuple[str, ...]:
-    """That a newer GPU of a line is left out where PyTorch prefers cuDNN's kernel, which makes it slower than the older one."""
-    capability = compute_capability(accelerator)
-    kin = capability is not None and capability not in CUDNN_FIRST and capability[0] in {major for major, _ in CUDNN_FIRST}
-    if not kin or not runs.cudnn_attention or runs.attention_library != "pytorch" or runs.attention_kernel != "flash":
-        return ()
-    return (
-        Message(
-            "attention: {0} takes cuDNN's kernel on compute capability {1} only; {2} ({3}) runs the slower FlashAttention-2",
-            library,
-            ", ".join(f"{major}.{minor}" for major, minor in CUDNN_FIRST),
-            accelerator.name,
-            accelerator.compute_capability,
         ),
     )

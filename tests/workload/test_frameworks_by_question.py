@@ -9,7 +9,7 @@ import pytest
 import planner
 from planner.export import export_plan
 from planner.hardware.cluster import accelerator_names, load_accelerator
-from planner.workload.attention import AMPERE, attention_notes, attention_on, compute_capability
+from planner.workload.attention import AMPERE, attention_on, compute_capability
 from planner.workload.framework import framework_names, load_framework
 
 JOB: dict[str, Any] = {"seq_len": 1024, "global_batch_size": 64}
@@ -99,13 +99,3 @@ def test_attention_sinks_without_a_fused_kernel_are_said_and_priced() -> None:
     assert not fallen.fits
     without = planner.plan(model="qwen3-30b-a3b", framework=old, **asked)
     assert not any("sinks" in note for note in without.notes)
-
-
-@pytest.mark.parametrize(
-    ("chip", "said"), [("b300-sxm-270gb", True), ("b200-sxm-180gb", False), ("h100-sxm5-80gb", False), ("rtx-4090-24gb", False)]
-)
-def test_a_chip_that_pytorch_leaves_out_of_cudnn_is_named(chip: str, said: bool) -> None:
-    """sdp_utils.cpp prefers cuDNN where major is 9 or 10 and minor is 0, which leaves a B300 (10.3) out."""
-    notes = attention_notes(load_framework("huggingface"), load_accelerator(chip), sinks=False)
-    assert any("cuDNN" in note and chip in note for note in notes) == said
-    assert not attention_notes(load_framework("megatron-core"), load_accelerator(chip), sinks=False)
