@@ -73,7 +73,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "load_node": lambda: {"name": "dgx-h100"},
     "model_names": dict,
     "node_names": dict,
-    "on_equal_terms": lambda: {"labels": ["a", "b"], "plans": [plan(), plan()], "at": "flops"},
+    "on_equal_terms": lambda: {"labels": ["a", "b"], "plans": [plan(), plan()], "at": "flops", "served_tokens": 1e9},
     "plan": lambda: {**SUBJECT, "layout": LAYOUT, "price": 2.0, "explain": False, "risk": 0.1, "allow": ()},
     "plan_many": lambda: {"questions": [{**SUBJECT, "layout": LAYOUT}]},
     "ratios": lambda: {"plan": plan(), "first": plan()},

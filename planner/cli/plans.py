@@ -21,6 +21,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
 
 
+def _served_tokens(served: str | None, at: str | None) -> float:
+    """Of --served; 0 where it is left out."""
+    from planner.common.quantities import count
+
+    if served is not None and at is None:
+        raise PlannerError("--served {0}: goes with --at; give both, or leave it out.", served, field="--served", value=served)
+    return 0.0 if served is None else float(count(served, "--served"))
+
+
 @grouped(Launched)
 def plan_command(
     given: Launched,
@@ -84,6 +93,12 @@ def compare_command(
     at: Annotated[
         str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
     ] = None,
+    served: Annotated[
+        str | None,
+        typer.Option(
+            "--served", metavar="TOKENS", help="With --at: tokens to be served, which the best dense model pays for too."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer all cases of scenarios, or several models, side by side.
@@ -98,6 +113,7 @@ def compare_command(
     single mixture is met by a dense model of its shape.
     """
     check_plot(plot)
+    served_tokens = _served_tokens(served, at)
     places: list[str | None] = [None] if given.on is None else [one.strip() for one in given.on.split(",")]
     targets = (given.target, *(more or ()))
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
@@ -114,7 +130,7 @@ def compare_command(
     labels = [case.label for case in cases]
     if at is not None:
         plans = [case.plan(**given.choice()) for case in cases]
-        compare_at(cases, plans, at, title, plot, as_json=as_json)
+        compare_at(cases, plans, at, title, plot, served_tokens=served_tokens, as_json=as_json)
         return
     _check_several(cases, given.target)
     planned = answers_to(cases, lambda case: case.plan(**given.choice()), quiet=as_json)

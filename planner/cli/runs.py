@@ -293,7 +293,9 @@ def audit_command(
         _tables(audit_table(readings, language))
 
 
-def compare_at(cases: Sequence[Any], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
+def compare_at(
+    cases: Sequence[Any], plans: list[Any], at: str, title: str, plot: Path | None, *, served_tokens: float, as_json: bool
+) -> None:
     """planner compare --at: the other cases on the first one's terms."""
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
@@ -301,7 +303,7 @@ def compare_at(cases: Sequence[Any], plans: list[Any], at: str, title: str, plot
     if at not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     runs, costs = ([case.tables.get(name) or {} for case in cases] for name in ("run", "cost"))
-    sides = on_equal_terms([case.label for case in cases], plans, at, runs=runs, costs=costs)
+    sides = on_equal_terms([case.label for case in cases], plans, at, runs=runs, costs=costs, served_tokens=served_tokens)
     if plot is not None:
         from planner.reports.equal_terms import save_equal
 

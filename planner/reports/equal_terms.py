@@ -18,7 +18,7 @@ from planner.reports.plots import COLOURS
 from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, span
 from planner.studies.equal_terms import Side, law_notes
-from planner.studies.scaling_law import DENSE, optimal, predicted_loss
+from planner.studies.scaling_law import predicted_loss
 
 TERM_NAMES = {
     "loss": "{0}: equal predicted loss",
@@ -50,7 +50,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
         "budget, as published runs went": ["-" if s.budget_days is None else span(s.budget_days, _days) for s in sides],
         "budget, dollars": ["-" if s.budget_usd is None else span(s.budget_usd, dollars) for s in sides],
-        "best dense model for these flops (assumed)": [_optimal(s) for s in sides],
+        _best_name(sides[0].served_tokens): [_optimal(s) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
     }
     if not all(s.reachable for s in sides):
@@ -67,9 +67,15 @@ def _days(days: float) -> str:
     return Message("{0} days", f"{days:,.1f}")
 
 
+def _best_name(served_tokens: float) -> str:
+    if not served_tokens:
+        return "best dense model for these flops (assumed)"
+    return Message("best dense model, these flops and {0} tokens served (assumed)", count(served_tokens))
+
+
 def _optimal(side: Side) -> str:
     """Size and tokens of the dense model with the least loss, from the least to the most that the laws say."""
-    found = sorted(optimal(side.training_flops, law) for law in DENSE)
+    found = sorted(side.best_dense.values())
     (small, most), (large, least) = found[0], found[-1]
     return Message("{0} on {1} to {2} on {3} tokens", count(small), count(most), count(large), count(least))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
-from planner.common.arguments import as_a, as_list
+from planner.common.arguments import as_a, as_amount, as_list
 from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, HOUR_S
@@ -17,7 +18,16 @@ from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
-from planner.studies.scaling_law import NAMES, beyond_fit, laws, predicted_loss, tokens_for_loss, tokens_per_parameter_note
+from planner.studies.scaling_law import (
+    DENSE,
+    NAMES,
+    beyond_fit,
+    laws,
+    optimal,
+    predicted_loss,
+    tokens_for_loss,
+    tokens_per_parameter_note,
+)
 from planner.training.difference import ratios
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
@@ -60,6 +70,14 @@ class Side:
     reachable: bool
     over_first: Mapping[str, Ratio]  # this case over the first: time and dollars at its tokens, and memory
     notes: tuple[str, ...]
+    served_tokens: float = 0.0
+
+    @cached_property
+    def best_dense(self) -> dict[str, tuple[float, float]]:
+        """By each dense law (parameters, tokens) of the dense model with the least loss for the flops of this case: of its
+        training, and of serving ``served_tokens``, 2 per active parameter and token (Sardana et al. 2024)."""
+        flops = self.training_flops + 2.0 * self.parameters_active * self.served_tokens
+        return {law: optimal(flops, law, self.served_tokens) for law in DENSE}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -74,6 +92,7 @@ class Side:
             "layout": own.layout.label,
             "fits": own.fits,
             "over_first": {name: found.to_dict() for name, found in self.over_first.items()},
+            "best_dense": {law: {"parameters": n, "tokens": d} for law, (n, d) in self.best_dense.items()},
             "price": None if self.price is None else self.price.to_dict(),
         }
 
@@ -85,17 +104,20 @@ def on_equal_terms(
     *,
     runs: Sequence[Run | Mapping[str, Any]] | None = None,
     costs: Sequence[Costs | Mapping[str, Any]] | None = None,
+    served_tokens: float = 0.0,
 ) -> tuple[Side, ...]:
     """The first case as it is, every other one brought to the same total, active, flops, dollars, days or loss.
 
     ``total`` and ``active`` resize dense models at the same tokens; the others change the tokens. A single mixture is met by a
     dense model of its own attention shape. ``runs`` and ``costs``: the tables [run] and [cost] of each plan, behind its budget.
+    ``served_tokens``: what the model will serve in its life; the best dense model of each case pays for that, too.
     Raises PlannerError for unknown terms, missing lengths or prices.
     """
     labels = [as_text(label, "labels") for label in as_list(labels, "labels", Message("names"))]
     plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", Message("plans"))]
     if not plans or len(labels) != len(plans):
         raise PlannerError("labels = {0!r}: {1} names for {2} plans; give a name for each plan.", labels, len(labels), len(plans))
+    served = as_amount(served_tokens, "served_tokens", "zero")
     if as_text(at, "at") not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     if plans[0].num_steps is None:
@@ -109,6 +131,7 @@ def on_equal_terms(
     sides = (reference, *(_over(_matched(label, other, reference, at), reference) for label, other in others))
     spec, charged = _tables(runs, "runs", len(plans)), _tables(costs, "costs", len(plans))
     last = len(plans) - 1  # a mixture's dense counterpart has its tables
+    sides = tuple(replace(side, served_tokens=served) for side in sides)
     return tuple(_budgeted(side, spec[min(i, last)], charged[min(i, last)]) for i, side in enumerate(sides))
 
 

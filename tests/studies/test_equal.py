@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from places import ROOT
 from scipy.optimize import minimize_scalar
 
+import planner
 from planner.cli.main import main
 from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
@@ -62,6 +63,21 @@ def test_what_is_served_is_smaller_and_trained_longer() -> None:
     assert served < alone
     assert longer / served > seen / alone
     assert 6 * served * longer + 2 * served * 1e12 == pytest.approx(1e23, rel=1e-6)
+
+
+def test_the_best_dense_model_pays_for_what_it_serves() -> None:
+    """The flops of the case's training and of its serving, 2 per active parameter and token, are spent to the last."""
+    plan = planner.plan(model="gpt2", cluster="8xh100", job={"seq_len": 1024, "global_batch_size": 64, "num_tokens": 10**10})
+    alone, serving = (on_equal_terms(["a", "b"], [plan, plan], "flops", served_tokens=t)[0] for t in (0.0, 1e11))
+    for law in ("hoffmann-2022", "besiroglu-2024"):
+        (size, seen), (small, longer) = alone.best_dense[law], serving.best_dense[law]
+        assert small / longer < size / seen
+        assert 6 * size * seen == pytest.approx(alone.training_flops, rel=1e-6)
+        spent = serving.training_flops + 2 * serving.parameters_active * 1e11
+        assert 6 * small * longer + 2 * small * 1e11 == pytest.approx(spent, rel=1e-6)
+        assert serving.to_dict()["best_dense"][law] == {"parameters": small, "tokens": longer}
+    with pytest.raises(PlannerError, match="served_tokens"):
+        on_equal_terms(["a", "b"], [plan, plan], "flops", served_tokens=-1.0)
 
 
 def test_equal_loss_says_what_every_law_asks_for() -> None:
