@@ -117,7 +117,7 @@ def on_equal_terms(
     plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", Message("plans"))]
     if not plans or len(labels) != len(plans):
         raise PlannerError("labels = {0!r}: {1} names for {2} plans; give a name for each plan.", labels, len(labels), len(plans))
-    served = as_amount(served_tokens, "served_tokens", "zero")
+    served = as_amount(served_tokens, "served_tokens", "zero") or 0.0
     if as_text(at, "at") not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     if plans[0].num_steps is None:
