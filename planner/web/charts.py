@@ -356,7 +356,7 @@ def scatter_spec(
             "group:N",
             sort=list(colours),
             scale=alt.Scale(domain=list(colours), range=[GROUPS[i % len(GROUPS)] for i in range(len(colours))]),
-            legend=_legend(symbolLimit=24, columns=alt.ExprRef("width < 450 ? 1 : 3"), labelLimit=280),
+            legend=_legend(symbolLimit=24, columns=alt.ExprRef("width < 450 ? 1 : width < 850 ? 2 : 3"), labelLimit=280),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
     )
