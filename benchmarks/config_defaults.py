@@ -41,6 +41,7 @@ ASIDE = frozenset(
         "chunk_size_feed_forward",
         "is_encoder_decoder",
         "rope_theta",
+        "per_layer_config",  # follows from the layers
     )
 )
 """Fields without effect on sizes."""

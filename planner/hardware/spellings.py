@@ -10,7 +10,8 @@ from typing import NamedTuple
 MAKERS_WORDS = frozenset(
     """
     nvidia geforce tesla amd radeon instinct intel habana google cloud huawei apple aws amazon azure gcp lambda
-    gpu gpus card cards accelerator tensor core edition generation graphics design oam module standard
+    gpu gpus card cards accelerator tensor core edition generation graphics design oam module standard vf podslice
+    macbook mac studio
     hbm hbm2 hbm2e hbm3 hbm3e hbm4 gddr6 gddr6x gddr7
     """.split()  # noqa: SIM905
 )
@@ -21,6 +22,8 @@ NEARLY = 0.08
 """Memory as marketed (192 GB) and as the driver reports it (180 GiB = 193.3 GB) differ by less."""
 
 JOINED = re.compile(r"\b(gtx|rtx)(\d)|(\d)(ti|super)\b|\b(ascend|gaudi|atlas)(\d)")
+SHORT_SUPER = re.compile(r"\b([24]0[678]0)( ?ti)? ?s\b")
+"""As shops write a Super: 4080S, 4070TiS."""
 MEMORY = re.compile(r"\b(\d+)\s?(?:gb|gib|g)\b")
 SIZE = re.compile(r"\d+gb")
 
@@ -31,7 +34,8 @@ def words_of(name: str) -> tuple[str, ...]:
     >>> words_of("NVIDIA GeForce RTX4090 24G")
     ('rtx', '4090', '24gb')
     """
-    plain = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("昇腾", "ascend "))
+    plain = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("昇腾", "ascend ").replace("英伟达", "nvidia "))
+    plain = SHORT_SUPER.sub(r"\1\2 super", plain)
     plain = JOINED.sub(lambda m: " ".join(part for part in m.groups() if part), plain)
     plain = MEMORY.sub(r"\1gb", plain)
     return tuple(word for word in plain.split() if word not in MAKERS_WORDS)

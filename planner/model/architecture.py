@@ -174,6 +174,7 @@ class Model(Spec):
         "bart",
         "mllama",
         "deberta",
+        "deberta_v1",
         "albert",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)

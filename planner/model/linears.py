@@ -123,6 +123,10 @@ NAMES: dict[str, Names] = {
         output="attention.output.dense", ffn_in=("intermediate.dense",), ffn_out="output.dense", head="decoder",
         words="word_embeddings",
     ),
+    "deberta_v1": Names(
+        qkv=("attention.self.in_proj",), output="attention.output.dense", ffn_in=("intermediate.dense",),
+        ffn_out="output.dense", head="decoder", words="word_embeddings",
+    ),
     "bert": Names(
         qkv=("attention.self.query", "attention.self.key", "attention.self.value"), output="attention.output.dense",
         ffn_in=("intermediate.dense",), ffn_out="output.dense", head="decoder", words="word_embeddings",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
+from planner.common.spec import read_table
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.hardware.spellings import words_of
@@ -28,11 +30,22 @@ MEANT = {
     "RTX 4060 Ti": "rtx-4060-ti-16gb", "RTX 4060 Ti 8GB": "rtx-4060-ti-8gb", "RTX 3080": "rtx-3080-10gb",
     "V100S": "v100s-pcie-32gb", "RTX 3080 12GB": "rtx-3080-12gb", "RTX 3060": "rtx-3060-12gb",
     "NVIDIA A16": "a16-gpu-16gb", "MI210": "mi210-64gb",
+    # shops and clouds in China
+    "4090D": "rtx-4090-d-24gb", "A800 80G": "a800-sxm4-80gb", "4080S": "rtx-4080-super-16gb", "4070TiS": "rtx-4070-ti-super",
+    "H20 NVLink": "h20-96gb", "H800 80G SXM": "h800-sxm5-80gb", "V100 32G NVLink": "v100-sxm2-32gb",
+    "RTX PRO 6000 SE": "rtx-pro-6000-blackwell-server", "H200 PCIe": "h200-nvl-141gb", "GH200 624GB": "gh200-144gb",
+    "AMD Instinct MI300X VF": "mi300x-192gb", "TPU v5 lite": "tpu-v5e-16gb", "Mac Studio M3 Ultra": "apple-m3-ultra-512gb",
 }  # fmt: skip
 SERVERS = {
     "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
     "azure ND A100 v4": "standard-nd96asr-v4", "ml.p5.48xlarge": "p5-48xlarge", "ml.g6e.48xlarge": "g6e-48xlarge",
     "CloudMatrix384": "cloudmatrix-384",
+    "ecs.gn7i-c8g1.2xlarge": "ecs-gn7i-c32g1-8xlarge", "ecs.gn7e-c16g1.32xlarge": "ecs-gn7e-c16g1-32xlarge",
+    "ecs.ebmgn8is.32xlarge": "ecs-ebmgn8is-32xlarge", "ecs.gn8v-8x.48xlarge": "ecs-gn8v-8x-48xlarge",
+    "GN10Xp.20XLARGE320": "tencent-gn10xp-20xlarge320", "PNV4.7XLARGE116": "tencent-pnv4-7xlarge116",
+    "GT4.41XLARGE948": "tencent-gt4-41xlarge948", "p2s.16xlarge.8": "huawei-p2s-16xlarge-8",
+    "ml.hpcpni2l.28xlarge": "volcengine-hpcpni2l", "ml.hpcpni3ln.45xlarge": "volcengine-hpcpni3ln",
+    "kat2ne.48xlarge.8": "atlas-800t-a2",
     "p4d": "p4d-24xlarge", "p5en": "p5en-48xlarge", "ND96isr_H100_v5": "standard-nd96isr-h100-v5", "HGX B200": "dgx-b200",
     "gpu_8x_h100_sxm5": "lambda-gpu-8x-h100-sxm5", "NC24ads_A100_v4": "standard-nc24ads-a100-v4",
 }  # fmt: skip
@@ -41,6 +54,7 @@ NOT_MEANT = [
     ("RTX 3050 Laptop GPU", "no profile"), ("GTX 1660", "no profile"), ("2050", "no such GPU"), ("4090 48GB", "no profile"),
     ("Tesla K80", "no profile"), ("P100 16GB", "means any of"), ("A100 96GB", "no such GPU"), ("RTX 6000", "means any of"),
     ("V100", "means any of"), ("H100 MEGA", "no such GPU"), ("p5", "means any of"), ("8*A100", "means any of"),
+    ("5090D", "no profile"), ("H20-3e", "no profile"), ("昇腾910B3", "no profile"), ("PNV5b.8XLARGE96", "no profile"),
     ("h1000", "no such GPU"), ("-- gb", "no such GPU"),
 ]  # fmt: skip
 
@@ -91,6 +105,13 @@ def test_every_name_of_the_catalog_means_itself() -> None:
             assert load_accelerator(asked.get("accelerator", of_a_server)).name == stem, name
     for stem in node_names():
         assert cluster_table(stem) == {"node": stem}
+
+
+def test_what_a_driver_prints_means_its_card_after_on_too() -> None:
+    for name, profile in read_table(PROFILES / "driver_names.toml")["known"].items():
+        asked = cluster_table(name)
+        found = load_node(asked["node"]).accelerator if "node" in asked else load_accelerator(asked["accelerator"]).name
+        assert found == profile, name
 
 
 def test_a_node_is_found_by_its_name_with_dots_as_its_cloud_writes_it() -> None:

@@ -35,7 +35,7 @@ from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.source import defaults
 from planner.model.parameters import parameters_active, parameters_total
 
-LOOK_ALIKES = ("deberta", "jetmoe", "diffllama", "zamba2")
+LOOK_ALIKES = ("jetmoe", "diffllama", "zamba2")
 """Types whose sizes read like a plain model's and whose attention, or sharing of weights, is another."""
 
 
@@ -208,6 +208,50 @@ def test_what_looks_right_and_is_not_is_refused(kind: str) -> None:
     assert len(str(caught.value)) <= 400
 
 
+VARIED: list[tuple[str, dict[str, Any]]] = [
+    ("apertus", {"hidden_act": "silu", "num_hidden_layers": 2}),
+    ("bitnet", {"hidden_size": 512, "num_hidden_layers": 2}),  # 20 heads of 25
+    ("gemma4_text", {"num_hidden_layers": 12, "global_head_dim": 128, "num_global_key_value_heads": 2, "attention_k_eq_v": True}),
+    ("gemma4_unified_text", {"num_hidden_layers": 12, "global_head_dim": 64}),
+    ("dots3_note_text", {"num_hidden_layers": 9, "use_sliding_window": False}),
+    ("dots3_note_text", {
+        "num_hidden_layers": 9, "use_dsa": False, "swa_num_attention_heads": 32, "swa_num_key_value_heads": 32,
+        "swa_head_dim": 128, "swa_qk_nope_head_dim": 96,
+    }),
+    ("deberta", {"relative_attention": True, "pos_att_type": "c2p|p2c", "num_hidden_layers": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "changes"), VARIED)
+def test_what_a_file_changes_is_counted_as_transformers_saves_it(kind: str, changes: dict[str, Any]) -> None:
+    """Sizes of single layers, which transformers saves as a table for each of them; an activation without weights."""
+    settings = AutoConfig.for_model(kind, **changes)
+    auto, names = (AutoModelForCausalLM, CAUSAL) if kind in CAUSAL else (AutoModelForMaskedLM, MASKED)
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        made = auto.from_config(settings)
+    saved = json.loads(json.dumps(settings.to_dict(), default=str))
+    model = model_from_config({**saved, "model_type": kind, "architectures": [names[kind]]}, kind, "config.json")
+    assert parameters_total(model) == sum(weight.numel() for weight in made.parameters())
+    windows = [t == "sliding_attention" for t in saved.get("layer_types", [])]
+    assert [k.sliding for k in model.layer_kinds] == (windows or [False] * model.num_layers)
+
+
+def test_sizes_of_single_layers_that_no_field_holds_are_refused() -> None:
+    uneven = {"5": {"head_dim": 512}, "11": {"head_dim": 128}}
+    with pytest.raises(PlannerError, match="per_layer_config") as caught:
+        model_from_config({"model_type": "gemma4_text", "num_hidden_layers": 12, "per_layer_config": uneven}, "x", "config.json")
+    assert len(str(caught.value)) <= 400
+
+
+def test_an_encoder_of_sound_is_left_out_and_said() -> None:
+    text = {"model_type": "gemma4_text", "num_hidden_layers": 6}
+    config = {"model_type": "gemma4", "text_config": text, "vision_config": None, "audio_config": {"hidden_size": 1024}}
+    model = model_from_config(config, "x", "config.json")
+    assert "sound" in model.provenance["towers"].source
+    assert parameters_total(model) == parameters_total(model_from_config({**config, "audio_config": None}, "x", "config.json"))
+
+
 def test_no_near_name_across_generations() -> None:
     with pytest.raises(PlannerError) as caught:
         model_from_config({"model_type": "gemma9"}, "x", "config.json")
@@ -229,7 +273,8 @@ def test_every_type_that_is_read_is_listed() -> None:
     assert {"llama", "qwen3_5", "kimi_k2", "modernbert", "nemotron_h"} <= set(listed)
 
 
-CHOICES: dict[str, tuple[int | bool, ...]] = {
+CHOICES: dict[str, tuple[int | bool | str, ...]] = {
+    "hidden_act": ("silu", "gelu"),
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"), (2, 3, 4, 5)),
     **dict.fromkeys(("encoder_layers", "decoder_layers"), (2, 3)),
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim"), (256, 512)),

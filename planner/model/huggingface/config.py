@@ -24,6 +24,7 @@ from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unk
 from planner.model.huggingface.towers import (
     BESIDE_TEXT,
     EITHER_TIES,
+    SOUND,
     TEXT_TYPES,
     TIED_BY_DEFAULT,
     VISION,
@@ -66,7 +67,6 @@ ENCODER_DECODERS = {
 }
 """Encoder-decoders that the planner's blocks cannot express, and why."""
 REFUSED = {
-    "deberta": "its attention adds scores between content and positions by projections of their own; deberta-v2 is read",
     "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks",
     "rwkv": "its time mixing is not one of the planner's blocks",
@@ -338,15 +338,25 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     aside = (*outside, *aside)
     seen = config.get("vision_config")
     if isinstance(seen, Mapping) and not countable(kind, seen):
-        return _left_out(fields, kind, str(seen.get("model_type"))), aside
+        named = str(seen.get("model_type"))
+        return _left_out(
+            fields, f"the encoder {named!r} in front of {kind!r} is none that the planner counts: this is the text alone"
+        ), aside
     tower = None if blind else tower_of(kind, config, fields["hidden_size"])
-    if config.get("audio_config"):
-        raise PlannerError("audio_config: the planner knows vision towers only; set it to null to plan without the audio encoder")
-    return {**fields, **({"towers": (tower,)} if tower else {})}, aside
+    heard = None if blind else config.get("audio_config")
+    outside_layers = SOUND[kind](heard, fields["hidden_size"]) if isinstance(heard, Mapping) and kind in SOUND else 0
+    if tower and not tower["num_layers"]:  # no encoder, a projection alone
+        outside_layers += tower["parameters"]
+        tower = None
+    fields["model_vectors"] = fields.get("model_vectors", 0) + outside_layers
+    fields |= {"towers": (tower,)} if tower else {}
+    return (_left_out(fields, AUDIO) if heard and kind not in SOUND else fields), aside
 
 
-def _left_out(fields: dict[str, Any], kind: str, encoder: str) -> dict[str, Any]:
-    source = f"the encoder {encoder!r} in front of {kind!r} is none that the planner counts: this is the text alone"
+AUDIO = "its encoder of sound is left out: the planner counts those of images"
+
+
+def _left_out(fields: dict[str, Any], source: str) -> dict[str, Any]:
     return {**fields, "provenance": {**fields.get("provenance", {}), "towers": {"kind": "assumed", "source": source}}}
 
 

@@ -224,6 +224,17 @@ def deberta_v2(s: Source) -> Fields:
     return {**found, "disentangled_positions": rows, "model_vectors": table + found.get("model_vectors", 0)}
 
 
+def deberta(s: Source) -> Fields:
+    """DeBERTa (arXiv 2006.03654): as v2, but distances have projections of their own in each layer, and keys no bias."""
+    s.only("talking_head", False)
+    s.config.setdefault("share_att_key", True)
+    found = deberta_v2(s)
+    h = found["hidden_size"]
+    # the keys' bias that it has not is as long as that of the distances' queries
+    own = {"layer_vectors": 2 * h * h} if found.get("disentangled_positions") else {"qkv_bias": False, "layer_vectors": 2 * h}
+    return {**found, **own, "modules": "deberta_v1"}
+
+
 def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
     """Local attention in two of three layers, gated feed-forward, no biases, no norm in front of the first attention."""
 
@@ -360,7 +371,7 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False, padded=True),
     "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
-    "gte": gte, "deberta-v2": deberta_v2, "albert": albert,
+    "gte": gte, "deberta-v2": deberta_v2, "deberta": deberta, "albert": albert,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
     "layoutlm": layoutlm, "ibert": ibert, "longformer": longformer, "big_bird": big_bird,
 }  # fmt: skip

@@ -48,8 +48,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
             "use_grouped_mm",
         ),
     ),
-    "apertus": d(fixed={**HEAD_NORM, "gated_ffn": False, "layer_vectors": 2}, take=BIAS),
-    "apertus1p5_text": d(fixed={**HEAD_NORM, "gated_ffn": False, "layer_vectors": 2}, take=BIAS, ignore=("output_vocab_size",)),
+    "apertus": d(fixed={**HEAD_NORM, "gated_ffn": False}, take=BIAS, more=own.apertus),
+    "apertus1p5_text": d(fixed={**HEAD_NORM, "gated_ffn": False}, take=BIAS, more=own.apertus, ignore=("output_vocab_size",)),
     "arcee": d(fixed={"gated_ffn": False}, take=LLAMA_BIAS),
     "aria_text": d(
         take=BIAS,
@@ -82,7 +82,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=lambda s, f: {"layer_vectors": f["num_heads"]},
     ),
     "biogpt": d(fixed=PLAIN, more=own.biogpt, dropout=True, ignore=("scale_embedding", "activation_dropout", "layerdrop")),
-    "bitnet": d(fixed={"attention_output_norm": True}, take=BIAS, more=lambda s, f: {"layer_vectors": f["ffn_hidden_size"]}),
+    "bitnet": d(fixed={"attention_output_norm": True}, take=BIAS, more=own.bitnet),
     "codegen": d(
         fixed={
             **PLAIN,
@@ -128,8 +128,17 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(width="intermediate_size", shared="num_shared_experts"),
         more=own.cohere_experts,
     ),
+    "cohere_compass_text": d(
+        fixed={"norm": "layernorm", "norm_bias": False, "norms_per_layer": 1, "parallel_attention": True},
+        take=BIAS,
+        window="types",
+        cycle=(FULL,),
+        ignore=("pooling",),
+    ),
+    "cosmos3_edge_text": d(fixed={"gated_ffn": False}, take=LLAMA_BIAS),
     "cwm": d(take={"ffn_bias": "mlp_bias"}, window="types", cycle=(FULL, SLIDING, SLIDING, SLIDING)),
     "dbrx": elsewhere.dbrx,
+    "deepseek_ocr2_text": d(take=LLAMA_BIAS, experts=GLM_EXPERTS, ignore=("topk_method",)),
     "deepseek_v4": d(more=lambda s, f: own.compressed(s, f) | own.plain_inner(s, f), window="own"),
     "deepseek_v32": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
     "dots1": d(
@@ -139,6 +148,13 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         cycle=(FULL,),
         ignore=("max_window_layers",),
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace"),
+    ),
+    "dots3_note_text": d(
+        take=BIAS,
+        window="own",
+        more=own.dots3_note,
+        experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
+        ignore=("mlp_bias",),
     ),
     "ernie4_5": d(more=own.ernie, ignore=("dropout",)),
     "ernie4_5_moe": d(
@@ -173,6 +189,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "gemma3n_text": d(take=BIAS, more=own.gemma3n, window="own"),
     "gemma4_text": d(take=BIAS, more=own.gemma4, window="own"),
+    "gemma4_unified_text": d(take=BIAS, more=own.gemma4, window="own"),
     "glm": d(take={"qkv_bias": "attention_bias"}),
     "glm4": d(fixed={"norms_per_layer": 4}, take={"qkv_bias": "attention_bias"}),
     "glm4_moe": d(take={"qkv_bias": "attention_bias"}, experts=GLM_EXPERTS, more=own.qk_norm_flag("use_qk_norm")),
@@ -189,6 +206,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "gpt_bigcode": d(fixed=PLAIN, more=own.gpt_bigcode, dropout=True),
     "gpt_neo": d(fixed={**PLAIN, "qkv_bias": False}, more=own.gpt_neo, window="own", dropout=True),
+    "gpt_neox_japanese": d(fixed={**LAYERNORM, "gated_ffn": False}, more=own.gpt_neox_japanese, dropout=True),
     "gptj": d(
         fixed={
             **PLAIN,
@@ -265,6 +283,13 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(shared_width="shared_expert_intermediate_size", first_default=1),
         more=elsewhere.laguna,
     ),
+    "lara_mini": d(
+        fixed=HEAD_NORM,
+        take=BIAS,
+        window="own",
+        more=own.lara_mini,
+        experts=Experts(shared_width="shared_expert_intermediate_size"),
+    ),
     "lfm2": d(more=own.lfm2),
     "lfm2_moe": d(more=elsewhere.lfm2_moe, experts=Experts(first="num_dense_layers")),
     "lfm3": d(take=BIAS, window="own", more=own.lfm3),
@@ -322,6 +347,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         ignore=("q_lora_rank", "mlp_bias", "topk_method", "num_nextn_predict_layers"),
     ),
     "mllama_text_model": d(more=own.mllama),
+    "molmo2_text": d(take={"qkv_bias": "attention_bias"}, more=own.molmo2),
     "muse_glimmer_text": d(
         fixed={**MUSE, "norms_per_layer": 4},
         take=BIAS,
@@ -410,6 +436,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         ignore=("embedding_dropout", "norm_type", "mlp_type", "sliding_window_pattern"),
     ),
     "vaultgemma": d(take=BIAS, window="types", cycle=(SLIDING, FULL)),
+    "voxtral_realtime_text": d(window="always", more=lambda s, f: {"layer_vectors": 2 * 32 * f["hidden_size"]}),
     "xglm": d(fixed=PLAIN, dropout=True, ignore=("activation_dropout", "scale_embedding")),
     "youtu": d(take=BIAS, more=own.latent),
     "step3p5": d(

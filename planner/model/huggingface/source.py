@@ -175,7 +175,7 @@ HARMLESS = re.compile(
     r"_token_ids?$|_token_index$|_token$|^token_|_token_id_list$|_init|init_|^rope|rope_|^rotary|_eps$|eps$|_epsilon$|_std$|dtype|_loss|_coef$|"
     r"_alpha$|_limit$|_scale$|scaling|^quantization_config$|^unsloth|^transformers|tokenizer|^is_llama_config$|^use_cache|"
     r"^tf_|^auto_map$|_penalty$|^_|^version$|_version$|_loss_|implementation|^generation|checkpoint|softmax_in_fp32$|^fused|^use_fused|_jitter|"
-    r"^pooler_|^context_window|^prefill_chunk|^directionality$|_sink_size$|^full_attn_mod$|^bias_dropout|^mup|multiplier$|softcap|soft_cap|temperature|_freeze|^mtp_|^nextn|nextn_predict|kernels$|^use_mamba|mambapy|_dtype$|time_step_(min|max|floor|limit|init)"
+    r"^pooler_|^context_window|^prefill_chunk|^directionality$|_sink_size$|^full_attn_mod$|^bias_dropout|^mup|multiplier$|softcap|soft_cap|temperature|_freeze|^mtp_|^nextn|nextn_predict|kernels$|^use_mamba|flash_att|mambapy|_dtype$|time_step_(min|max|floor|limit|init)"
 )
 """Names of fields that change neither parameters, flops nor bytes: tokens, initial values, angles, scales, numerics."""
 

@@ -36,6 +36,16 @@ def axk1(s: Source, f: Fields) -> Fields:
     return {**latent(s, f), **marked(letters, [{"letter": "S", "norms_per_layer": 3}])}
 
 
+def apertus(s: Source, f: Fields) -> Fields:
+    """Apertus: its activation, xIELU, has two numbers that train; another one that a file names has none."""
+    return {"layer_vectors": 2 if s.get("hidden_act", "xielu") == "xielu" else 0}
+
+
+def bitnet(s: Source, f: Fields) -> Fields:
+    """BitNet: a norm inside the feed-forward, and one of the heads' output that is as long as the residual stream."""
+    return {"layer_vectors": f["ffn_hidden_size"] + f["hidden_size"] - f["num_heads"] * f["head_dim"]}
+
+
 def biogpt(s: Source, f: Fields) -> Fields:
     """Two rows in front of the position table, as OPT's."""
     rows = s.count("max_position_embeddings") + 2
@@ -195,6 +205,69 @@ def _compressed_types(s: Source, layers: int) -> list[str]:
     return types
 
 
+def dots3_note(s: Source, f: Fields) -> Fields:
+    """Dots 3 Note: latent attention by an indexer in some layers, with a window and other sizes in the others; a gate for each
+    head, and a norm of the part of a key that turns."""
+    layers = f["num_layers"]
+    full = "full_attention" if s.get("use_dsa") is False else "indexed_attention"
+    free = s.get("use_sliding_window") is False
+    types = layer_types(s, layers, [full if free or i < 2 or i % 4 == 1 else SLIDING for i in range(layers)])
+    if s.get("use_dsa") is None and s.get("per_layer_config") is None:
+        types = [full if t == FULL else t for t in types]
+    own = _sliding_latents(s, types)
+    own["num_kv_heads"] = own["num_heads"]
+    found = indexed(s, f) | {"attention_gate": "head", "layer_vectors": s.count("qk_rope_head_dim")}
+    width = s.optional("shared_experts_intermediate_size") or s.count("moe_shared_expert_intermediate_size", 1536)
+    s.ignore("use_dsa", "use_sliding_window", "shared_experts_intermediate_size", "moe_shared_expert_intermediate_size")
+    letters = {SLIDING: "S", FULL: "F", "indexed_attention": "A"}
+    none = {"index_num_heads": 0}
+    own["layer_vectors"] = own["qk_rope_head_dim"]
+    return {
+        **found,
+        **({"num_shared_experts": 1, "shared_expert_ffn_hidden_size": width} if f.get("num_experts") else {}),
+        **windows(s, types),
+        **marked([letters[t] for t in types], [{"letter": "S", **own, **none}, {"letter": "F", **none}]),
+    }
+
+
+def _sliding_latents(s: Source, types: list[str]) -> Fields:
+    """Sizes of the layers with a window: the released file has them as swa_..., transformers saves a table for each layer."""
+    names = {
+        "num_attention_heads": ("num_heads", 64),
+        "q_lora_rank": ("q_lora_rank", 1024),
+        "kv_lora_rank": ("kv_lora_rank", 1024),
+        "qk_nope_head_dim": ("qk_nope_head_dim", 192),
+        "v_head_dim": ("v_head_dim", 128),
+    }
+    given = s.get("per_layer_config")
+    if given:
+        tables = [given.get(str(i), given.get(f"{i:02d}")) for i, t in enumerate(types) if t == SLIDING]
+        known = {*names, "num_key_value_heads", "head_dim", "qk_rope_head_dim"}
+        if len(tables) != len(given) or any(t != tables[0] for t in tables) or set(tables[0] or ()) - known:
+            raise PlannerError("per_layer_config = {0!r}: give all sliding layers the same sizes, the others none", given)
+        changed = {key: s.get(key) for key in (*names, "qk_rope_head_dim")} | tables[0]
+        return {names[key][0]: changed[key] for key in names} | {"qk_rope_head_dim": changed["qk_rope_head_dim"]}
+    own = {name: s.count(f"swa_{key}", default) for key, (name, default) in names.items()}
+    rope = s.count("swa_head_dim", 256) - own["qk_nope_head_dim"]
+    s.ignore("swa_num_key_value_heads", "swa_rope_theta")
+    return own | {"qk_rope_head_dim": s.count("swa_qk_rope_head_dim", rope)}
+
+
+def molmo2(s: Source, f: Fields) -> Fields:
+    """Molmo 2: further rows of words that the head has not, the images'."""
+    normed = "head" if s.get("qk_norm_type", "qwen3") == "qwen3" else "full"
+    s.ignore("norm_after", "rope_scaling_layers")
+    return {"qk_norm": normed, "model_vectors": s.count("additional_vocab_size", 128, least=0) * f["hidden_size"]}
+
+
+def gpt_neox_japanese(s: Source, f: Fields) -> Fields:
+    """GPT-NeoX-Japanese: no biases but of the last layer's output."""
+    return {
+        "ffn_hidden_size": s.count("intermediate_multiple_size", 4) * f["hidden_size"],
+        "model_vectors": f["hidden_size"],
+    }
+
+
 def qk_norm_flag(key: str, kind: str = "head", **more: Any) -> Callable[[Source, Fields], Fields]:
     """Norms of queries and keys where a flag says so."""
     return lambda s, f: {"qk_norm": kind, **more} if s.flag(key) else {}
@@ -220,6 +293,13 @@ def delta_sizes(s: Source) -> Fields:
         "conv_kernel": s.count("linear_conv_kernel_dim"),
         "recurrent_norm": "head",
     }
+
+
+def lara_mini(s: Source, f: Fields) -> Fields:
+    """Of five layers two of gated delta net, two with a window and one that attends to everything."""
+    types = layer_types(s, f["num_layers"], (LINEAR, SLIDING, LINEAR, FULL, SLIDING))
+    delta = marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "gated_delta_net"}])
+    return {**windows(s, types), **delta_sizes(s), **delta}
 
 
 def olmo_hybrid(s: Source, f: Fields) -> Fields:
@@ -629,10 +709,10 @@ def gemma4(s: Source, f: Fields) -> Fields:
     if s.per_layer("layer_types", layers) is None:
         types[-1] = FULL
     wide, few = s.optional("global_head_dim") or 512, s.optional("num_global_key_value_heads")
-    nested = s.get("per_layer_config") or {}
     equal = s.flag("attention_k_eq_v")
     own = {"head_dim": wide, "num_kv_heads": few if equal and few else kv, "keys_are_values": equal}
-    shared = s.get("num_kv_shared_layers") or 0
+    own |= _of_full_layers(s, types, f)
+    shared = s.count("num_kv_shared_layers", 0, least=0)
     double = s.flag("use_double_wide_mlp")
     letters = []
     for i, kind in enumerate(types):
@@ -652,7 +732,6 @@ def gemma4(s: Source, f: Fields) -> Fields:
         norms, vectors = 7, f["hidden_size"] + experts_["num_experts"]
     else:
         s.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
-    del nested
     s.ignore("use_bidirectional_attention", "vocab_size_per_layer_input", "hidden_size_per_layer_input")
     ple = s.get("hidden_size_per_layer_input") or 0
     return {
@@ -665,6 +744,25 @@ def gemma4(s: Source, f: Fields) -> Fields:
         "per_layer_vocab_size": s.count("vocab_size_per_layer_input") if ple else 0,
         **marked(letters, [{"letter": "F", **own}, {"letter": "X", **own, **tail}, {"letter": "Y", **tail}]),
     }
+
+
+def _of_full_layers(s: Source, types: list[str], f: Fields) -> Fields:
+    """Heads of the full layers as ``per_layer_config`` gives them, which transformers writes since 5.20 in place of
+    ``global_head_dim`` and ``num_global_key_value_heads``: a table for each layer that differs."""
+    given = s.get("per_layer_config")
+    if not given:
+        return {}
+    names = {"head_dim": "head_dim", "num_key_value_heads": "num_kv_heads"}
+    tables = {int(k): v for k, v in given.items() if str(k).isdigit()} if isinstance(given, dict) else {}
+    full = [i for i, kind in enumerate(types) if kind == FULL]
+    found = [{names.get(k, k): n for k, n in tables.get(i, {}).items()} for i in full]
+    if set(tables) - set(full) or any(x != found[0] or set(x) - set(names.values()) for x in found):
+        raise PlannerError(
+            "per_layer_config = {0!r}: give all full layers the same head_dim and num_key_value_heads, sliding ones none",
+            given,
+        )
+    plain = {"head_dim": f["head_dim"], "num_kv_heads": f["num_kv_heads"]}
+    return {**plain, **found[0]} if found else {}
 
 
 def gemma3n(s: Source, f: Fields) -> Fields:

@@ -68,6 +68,23 @@ def gemma4(s: Source, text: int) -> Tower:
     )
 
 
+def gemma4_unified(s: Source, text: int) -> Tower:
+    """Gemma 4 12B has no encoder: 48 x 48 pixels pass one layer between two norms, positions, a norm, the projector."""
+    pixels = 3 * (s.count("patch_size") * s.count("pooling_kernel_size")) ** 2
+    d, out = s.count("mm_embed_dim"), s.count("output_proj_dims")
+    total = 2 * pixels + linear(pixels, d) + 2 * d + 2 * s.count("mm_posemb_size") * d + 2 * d + out * text
+    return tower(total, 0, d, 1, d)
+
+
+def cosmos3_edge(s: Source, text: int) -> Tower:
+    """Cosmos 3 Edge: SigLIP 2 without its pooling head, 2 x 2 patches to a token, two layers of a wide projector."""
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), side(s, "patch_size")
+    patch = linear(s.count("num_channels") * p * p, d) + s.count("num_patches") * d
+    wide, inner = s.count("spatial_merge_size") ** 2 * d, s.count("projector_hidden_size", 11520)
+    total = patch + blocks(layers, d, f) + 4 * d + linear(wide, inner) + linear(inner, text)
+    return tower(total, layers, d, s.count("num_attention_heads"), f)
+
+
 def llama4(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     patches, inner = (side(s) // p) ** 2, s.count("projector_input_dim")
@@ -212,6 +229,9 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower] | None, str]] = {
     "qwen3_5": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_5_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
     "qwen2_5_vl": ("qwen2", qwen2_5_vl, "qwen2_5_vl_vision"), "qwen2_vl": ("qwen2", qwen2_vl, "qwen2_vl_vision"),
     "gemma3": ("gemma3_text", siglip, "siglip_vision_model"), "gemma4": ("gemma4_text", gemma4, "gemma4_vision"),
+    "gemma4_unified": ("gemma4_unified_text", gemma4_unified, "gemma4_unified_vision"),
+    "cohere_compass": ("cohere_compass_text", qwen_vl, "cohere_compass_vision"),
+    "cosmos3_edge": ("cosmos3_edge_text", cosmos3_edge, "cosmos3_edge_vision"),
     "llama4": ("llama4_text", llama4, "llama4_vision_model"), "kimi_k25": ("deepseek_v3", moon_vit, "kimi_k25_vision"),
     "glm4v_moe": ("glm4_moe", glm4v, "glm4v_moe_vision"), "glm4v": ("glm4", glm4v, "glm4v_vision"),
     "mistral3": ("mistral", pixtral, "pixtral"), "lighton_ocr": ("qwen3", pixtral, "pixtral"),
@@ -235,10 +255,17 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower] | None, str]] = {
 """Models with a vision tower: the text model's reader where the file names none, the tower's (None: as
 the vision table's own type says, with the model's projector), and whose defaults hold for it."""
 
+SOUND: dict[str, Callable[[Mapping[str, Any], int], int]] = {
+    "gemma4_unified": lambda heard, text: int(heard.get("audio_embed_dim") or 640) * text,
+}
+"""Weights of what reads sound, where the planner counts them: of width ``text``, from the table audio_config."""
+
 TIED_BY_DEFAULT = frozenset(
     (
         "gemma3",
         "gemma4",
+        "gemma4_unified",
+        "cohere_compass",
         "mistral3",
         "internvl",
         "qwen3_vl_moe",
@@ -295,6 +322,7 @@ BESIDE_TEXT = {
     "phi3_v": "its encoder of images and the projector",
     "phi4mm": "its encoders of images and sound, their projectors and adapters",
     "phi4_multimodal": "its encoders of images and sound, and their projectors",
+    "dots3_note": "its encoders of images and sound, and their projectors",
     "minicpmv": "its encoder of images and the resampler",
     "minicpmo": "its encoders of images and sound, the resampler and speech",
     "ernie4_5_moe_vl": "its encoder of images, the resampler and the experts that images alone visit",
@@ -318,6 +346,8 @@ def text_beside(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     text = {**text, **nested} if isinstance(nested, Mapping) else text
     if kind.startswith("phi"):
         named = "phi3"
+    elif kind == "dots3_note":
+        named = "dots3_note_text"
     elif kind.startswith("ernie"):
         named = "ernie4_5_moe"
         firsts = ("moe_num_experts", "moe_intermediate_size", "moe_layer_start_index", "moe_layer_end_index")
