@@ -255,7 +255,8 @@ def t5gemma(s: Source) -> Fields:
     differs = {key: value for key, value in read.items() if value != written[key]}
     if differs.keys() - {"num_heads", "num_kv_heads", "head_dim", "ffn_hidden_size"}:
         raise PlannerError("encoder and decoder differ in {0}; give the model's fields in TOML", ", ".join(differs))
-    words, h = s.count("vocab_size", written["vocab_size"]), written["hidden_size"]
+    s.ignore("vocab_size")  # each stack has its own
+    words, h = written["vocab_size"], written["hidden_size"]
     variants = {ENCODER: {"norms_per_layer": 4, **differs}}
     return {
         **written,
