@@ -41,7 +41,7 @@ MODULES = {
     "mixtral": "mixtral", "deepseek_v2": "deepseek", "deepseek_v3": "deepseek", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "mpt": "mpt", "bloom": "falcon", "falcon": "falcon", "opt": "opt", "bert": "bert", "internlm2": "internlm2", "phi3": "phi3",
     "phi": "phi", "persimmon": "falcon", "baichuan": "baichuan", "qwen": "qwen", "chatglm": "chatglm", "glm": "phi3",
-    "glm4": "phi3", "mllama_text_model": "mllama",
+    "glm4": "phi3", "glm4v_text": "phi3", "mllama_text_model": "mllama",
     "gpt_bigcode": "gpt2", "deepseek_v32": "deepseek", "glm4_moe": "deepseek", "glm_moe_dsa": "deepseek", "dots1": "deepseek",
 }  # fmt: skip
 """Families whose linear layers are not named as llama's (``model.modules``)."""

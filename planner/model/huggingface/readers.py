@@ -192,6 +192,11 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "gemma4_unified_text": d(take=BIAS, more=own.gemma4, window="own"),
     "glm": d(take={"qkv_bias": "attention_bias"}),
     "glm4": d(fixed={"norms_per_layer": 4}, take={"qkv_bias": "attention_bias"}),
+    "glm4v_text": d(
+        fixed={"norms_per_layer": 4, "qkv_bias": True},
+        more=lambda s, f: {"head_dim": f["hidden_size"] // f["num_heads"]},
+        ignore=("attention_bias",),
+    ),
     "glm4_moe": d(take={"qkv_bias": "attention_bias"}, experts=GLM_EXPERTS, more=own.qk_norm_flag("use_qk_norm")),
     "glm4_moe_lite": d(
         take=BIAS,
