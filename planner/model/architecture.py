@@ -323,6 +323,8 @@ class Model(Spec):
                 "conv_kernel",
                 "time_step_rank",
             ),
+            "rwkv4": ("recurrent_value_heads", "recurrent_key_head_dim", "recurrent_value_head_dim"),
+            "rwkv5": ("recurrent_value_heads", "recurrent_key_head_dim", "recurrent_value_head_dim"),
             "lightning": ("recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim"),
         }.get(
             self.mixer,
@@ -521,6 +523,11 @@ class Model(Spec):
     def recurs(self) -> bool:
         """Whether its layers keep a state instead of, or beside, keys and values."""
         return self.mixer not in ("attention", "none")
+
+    @property
+    def mixes_time(self) -> bool:
+        """Whether its layers are RWKV's, each of whose projections reads its own mixture of a token and the one in front."""
+        return self.mixer in ("rwkv4", "rwkv5")
 
     @property
     def qk_head_dim(self) -> int:

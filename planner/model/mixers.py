@@ -21,7 +21,7 @@ CHUNK = {"gated_delta_net": 64, "kimi_delta": 64, "lightning": 256, "mamba2": 25
 
 MIXER_INPUTS = (
     "mixer_qkv", "mixer_gate", "mixer_beta", "mixer_decay", "mixer_query", "mixer_key", "mixer_value", "mixer_decay_down",
-    "mixer_gate_down", "mixer_in",
+    "mixer_gate_down", "mixer_in", "mixer_channel",
 )  # fmt: skip
 """Names of the projections that read the layer's input."""
 MIXER_PARTS = (*MIXER_INPUTS, "mixer_decay_up", "mixer_gate_up", "mixer_select", "mixer_time_step", "mixer_out")
@@ -64,6 +64,7 @@ def mixer_shape(m: Model) -> MixerShape:
         return MixerShape(keys=m.hidden_size, values=m.hidden_size, channels=m.hidden_size, state=0, heads=m.num_heads)
     values = m.recurrent_value_heads * m.recurrent_value_head_dim
     state = m.recurrent_value_heads * m.recurrent_key_head_dim * m.recurrent_value_head_dim
+    state *= 3 if m.mixer == "rwkv4" else 1  # numerator, denominator and the largest exponent so far
     if m.mixer == "mamba":
         return MixerShape(
             keys=m.recurrent_key_head_dim, values=values, channels=values, state=state, heads=m.recurrent_value_heads
@@ -86,11 +87,14 @@ def state_heads(m: Model) -> int:
 def state_bytes(m: Model) -> float:
     """Bytes that one sequence keeps in one layer, whatever its length: the state and the convolution's last tokens.
 
-    4 (value heads x key width x value width + (kernel - 1) x channels).
+    4 (value heads x key width x value width + (kernel - 1) x channels). RWKV: 4 for each element of its state (of RWKV-4 three a
+    channel), and in 16 bit the last inputs of its time mixing and of its feed-forward (RwkvModel.forward).
     """
     if not m.recurs:
         return 0.0
     shape = mixer_shape(m)
+    if m.mixes_time:
+        return STATE_BYTES * shape.state + 2.0 * 2.0 * m.hidden_size
     return STATE_BYTES * (shape.state + max(m.conv_kernel - 1, 0) * shape.channels)
 
 
@@ -151,12 +155,23 @@ def mixer_linears(m: Model) -> tuple[MixerLinear, ...]:
             ("dt_proj", "mixer_time_step", "inner", m.time_step_rank, s.values),
             ("out_proj", "mixer_out", "out", s.values, h),
         ]
+    elif m.mixes_time:
+        name = "attention"
+        gate = [("gate", "mixer_gate", "in", h, s.values)] if m.mixer == "rwkv5" else []
+        found = [
+            ("receptance", "mixer_query", "in", h, s.keys),
+            ("key", "mixer_key", "in", h, s.keys),
+            ("value", "mixer_value", "in", h, s.values),
+            *gate,
+            ("receptance", "mixer_channel", "in", h, h),  # of its feed-forward, whose output it gates
+            ("output", "mixer_out", "out", s.values, h),
+        ]
     else:
         name = "conv"
         found = [("in_proj", "mixer_in", "in", h, 3 * h), ("out_proj", "mixer_out", "out", h, h)]
     return tuple(
         MixerLinear(
-            path=f"{name}.{path}",
+            path=f"{'feed_forward' if part == 'mixer_channel' else name}.{path}",
             part=part,
             step=step,  # type: ignore[arg-type]
             inputs=inputs,
@@ -189,4 +204,8 @@ def mixer_vectors(m: Model) -> tuple[tuple[str, int, bool], ...]:
         found += [("decay", s.heads, True), ("time_step_bias", s.heads, True), ("skip", s.heads, True)]
     elif m.mixer == "mamba":
         found += [("decay", s.state, True), ("skip", s.values, True)]
+    elif m.mixes_time:
+        mixed = sum(x.step == "in" for x in mixer_linears(m)) + 1  # the feed-forward's key, too
+        found += [("decay", s.keys, True), ("first", s.keys, True), ("mixtures", mixed * m.hidden_size, False)]
+        found += [("norm_bias", norm, True)]
     return tuple((name, elements, cut) for name, elements, cut in found if elements)

@@ -11,10 +11,12 @@ from planner.common.spec import Spec
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 
-Mixer = Literal["attention", "gated_delta_net", "kimi_delta", "lightning", "mamba2", "mamba", "short_conv", "none"]
+Mixer = Literal[
+    "attention", "gated_delta_net", "kimi_delta", "lightning", "mamba2", "mamba", "short_conv", "rwkv4", "rwkv5", "none"
+]  # fmt: skip
 """What mixes tokens. Gated delta rule (arXiv 2412.06464), the same with a decay for each channel (Kimi Linear, arXiv
 2510.26692), linear attention with fixed decays (MiniMax-01, arXiv 2501.08313), state spaces (Mamba-2, arXiv 2405.21060; Mamba,
-arXiv 2312.00752), a gated convolution alone (LFM2)."""
+arXiv 2312.00752), a gated convolution alone (LFM2), time mixing (RWKV-4, arXiv 2305.13048; RWKV-5, arXiv 2404.05892)."""
 
 
 class Variant(Spec):

@@ -24,7 +24,9 @@ def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     linears = mixer_linears(m)
     inside = [x for x in linears if x.step == "in"]
     rows = tuple(
-        row for i, x in enumerate(inside) for row in _projection(setting, kind, x, i == 0 and not m.attention_beside_mixer)
+        row
+        for i, x in enumerate(inside)
+        for row in _projection(setting, kind, x, m.mixes_time or (i == 0 and not m.attention_beside_mixer))
     )
     return (
         *tensor_parallel_entrance(setting, BLOCK, rows, inside[0].part, m.hidden_size),
@@ -39,7 +41,7 @@ def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 
 def _projection(setting: Setting, kind: LayerKind, x: MixerLinear, keeps: bool) -> tuple[Row, ...]:
-    """One linear layer; of those that read the layer's input the first keeps it for all."""
+    """One linear layer; of those that read the layer's input the first keeps it for all, but of RWKV's each its own mixture."""
     kept: Number = 0.0
     if keeps:
         tokens = setting.sequence_tokens if x.step == "in" else setting.tokens
@@ -55,6 +57,8 @@ def _convolution(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m, w = setting.model, setting.width
     elements = setting.tokens * float(mixer_shape(m).channels) / setting.tp
     kept = 0.0 if m.mixer in ("mamba", "mamba2") else w * elements
+    if m.mixes_time:
+        return _mixtures(setting, kind)
     return pointwise(
         "convolution",
         BLOCK,
@@ -66,13 +70,33 @@ def _convolution(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
 
 
+def _mixtures(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Each projection's own mixture of a token and the one in front: x mu + x' (1 - mu) (RwkvSelfAttention.extract_key_value).
+
+    Eager: two products and a sum for each, of which backward needs both inputs, which all share.
+    """
+    w = setting.width
+    mixed = sum(x.step == "in" for x in mixer_linears(setting.model)) + 1.0
+    elements = setting.sequence_tokens * float(setting.model.hidden_size)
+    return pointwise(
+        "token shift",
+        BLOCK,
+        forward_bytes=7.0 * w * mixed * elements,
+        backward_bytes=10.0 * w * mixed * elements,
+        saved_bytes=2.0 * w * elements,
+        parameters=local_parameters(setting, kind, "mixer.vectors"),
+        kernels=3.0 * mixed,
+    )
+
+
 def kept_elements(m: Model) -> tuple[float, float]:
     """Elements per token that the scan's kernel keeps: (in the activations' type, in fp32). The output is the next one's input.
 
     Delta rules: q and k repeated to the value heads, v, beta and the chunk's triangular matrices; decays in fp32
     (fla.ops.gated_delta_rule.chunk, fla.ops.kda.chunk). Lightning: q, k, v before and behind their activation. Mamba-2: the whole
     in-projection (mamba_split_conv1d_scan_combined). Mamba: x and z, time step, B and C (mamba_inner_fn, which redoes the
-    convolution). Short convolution: its two gates and the product.
+    convolution). Short convolution: its two gates and the product. RWKV: keys, values, and the receptance that reads the state
+    (its wkv kernels, which go backward through the sequence once more).
     """
     s = mixer_shape(m)
     wide = float(s.heads * m.recurrent_key_head_dim)
@@ -86,6 +110,8 @@ def kept_elements(m: Model) -> tuple[float, float]:
         return 2.0 * s.values + 2.0 * s.keys + s.heads, 0.0
     if m.mixer == "mamba":
         return 2.0 * s.values + m.time_step_rank + 2.0 * s.keys, 0.0
+    if m.mixer == "rwkv4":
+        return 2.0 * s.values, 0.0
     return 3.0 * s.values, 0.0
 
 
@@ -95,12 +121,18 @@ def scan_flops(m: Model) -> tuple[float, float]:
     A state of dk x dv for each head is multiplied by k, updated, read by q: 6 dk dv for the delta rule, 4 dk dv otherwise
     (arXiv 2412.06464, equation 10; arXiv 2405.21060, section 7). In chunks of C the same goes through products within the
     chunk, 2 C (3 dk + 2 dv) more for the delta rule (its triangular inverse included), 2 C dk for each group of keys and
-    2 C dv for each head otherwise. Mamba's scan is no product: 9 flops an element of the state (arXiv 2312.00752, appendix).
+    2 C dv for each head otherwise. Mamba's scan is no product: 9 flops an element of the state (arXiv 2312.00752, appendix). Nor
+    is RWKV's: of RWKV-4 four exponentials and 18 sums, products and maxima a channel (rwkv_linear_attention_cpu), of RWKV-5 seven
+    an element of the state, of which the recurrence needs four.
     """
     s, dk, dv = mixer_shape(m), float(m.recurrent_key_head_dim), float(m.recurrent_value_head_dim)
     if m.mixer in ("gated_delta_net", "kimi_delta"):
         chunk = float(CHUNK[m.mixer])
         return s.heads * (6.0 * dk * dv + 2.0 * chunk * (3.0 * dk + 2.0 * dv)), 6.0 * s.state
+    if m.mixer == "rwkv4":
+        return 22.0 * s.values, 22.0 * s.values
+    if m.mixer == "rwkv5":
+        return 7.0 * s.state, 4.0 * s.state
     if m.mixer in ("mamba2", "lightning"):
         chunk, groups = float(CHUNK[m.mixer]), float(m.recurrent_key_heads or s.heads)
         return 4.0 * s.state + 2.0 * chunk * (s.heads * dv + groups * dk), 4.0 * s.state

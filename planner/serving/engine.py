@@ -45,6 +45,7 @@ Feature = Literal[
     "embeddings",
     "disentangled_positions",
     "shared_weights",
+    "time_mixing",
 ]
 
 
@@ -233,13 +234,14 @@ def weights_of_tags(name: str | None) -> str | None:
 
 def runs_model(engine: Engine, model: Model) -> bool:
     """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images or make vectors, or the
-    layers of DeBERTa and ALBERT."""
+    layers of DeBERTa, ALBERT and RWKV."""
     wanted = {
         "encoder_decoder": model.cross_attention,
         "image_attention": model.reads_images,
         "embeddings": model.embeds,
         "disentangled_positions": model.disentangled_positions > 0,
         "shared_weights": any(model.of(kind).shared_weights for kind in model.layer_kinds),
+        "time_mixing": any(model.of(kind).mixes_time for kind in model.layer_kinds),
     }
     return all(feature in engine.features for feature, needed in wanted.items() if needed)
 

@@ -129,6 +129,8 @@ def require_runs_model(model: Model, engine: Engine) -> None:
         why = Message("has layers of its own kind (DeBERTa, ALBERT), which it does not run")
     elif model.embeds:
         why = Message("makes vectors, which it does not")
+    elif any(model.of(kind).mixes_time for kind in model.layer_kinds):
+        why = Message("has layers of its own kind (RWKV), which it does not run")
     elif model.reads_images:
         why = Message("has layers that attend to images, which {0} does not run", engine.name)
     else:

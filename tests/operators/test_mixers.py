@@ -12,8 +12,10 @@ from released_configs import RELEASED
 from serving_examples import deployment
 
 import planner
+from planner.common.errors import PlannerError
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
+from planner.model.huggingface import model_from_config
 from planner.model.linears import layer_linears
 from planner.model.mixers import state_bytes
 from planner.model.parameters import layer_parameters, parameters_total
@@ -260,3 +262,51 @@ def test_reading_needs_no_torch_and_names_what_it_sets_aside() -> None:
     model = model_from_config({**RELEASED["qwen2-0.5b"][1], "unsloth_fixed": True, "my_note": 3}, "x", "config.json")
     assert "set aside: my_note" in model.source
     assert parameters_total(model) == parameters_total(load_model("qwen2-0.5b"))
+
+
+RWKV: dict[str, tuple[dict[str, Any], int]] = {
+    # words, their norm, the last norm and the head; a layer: output, receptance, key and value; of the feed-forward key, value
+    # and receptance; decay and first; five mixtures; two norms
+    "rwkv": (
+        {"hidden_size": 2048, "num_hidden_layers": 24, "vocab_size": 50277},
+        2 * 50277 * 2048 + 4 * 2048 + 24 * (4 * 2048**2 + 2 * 2048 * 8192 + 2048**2 + 2 * 2048 + 5 * 2048 + 4 * 2048),
+    ),
+    # a gate and its mixture, a norm of the output by heads
+    "rwkv5": (
+        {"hidden_size": 2560, "num_hidden_layers": 32, "vocab_size": 65536, "tie_word_embeddings": False},
+        2 * 65536 * 2560 + 4 * 2560 + 32 * (5 * 2560**2 + 2 * 2560 * 8960 + 2560**2 + 2 * 2560 + 6 * 2560 + 2 * 2560 + 4 * 2560),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RWKV)
+def test_time_mixing_counts_as_by_hand_and_its_rows_hold_every_parameter(kind: str) -> None:
+    config, parameters = RWKV[kind]
+    model = model_from_config({"model_type": kind, **config}, kind, "config.json")
+    assert parameters_total(model) == parameters
+    assert round(total(table(model, 512), "parameters")) == parameters
+    matrices = sum(t.elements for t in layer_parameters(model, model.layer_kinds[0]) if t.name.endswith(".weight"))
+    linears = layer_linears(model, model.layer_kinds[0])
+    assert sum(x.inputs * x.outputs for x in linears) == matrices - 2 * model.hidden_size  # norms
+    assert {x.path for x in linears} >= {"attention.receptance", "attention.output", "feed_forward.receptance"}
+
+
+def test_time_mixing_keeps_a_state_whatever_the_length() -> None:
+    """RWKV-4: three numbers of 4 bytes a channel; RWKV-5: 40 matrices of 64 x 64; both the last two inputs in 16 bit."""
+    fourth, fifth = (model_from_config({"model_type": kind, **RWKV[kind][0]}, kind, "config.json") for kind in RWKV)
+    assert state_bytes(fourth) == 4 * 3 * 2048 + 2 * 2 * 2048
+    assert state_bytes(fifth) == 4 * 40 * 64 * 64 + 2 * 2 * 2560
+    assert scan_flops(fifth) == (7 * 40 * 64 * 64, 4 * 40 * 64 * 64)
+    assert replica_sequence_bytes(deployment(fourth, engine="huggingface"), 4096) == pytest.approx(
+        replica_sequence_bytes(deployment(fourth, engine="huggingface"), 512)
+    )
+
+
+def test_time_mixing_is_served_by_what_runs_it_and_planned() -> None:
+    model = model_from_config({"model_type": "rwkv", **RWKV["rwkv"][0]}, "rwkv-4-1b5", "config.json")
+    served = planner.serve(model=model, cluster="1xh100", serving={"engine": "huggingface", "prompt": 512, "output": 64})
+    assert served.kv_bytes_per_sequence == 24 * state_bytes(model)
+    with pytest.raises(PlannerError, match=r"RWKV.*huggingface"):
+        planner.serve(model=model, cluster="1xh100", serving={"engine": "vllm", "prompt": 512, "output": 64})
+    plan = planner.plan(model=model, cluster="1xh100", job={"seq_len": 1024, "global_batch_size": 8})
+    assert plan.fits

@@ -69,8 +69,6 @@ ENCODER_DECODERS = {
 REFUSED = {
     "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks",
-    "rwkv": "its time mixing is not one of the planner's blocks",
-    "rwkv5": "its time mixing is not one of the planner's blocks",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
     "longcat_flash_ngram": "most of its weights are tables of n-grams",
     "diffllama": "its attention is a difference of two softmaxes",

@@ -411,6 +411,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=QWEN3_MOE,
         ignore=("use_qk_norm", "max_window_layers"),
     ),
+    "rwkv": own.rwkv,
+    "rwkv5": own.rwkv,
     "sarvam_mla": d(take=BIAS, more=own.latent, experts=GLM_EXPERTS),
     "sarvam_moe": d(take={"qkv_bias": "attention_bias"}, experts=GLM_EXPERTS, more=own.qk_norm_flag("use_qk_norm")),
     "seed_oss": d(

@@ -518,6 +518,39 @@ def mamba1(s: Source) -> Fields:
     }
 
 
+def rwkv(s: Source) -> Fields:
+    """RWKV-4, and RWKV-5 by its own repository's class: time mixing with a vector, or a matrix for each head, for a state; a
+    feed-forward of squared relus, its output gated by the receptance of the same input; a norm behind the words."""
+    hidden, layers, fifth = s.count("hidden_size"), s.count("num_hidden_layers"), s.kind == "rwkv5"
+    inner = s.optional("attention_hidden_size") or hidden
+    size = s.count("head_size", 64) if fifth else 1
+    if inner % size or (fifth and inner != hidden):
+        raise PlannerError("attention_hidden_size = {0}: must be hidden_size, in whole heads of head_size = {1}", inner, size)
+    s.ignore("rescale_every", "head_size_divisor", "head_size", "num_attention_heads", "model_version")
+    heads = hidden // 64 if hidden % 64 == 0 else 1
+    return {
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "vocab_size": s.count("vocab_size", 65536),
+        "num_heads": heads,
+        "head_dim": hidden // heads,
+        "ffn_hidden_size": s.optional("intermediate_size") or (int(hidden * 3.5) // 32 * 32 if fifth else 4 * hidden),
+        "gated_ffn": False,
+        "activation": "relu2",
+        "norm": "layernorm",
+        "norm_bias": True,
+        "embedding_norm": True,
+        "position_embedding": "none",
+        "mixer": "rwkv5" if fifth else "rwkv4",
+        "recurrent_key_heads": inner // size,
+        "recurrent_value_heads": inner // size,
+        "recurrent_key_head_dim": size,
+        "recurrent_value_head_dim": size,
+        "recurrent_norm": "full" if fifth else "none",
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+    }
+
+
 def mamba2(s: Source) -> Fields:
     hidden, heads = s.count("hidden_size"), s.count("num_heads")
     s.ignore("expand", "residual_in_fp32", "hidden_act", "chunk_size", "time_step_rank", "norm_before_gate", "rms_norm")
