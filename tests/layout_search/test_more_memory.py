@@ -50,9 +50,19 @@ def test_more_memory_never_makes_the_best_slower(model: str, cards: str, sizes: 
     assert len(found) == len(sizes)  # another memory is another question
 
 
+@pytest.mark.xfail(
+    strict=True, reason="the usual framework is kept where it holds all, 4 % behind the one that is taken where it does not"
+)
+def test_h200_is_not_slower_than_h100_for_adapters() -> None:
+    """LoRA of 14 B on two GPUs: on the H100 Liger's kernels take the place of the usual framework, which recomputes all."""
+    job = {"kind": "lora", "adapter": {"rank": 16}, "seq_len": 4096, "global_batch_size": 32}
+    h100, h200 = (planner.plan(model="qwen3-14b", cluster=f"2x{name}", job=job, explain=False) for name in ("h100", "h200"))
+    assert h200.step_time_s <= h100.step_time_s * (1.0 + NOISE)
+
+
 def test_h200_is_not_slower_than_h100_for_a_model_that_fills_either() -> None:
-    """Llama 3.1 405B on 64 GPUs: the H100 holds it only with activations on the host, the H200 also by recomputing everything,
-    which takes a third longer."""
+    """Llama 3.1 405B on 64 GPUs: the H100 holds it only with the optimizer on the host, the H200 also by recomputing
+    everything, which takes a third longer."""
     h100, h200 = (planner.plan(model="llama-3.1-405b", cluster=f"64x{name}", job=ASKED) for name in ("h100", "h200"))
     assert h200.step_time_s <= h100.step_time_s
     assert any("recomputes everything and is beaten" in note for note in h200.notes)
