@@ -5,6 +5,7 @@ The only conftest: the modules are collected for their doctests too, and two of 
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from planner.common import clock
 from planner.common.translation import speak
 from planner.prices.price import load_prices
 
+NUMBERS = itertools.count()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest files first; with ``--no-loadscope-reorder`` xdist hands them out in this order."""
@@ -30,13 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where this test's imported prices would go."""
-    path = tmp_path / "own" / "prices.csv"
+def own_prices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's imported prices would go; what was read before is read again only where there are some."""
+    path = tmp_path_factory.getbasetemp() / f"own-{next(NUMBERS)}" / "prices.csv"
     monkeypatch.setenv("PLANNER_PRICES", str(path))
-    load_prices.cache_clear()
     yield path
-    load_prices.cache_clear()
+    if path.exists():
+        load_prices.cache_clear()
 
 
 @pytest.fixture(autouse=True)

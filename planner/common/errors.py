@@ -118,6 +118,8 @@ def _named(text: str, values: tuple[Any, ...] = ()) -> tuple[str, Any, str]:
         value = values[number] if len(values) == len(text.values) else _value(text.values[number])
     if right is not None:
         remedy = re.sub(r"\{(\d+)\}", lambda m: text.values[int(m[1])], right[1])
+    elif text.key in LISTS:
+        remedy = str.__str__(text)
     for within in text.values:
         if field and remedy:
             break

@@ -157,7 +157,7 @@ def model_run(run: PublishedRun) -> Modelled:
     faster than the fastest, which is what is modelled, so it widens the upper side alone, by the root of the mean square
     above the fastest. Raises PlannerError when none of them fits.
     """
-    tried: list[tuple[float, Interval, float]] = []
+    tried: list[tuple[float, Longest]] = []
     refused = ""
     for setting in run.tried:
         try:
@@ -166,8 +166,9 @@ def model_run(run: PublishedRun) -> Modelled:
             refused = str(error)
     if not tried:
         raise PlannerError("{0}: nothing tried can run it; {1}", run.name, refused)
-    logs = [math.log(hours) for hours, _, _ in tried]
-    _, step, slower = tried[len(tried) // 2]
+    logs = [math.log(hours) for hours, _ in tried]
+    _, middle = tried[len(tried) // 2]
+    step, slower = middle.step, _layout_spread(run, middle) if run.layout is None else 0.0
     between = Z_90 * (max(logs) - min(logs)) / math.sqrt(12.0)
     above = math.hypot(between, Z_90 * slower / math.sqrt(3.0))
     low = math.hypot(math.log(step.lower / step.expected), between)
@@ -175,10 +176,19 @@ def model_run(run: PublishedRun) -> Modelled:
     return Modelled(hours=math.exp(sum(logs) / len(logs)), log_lower=-low, log_upper=high)
 
 
-def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Interval, float]:
-    """Hours of all stages with what ``setting`` changes; the step time of the longest; how far its layouts spread."""
+@dataclass(frozen=True)
+class Longest:
+    """A run's longest stage: its step time and what it asked."""
+
+    step: Interval
+    cluster: dict[str, Any]
+    job: dict[str, Any]
+
+
+def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Longest]:
+    """Hours of all stages with what ``setting`` changes, and the longest of them."""
     undisturbed = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}
-    parts: list[tuple[float, Interval, float]] = []
+    parts: list[tuple[float, Longest]] = []
     for stage in run.stages:
         cluster, job = (
             {**base, **setting.get(n, {}), **stage.get(n, {})} for n, base in (("cluster", run.cluster), ("job", run.job))
@@ -188,15 +198,14 @@ def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float
         if layout is None and not answer.fits:
             raise PlannerError("{0}: no layout fits {1} nodes", run.name, cluster["num_nodes"])
         whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
-        slower = _layout_spread(run, cluster, job) if layout is None else 0.0
-        parts.append((whole.wall_s.expected * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
-    _, step, slower = max(parts, key=lambda part: part[0])
-    return sum(hours for hours, _, _ in parts), step, slower
+        hours = whole.wall_s.expected * answer.num_gpus / 3600.0
+        parts.append((hours, Longest(answer.intervals["step_time_s"], cluster, job)))
+    return sum(hours for hours, _ in parts), max(parts, key=lambda part: part[0])[1]
 
 
-def _layout_spread(run: PublishedRun, cluster: dict[str, Any], job: dict[str, Any]) -> float:
+def _layout_spread(run: PublishedRun, stage: Longest) -> float:
     """Logarithm of the step time of the layout at the fastest quarter of those that fit, over the fastest's."""
-    question: dict[str, Any] = {"model": run.model, "cluster": cluster, "framework": run.framework, "job": job}
+    question: dict[str, Any] = {"model": run.model, "cluster": stage.cluster, "framework": run.framework, "job": stage.job}
     answer = evaluate(**question, layouts=candidates(**question))
     seconds = answer.step_time_s[answer.fits]
     return math.log(float(np.quantile(seconds, 0.25)) / float(seconds.min()))

@@ -97,7 +97,7 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
 def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
     where = q.setups[setup]
     asked, price = where.question, where.price
-    answer = evaluate(asked, rows.layouts)
+    answer, layouts = evaluate(asked, rows.layouts), [rows.layouts.row(i) for i in range(len(rows))]
     gpus = asked.cluster.num_gpus
     has_length = q.num_steps is not None
     stretch = where.stretch(rows.step_time_s, q.num_steps)
@@ -110,8 +110,8 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "framework_changes": json.dumps(asked.framework.changes()),
         "usd_per_gpu_hour": price.usd_per_gpu_hour if price else np.nan,
         "price": price.describe() if price else "",
-        "layout": [rows.layouts.row(i).label for i in range(len(rows))],
-        **{f.name: _named(rows.layouts, f.name) for f in fields(Layouts)},
+        "layout": [layout.label for layout in layouts],
+        **{f.name: [getattr(layout, f.name) for layout in layouts] for f in fields(Layouts)},
         "num_microbatches": answer.num_microbatches.astype(int),
         "step_time_s": rows.step_time_s,
         "tokens_per_s": answer.tokens_per_step / rows.step_time_s,
@@ -163,11 +163,6 @@ def step_basis(q: SearchQuestion, rows: Rows) -> str:
 def _parts(answer: Evaluation) -> dict[str, Any]:
     seconds = {f"{part}_s": getattr(answer.step, f"{part}_s") for part in PARTS}
     return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, f"{kind}_bytes") for kind in KINDS}}
-
-
-def _named(layouts: Layouts, name: str) -> Any:
-    values = [layouts.row(i) for i in range(len(layouts))]
-    return [getattr(v, name) for v in values]
 
 
 def runner_up(table: pd.DataFrame) -> int:

@@ -10,7 +10,7 @@ import re
 import pytest
 from message_templates import PLANNER
 
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages, of_python
 from planner.common.translation import templates, translated
 from planner.prices.price import Price
@@ -115,6 +115,14 @@ def test_an_error_names_field_value_and_remedy_of_its_template() -> None:
     )
     assert (error.field, error.value, error.remedy) == ("layout.tp", 3, "use one of 1, 2")
     assert json.loads(json.dumps(error.to_dict()))["message"] == "s.toml: layout.tp = 3: does not divide 32; use one of 1, 2."
+
+
+@pytest.mark.parametrize("name", ["fsdpp", "nothing like it"])
+def test_names_that_would_be_right_are_the_remedy(name: str) -> None:
+    """Near names, all of a few, or the first of many."""
+    for listed in (near(name, ["fsdp", "ddp"]), one_of(name, ["fsdp", "ddp"]), near(name, (f"x{i}" for i in range(50)))):
+        error = PlannerError("framework.name = {0!r}: is not known; {1}.", name, listed)
+        assert (error.code, error.field, error.value, error.remedy) == ("unknown", "framework.name", name, listed)
 
 
 def test_what_python_says_of_json_and_toml_is_translated() -> None:
