@@ -38,7 +38,7 @@ def own_prices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     path = tmp_path_factory.getbasetemp() / f"own-{next(NUMBERS)}" / "prices.csv"
     monkeypatch.setenv("PLANNER_PRICES", str(path))
     yield path
-    if path.exists():
+    if path.parent.exists():
         load_prices.cache_clear()
 
 
