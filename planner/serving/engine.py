@@ -62,7 +62,7 @@ class OnCard(Spec):
         """Whether it is meant for ``card``."""
         small = self.below_gib is not None and card.memory_bytes < self.below_gib * GIB
         named = self.named is not None and card.name.startswith(self.named)
-        return small or named or self.below_gib is self.named is None
+        return small or named or (self.below_gib is None and self.named is None)
 
     def limits(self) -> dict[str, int]:
         """Fields of an engine on such a card."""
