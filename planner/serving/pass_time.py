@@ -78,7 +78,7 @@ class Times:
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
         rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
         rate = engine.narrow_host_rate if setting.format.compute else rate
-        loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
+        loops: Number = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         alone = shape.phase == "prefill" or self.launched(shape.sequences)
         loops = loops + np.where(alone, self.prompt_launch_s, 0.0)
         idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
