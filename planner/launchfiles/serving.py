@@ -14,10 +14,10 @@ from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
 from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
-from planner.serving.engine import load_engine
+from planner.serving.engine import Engine, load_engine
 from planner.serving.feasibility import usual_passage
 from planner.serving.spec import OUTPUT, PROMPT
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_cluster, as_model
 
 UNQUANTIZED = ("bf16", "fp16", "fp32")
 
@@ -36,7 +36,6 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     _weights(said, stored if isinstance(stored, str) else model or f.get("said.model"))
     if isinstance(stored, str) and "serving.weights" not in f and "config" not in named:
         said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
-    _passes(said, engine)
     if not f.get("serving.embeds"):
         f.pop("serving.embeds", None)
     _lengths(said, as_model(named))
@@ -55,6 +54,8 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
             f["serving.tp" if f.get("said.split") == "row" else "serving.pp"] = 1 if f.get("said.split") == "none" else gpus
     elif "num_gpus" not in table and "num_nodes" not in table:
         table["num_gpus"] = needed
+    found = load_engine(engine)
+    _passes(said, found.on(as_cluster(table).accelerator) if {"accelerator", "node"} & set(table) else found)
     return {"model": named, "cluster": table, "serving": _table(f, "serving")}
 
 
@@ -123,11 +124,10 @@ def _weights(said: Said, checkpoint: Any) -> None:
         f["serving.weights"] = dtype
 
 
-def _passes(said: Said, engine: str) -> None:
-    """Tokens of a prefill pass: said only where they are not the engine's own."""
+def _passes(said: Said, found: Engine) -> None:
+    """Tokens of a prefill pass: said only where they are not the engine's own on this card."""
     f = said.fields
     tokens = length(said, "said.prefill", -1)
-    found = load_engine(engine)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
         f.setdefault("serving.chunked_prefill_tokens", tokens)
     physical = length(said, "said.physical_batch", -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -123,8 +124,16 @@ def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, un
             )
         if key in unread:
             raise PlannerError("--set {0}: changes nothing in this answer; leave it out.", text, field="--set", value=text)
-        found[key] = value_of(key, value)
+        found[key] = _written(key, value) if value.strip()[0] in "{[" else value_of(key, value)
     return found
+
+
+def _written(key: str, text: str) -> Any:
+    """A table or a list, as a scenario has it: ``--set 'serving.speculative={tokens=4, acceptance=0.7}'``."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise PlannerError("{0} = {1!r}: is no table or list of TOML; write it as a scenario file has it.", key, text) from None
 
 
 def changed_tables(tables: Tables, changes: Mapping[str, Any]) -> Tables:

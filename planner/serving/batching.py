@@ -34,6 +34,7 @@ class Server:
     together with the tokens of decoding (TensorRT-LLM's batch_wait_timeout_iters and batch_wait_max_tokens_ratio); 0 = none.
     ``ahead``: a pass is put together while the one before it runs, so a request joins the second pass after it has come.
     ``launch_s``: what launching a pass with prompts takes, beside the device: it lasts no less, decoding beside them or not.
+    ``least_s[b]``: what a decode step of b sequences takes at least, where no graph holds its kernels.
     ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -54,6 +55,7 @@ class Server:
     stages: int = 1
     groups: int = 1
     launch_s: float = 0.0
+    least_s: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ class _Loop:
         self.keeps = server.reserved_output
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
+        self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
         self.running: list[tuple[float, int]] = []  # (step of completion, request)
         self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible
         self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
@@ -317,6 +320,8 @@ class _Loop:
         b = self.batch
         slope = self.slope[b]
         a, growth = self.base[b] + slope * self.cached, slope * b
+        if a < self.least[b]:
+            a, growth = self.least[b], 0.0
         steps = self.running[0][0] - self.step
         if self.keeps < 1.0:
             steps = max(min(steps, math.floor((self.server.cache_tokens - self.cached) / b)), 1.0)

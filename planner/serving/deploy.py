@@ -25,7 +25,7 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine, weights_of_tags
+from planner.serving.engine import Engine, engine_family, engine_for, older_releases, usual_engine, weights_of_tags
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -63,9 +63,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, stored = _as_stored(spec, the_model, the_cluster)
     if "engine" not in spec.model_fields_set:
         spec = spec.replaced(engine=usual_engine(the_cluster.accelerator, the_model, spec.weights))
-    engine = load_engine(spec.engine)
-    if spec.memory_fraction is not None:
-        engine = engine.replaced(memory_fraction=spec.memory_fraction)
+    engine = engine_for(spec, the_cluster.accelerator)
     spec, newest = _released(spec, engine)
 
     def times(tried: Serving) -> Times:

@@ -13,9 +13,10 @@ from planner.common.errors import PlannerError, near
 from planner.common.files import State
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
+from planner.common.units import GIB
 from planner.hardware.cluster import Accelerator, runs_on
 from planner.model.architecture import Model
-from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES
+from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES, Serving
 from planner.serving.weight_formats import Format, format_named
 
 CATALOG = data.CATALOG / "engines"
@@ -47,6 +48,27 @@ Feature = Literal[
     "shared_weights",
     "time_mixing",
 ]
+
+
+class OnCard(Spec):
+    """What the software takes where nobody says it: on cards below ``below_gib``, on those whose name begins with ``named``, or
+    on any where neither is given."""
+
+    below_gib: Annotated[float, Field(gt=0)] | None = None  # of the card's memory
+    named: str | None = None  # how an accelerator's name begins, whatever its memory
+    max_batch: Annotated[int, Field(gt=0)] | None = None
+    prefill_tokens: Annotated[int, Field(gt=0)] | None = None
+
+    def holds(self, card: Accelerator) -> bool:
+        """Whether it is meant for ``card``."""
+        small = self.below_gib is not None and card.memory_bytes < self.below_gib * GIB
+        named = self.named is not None and card.name.startswith(self.named)
+        return small or named or (self.below_gib is None and self.named is None)
+
+    def limits(self) -> dict[str, int]:
+        """Fields of an engine on such a card."""
+        found = {"max_batch": self.max_batch, "prefill_tokens": self.prefill_tokens}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Engine(Spec):
@@ -140,7 +162,13 @@ class Engine(Spec):
     logits_bytes: Annotated[float, Field(ge=0)] = 6.0  # per logit: 16 bit and fp32
     workspace_hidden: Annotated[float, Field(ge=0)] = 6.0  # live tensors of hidden size, per token of a pass
     workspace_ffn: Annotated[float, Field(ge=0)] = 3.0  # live tensors of the feed-forward's inner size, per token
+    on_cards: tuple[OnCard, ...] = ()  # other limits on some cards; the first that holds counts
     notes: str = ""
+
+    def on(self, card: Accelerator) -> Engine:
+        """The same with the limits that it takes on ``card`` where nobody says them."""
+        found = next((entry for entry in self.on_cards if entry.holds(card)), None)
+        return self if found is None else self.model_copy(update=found.limits())
 
 
 @cache
@@ -201,6 +229,12 @@ def _engine(name: str, state: tuple[State, ...]) -> Engine:
             "serving.engine = {0!r} is not in {1}; {2}.", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
+
+
+def engine_for(spec: Serving, card: Accelerator) -> Engine:
+    """The engine of a deployment with the limits that it takes on ``card``, and the part of it that the deployment states."""
+    engine = load_engine(spec.engine).on(card)
+    return engine if spec.memory_fraction is None else engine.replaced(memory_fraction=spec.memory_fraction)
 
 
 def usual_engine(card: Accelerator, model: Model | None = None, weights: str | None = None) -> str:

@@ -232,6 +232,14 @@ def _require_features(setting: Setting) -> None:
                 needs.replace("_", " "),
                 ", ".join(others),
             )
+    if s.captured_batches and not engine.launch_s_per_layer:
+        able_to = ", ".join(name for name in engine_names() if load_engine(name).launch_s_per_layer)
+        raise PlannerError(
+            "serving.captured_batches = {0}: what {1} takes to launch other batches is not known; leave it out, or use {2}.",
+            list(s.captured_batches),
+            engine.name,
+            able_to,
+        )
     if (s.max_batch is not None and s.max_batch > 1 and engine.max_batch == 1) or (s.batch > 1 and engine.max_batch == 1):
         raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
 

@@ -150,11 +150,12 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     batches = np.unique(np.concatenate([2.0 ** np.arange(0, np.log2(slots) + 1e-9), [float(slots)]]))
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     low, high = 1.0, max(context, 2.0)
-    near, far = times.decode_s(batches, low), times.decode_s(batches, high)
+    captured = times.on_device
+    near, far = captured.decode_s(batches, low), captured.decode_s(batches, high)
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
-    lengths, pass_s, own, shared = _prefill_tables(times.on_device)
+    lengths, pass_s, own, shared = _prefill_tables(captured)
     hit, engine = s.prefix_cache_hit_rate, setting.engine
     beside = s.chunked_prefill_tokens or (setting.pass_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
@@ -178,6 +179,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
         launch_s=times.prompt_launch_s,
+        least_s=np.where(times.launched(every), times.prompt_launch_s + engine.host_s_per_step, 0.0),
     )
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import host_copy_rate
@@ -77,8 +78,9 @@ class Times:
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
         rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
         rate = engine.narrow_host_rate if setting.format.compute else rate
-        loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
-        loops = loops + (self.prompt_launch_s if shape.phase == "prefill" else 0.0)
+        loops: Number = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
+        alone = shape.phase == "prefill" or self.launched(shape.sequences)
+        loops = loops + np.where(alone, self.prompt_launch_s, 0.0)
         idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
         if model.num_image_layers:
             idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
@@ -105,6 +107,12 @@ class Times:
             with_experts = max(with_experts, engine.mxfp4_launch_s_per_layer)
         skipped = setting.model.num_image_layers * (1.0 - min(setting.serving.images, 1.0))  # by prompts of text alone
         return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
+
+    def launched(self, sequences: Number) -> NDArray[np.bool_]:
+        """Whether no graph holds a decode step of so many sequences: its kernels are launched as those of a pass with prompts."""
+        s = self.setting.serving
+        here = np.rint(s.fullest_group(sequences))
+        return ~np.isin(here, s.captured_batches) & bool(s.captured_batches)
 
     @cached_property
     def on_device(self) -> Times:

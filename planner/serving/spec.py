@@ -149,6 +149,7 @@ class Serving(Spec):
     response_cache_s: Annotated[float, Field(ge=0)] = 0.005  # latency of such an answer: a look-up over the network, assumed
     chunked_prefill_tokens: Positive | None = None  # tokens of a pass that prefill may take beside decoding
     pass_tokens: Positive | None = None  # most tokens of one prefill pass; None = the engine's
+    captured_batches: tuple[Positive, ...] = ()  # batches with a CUDA graph, none padded to the next; () = as the engine does
     prefill_wait_steps: Annotated[int, Field(ge=0, le=10_000, strict=True)] = 0  # decode steps that prompts wait for company
     prefill_wait_share: Fraction = 0.0  # of a pass's tokens, at which they wait no longer
     speculative: Speculative | None = None

@@ -216,6 +216,18 @@ def test_set_reads_numbers_by_the_field_s_unit() -> None:
     }
 
 
+def test_set_reads_tables_and_lists_as_a_scenario_has_them() -> None:
+    found = parse_changes(
+        ['serving.speculative={draft = "llama-3.2-1b", tokens = 4, acceptance = 0.7}', "serving.captured_batches=[1, 2]"]
+    )
+    assert found == {
+        "serving.speculative": {"draft": "llama-3.2-1b", "tokens": 4, "acceptance": 0.7},
+        "serving.captured_batches": [1, 2],
+    }
+    with pytest.raises(PlannerError, match=r"prefill_pool = '\{replicas=1': is no table or list of TOML"):
+        parse_changes(["serving.prefill_pool={replicas=1"])
+
+
 TABLES_SET = {
     "model": "model.num_layers=6",
     "cluster": "cluster.num_gpus=4",

@@ -63,7 +63,7 @@ def test_an_encoder_keeps_no_cache_and_takes_two_bytes_a_weight() -> None:
     assert d.memory_bytes["kv_cache"] == 0.0
     assert d.kv_bytes_per_token == 0.0
     assert d.memory_bytes["weights"] == pytest.approx(2.0 * 567_754_752)
-    assert d.max_batch == load_engine("vllm").max_batch
+    assert d.max_batch == 256  # vLLM's places on a card below 70 GiB
 
 
 def test_vectors_a_second_and_dollars_by_hand() -> None:
@@ -79,9 +79,9 @@ def test_vectors_a_second_and_dollars_by_hand() -> None:
 
 
 def test_a_full_server_takes_full_passes() -> None:
-    """vLLM's pass of 8,192 tokens holds 16 prompts of 512: the capacity is 16 over the seconds of such a pass."""
+    """vLLM's pass of 2,048 tokens on a card below 70 GiB holds 4 prompts of 512: the capacity is 4 over the seconds of it."""
     d = asked("bge-m3", clients=256)
-    full = 16.0 / float(d.times.prefill_s(512.0, 16.0))
+    full = 4.0 / float(d.times.prefill_s(512.0, 4.0))
     assert capacity_of(d) == pytest.approx(full, rel=0.05)
     assert d.load.requests_per_s == pytest.approx(full, rel=0.05)
 

@@ -26,7 +26,7 @@ from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active
 from planner.performance.collectives import bus_factor
-from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
+from planner.serving.engine import engine_family, engine_for, engine_names, resolve_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.intervals import subject_of
 from planner.serving.pass_time import Times
@@ -402,7 +402,8 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
     if quantity in ("loop_token", "loop_first"):
         fields["clients"] = batch
     serving = Serving.build(fields, "row")
-    setting = Setting(model=model, cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
+    cluster = _cluster(row, gpus)
+    setting = Setting(model=model, cluster=cluster, engine=engine_for(serving, cluster.accelerator), serving=serving)
     require_possible(setting)
     return Times(setting=setting)
 
