@@ -175,7 +175,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a field is missing": (asked(job={"seq_len": 2048}), "job|global_batch_size"),
     "a choice": (asked(job={**JOB, "precision": "int3"}), "precision = 'int3'|'bf16-pure'"),
     "adapter without a table": (asked(job={**JOB, "kind": "lora"}), "kind = 'lora'|[job.adapter]|rank"),
-    "V100 and bf16": (asked(cluster={"node": "dgx-1v-32gb", "num_gpus": 8}), "job.precision|bf16|v100"),
+    "V100 and bf16": (asked(cluster={"node": "dgx-1v-32gb", "num_gpus": 8}, job={**JOB, "precision": "bf16"}), "job.precision|bf16|v100"),
     "no network": (asked(cluster={"node": "a2-highgpu-1g", "num_nodes": 2}), "cluster.num_nodes = 2|[[links]]"),
     "NaN": (asked(price={"usd_per_gpu_hour": float("nan")}), "price.usd_per_gpu_hour = nan"),
     "NaN in a scenario": (lambda: require_safe({"job": {"seq_len": float("nan")}}), "scenario.job.seq_len = nan"),
