@@ -113,7 +113,8 @@ def as_job(value: JobLike, cluster: Cluster | None = None) -> Job:
 def usual_precision(accelerator: Accelerator) -> Precision:
     """bf16; fp16 on a chip without it (Volta, Turing), fp32 on one that has neither."""
     usual: tuple[Precision, ...] = ("bf16", "fp16")
-    return next((one for one in usual if one in accelerator.peak_flops_per_s), "fp32")
+    found = [one for one in usual if one in accelerator.peak_flops_per_s]
+    return found[0] if found else "fp32"
 
 
 def as_layout(value: LayoutLike) -> Layout:
