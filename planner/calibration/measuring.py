@@ -103,6 +103,14 @@ def profile_name(record: Record) -> str:
     return f"my-{plain}"
 
 
+REFUSED = 2
+"""Exit code of the harness after one line on standard error that says what it cannot take (``python -m kernels``)."""
+
+
+class RefusedByHarness(PlannerError):
+    """The harness has said on standard error what it cannot take."""
+
+
 def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
     """Run the harness unless the record is whole."""
     if out.is_file() and (record := read_record(out)).finished and (ranks > 1 or not _missing(record, options)):
@@ -112,7 +120,7 @@ def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     code = run(command, {**os.environ, "PYTHONPATH": paths})
     if code not in (0, LOST) or not out.is_file():
-        raise PlannerError(
+        raise (RefusedByHarness if code == REFUSED else PlannerError)(
             "the harness ended with code {0}, and its output above says why; {1} starts it alone, and --python names the "
             "python that has torch.",
             code,

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.models import families_command, import_command, list_command
-from planner.cli.output import print_json, show
+from planner.cli.output import none_found, picked, print_json, show, with_words
 from planner.cli.tuning import derive_command
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+Search = Annotated[str, typer.Option("--search", help="Words, all of which a line of the table must have.")]
 
 models_app = typer.Typer(help="The catalog of models: list, show, families, import, derive.", no_args_is_help=True)
 hardware_app = typer.Typer(help="Accelerators and nodes: list, show.", no_args_is_help=True)
@@ -52,12 +53,17 @@ def models_show(
 
 
 @hardware_app.command("list")
-def hardware_list(as_json: AsJson = False) -> None:
+def hardware_list(search: Search = "", as_json: AsJson = False) -> None:
     """List all accelerators and node types; workstation-4x-NAME is a box of 4 of any accelerator."""
     from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 
     accelerators = [load_accelerator(n) for n in accelerator_names()]
     nodes = [load_node(n) for n in node_names()]
+    cards = with_words(accelerators, search, lambda a: " ".join((a.name, a.vendor, a.architecture, *a.aliases)))
+    boxes = with_words(nodes, search, lambda n: " ".join((n.name, n.provider, n.accelerator, *n.aliases)))
+    if not cards and not boxes:
+        raise none_found(search, len(accelerators) + len(nodes))
+    accelerators, nodes = cards, boxes
     if as_json:
         print_json(
             {
@@ -83,7 +89,7 @@ def hardware_list(as_json: AsJson = False) -> None:
     second = Table("node", "provider", "GPUs", "accelerator", "links")
     for n in nodes:
         second.add_row(n.name, n.provider, str(n.num_gpus), n.accelerator, ", ".join(link.name for link in n.links))
-    show(table, second)
+    show(*([table] if accelerators else []), *([second] if nodes else []))
 
 
 @hardware_app.command("show")
@@ -109,7 +115,7 @@ def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a 
 
 
 @scenarios_app.command("list")
-def scenarios_list(as_json: AsJson = False) -> None:
+def scenarios_list(search: Search = "", as_json: AsJson = False) -> None:
     """List the shipped scenarios: their names are accepted wherever a scenario file is."""
     from planner.common.spec import read_table
     from planner.scenarios.shipped import scenario_names, shipped_scenario
@@ -122,6 +128,7 @@ def scenarios_list(as_json: AsJson = False) -> None:
         }
         for name in scenario_names()
     ]
+    found = picked(found, search, lambda one: f"{one['name']} {one['title']}")
     if as_json:
         print_json({"scenarios": found})
         return
@@ -142,11 +149,11 @@ def scenarios_show(name: Annotated[str, typer.Argument(help="A shipped scenario;
 
 
 @frameworks_app.command("list")
-def frameworks_list(as_json: AsJson = False) -> None:
+def frameworks_list(search: Search = "", as_json: AsJson = False) -> None:
     """List the training software that is modelled."""
     from planner.workload.framework import framework_names, load_framework
 
-    _list_software("frameworks", [load_framework(name) for name in framework_names()], as_json)
+    _list_software("frameworks", [load_framework(name) for name in framework_names()], search, as_json)
 
 
 @frameworks_app.command("show")
@@ -160,11 +167,11 @@ def frameworks_show(
 
 
 @engines_app.command("list")
-def engines_list(as_json: AsJson = False) -> None:
+def engines_list(search: Search = "", as_json: AsJson = False) -> None:
     """List the serving software that is modelled."""
     from planner.serving.engine import engine_names, load_engine
 
-    _list_software("engines", [load_engine(name) for name in engine_names()], as_json)
+    _list_software("engines", [load_engine(name) for name in engine_names()], search, as_json)
 
 
 @engines_app.command("show")
@@ -177,7 +184,8 @@ def engines_show(
     _show_software(load_engine(name), as_json)
 
 
-def _list_software(what: str, found: list[Any], as_json: bool) -> None:
+def _list_software(what: str, found: list[Any], search: str, as_json: bool) -> None:
+    found = picked(found, search, lambda one: f"{one.name} {one.description}")
     if as_json:
         print_json({what: [{"name": s.name, "description": s.description, "features": sorted(s.features)} for s in found]})
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.output import print_json, show, tell
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, one_of
 from planner.common.files import write_text
 from planner.common.message import Message
 
@@ -37,10 +37,12 @@ def measure_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")] = False,
 ) -> None:
     """Measure this machine, calibrate on it, and say how far off the planner was and is. Goes on where it was stopped."""
-    from planner.calibration.measuring import Options, measured
+    from planner.calibration.measuring import Options, RefusedByHarness, measured
 
     if re.fullmatch(r"\d+(\.\d+)?[smh]?", budget) is None or float(budget.rstrip("smh")) <= 0:
         raise PlannerError("--budget = {0!r}: give a time such as 60s, 5m or 15m.", budget, field="--budget", value=budget)
+    _check_harness(device, clock, threads)
+    made = not out.exists()
     _check_folder(out)
     options = Options(
         python=python,
@@ -53,8 +55,27 @@ def measure_command(
         alone=one_gpu,
         products=_products(scenario) if scenario is not None else (),
     )
-    found = measured(out, options)
+    try:
+        found = measured(out, options)
+    except PlannerError as error:
+        if made and not any(out.iterdir()):
+            out.rmdir()
+        if isinstance(error, RefusedByHarness) and not as_json:
+            raise typer.Exit(2) from None  # it has said why
+        raise
     _finish(found, out, options, as_json)
+
+
+def _check_harness(device: str | None, clock: str, threads: int | None) -> None:
+    """Refuse what the harness would refuse, before it is started."""
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise PlannerError("--device = {0!r}: must be cuda, cuda:N or cpu.", device, field="--device", value=device)
+    if clock not in ("wall", "cpu"):
+        raise PlannerError("--clock = {0!r}: {1}.", clock, one_of(clock, ("wall", "cpu")), field="--clock", value=clock)
+    if threads is not None and threads < 1:
+        raise PlannerError(
+            "{0} = {1!r}: must be a whole number of at least 1.", "--threads", threads, field="--threads", value=threads
+        )
 
 
 def _products(scenario: Path) -> tuple[Kernel, ...]:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.output import print_json, show
-from planner.common.errors import PlannerError
+from planner.cli.output import picked, print_json, show
 from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
@@ -22,13 +21,8 @@ def list_command(
     from planner.model.catalog import load_model, model_names
     from planner.model.parameters import parameters_active, parameters_total
 
-    words = search.lower().split()
     models = [load_model(name) for name in model_names()]
-    found = [m for m in models if all(word in f"{m.name} {m.family} {m.source}".lower() for word in words)]
-    if not found:
-        raise PlannerError(
-            "--search {0!r}: none of {1} models has all of these words; leave it out to see them.", search, len(models)
-        )
+    found = picked(models, search, lambda m: f"{m.name} {m.family} {m.source}")
     rows = [(m, parameters_total(m), parameters_active(m)) for m in found]
     if as_json:
         listed = [

@@ -6,9 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from planner.common import clock
 from planner.common.errors import PlannerError
@@ -19,6 +19,7 @@ from planner.common.translation import spoken
 if TYPE_CHECKING:
     from planner.serving.deployment import Deployment
 
+Row = TypeVar("Row")
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
 SCHEMA_VERSION = 1
@@ -82,6 +83,30 @@ def _each(renderables: Iterable[Any]) -> Iterator[Any]:
             yield from _each(one.renderables)
         else:
             yield Line(one) if isinstance(one, str) else one
+
+
+def with_words(rows: Sequence[Row], search: str, text: Callable[[Row], str]) -> list[Row]:
+    """The rows whose text has all words of ``--search``, in any case."""
+    return [row for row in rows if all(word in text(row).lower() for word in search.lower().split())]
+
+
+def none_found(search: str, number: int) -> PlannerError:
+    """The error of a ``--search`` that finds none of so many lines."""
+    return PlannerError(
+        "--search {0!r}: none of {1} lines has all of these words; leave it out to see them.",
+        search,
+        number,
+        field="--search",
+        value=search,
+    )
+
+
+def picked(rows: Sequence[Row], search: str, text: Callable[[Row], str]) -> list[Row]:
+    """``with_words``; PlannerError where there are none."""
+    found = with_words(rows, search, text)
+    if not found:
+        raise none_found(search, len(rows))
+    return found
 
 
 def width() -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Laid, grouped
-from planner.cli.output import tell
+from planner.cli.output import picked, tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError, meant, near, one_of
@@ -159,9 +159,10 @@ def prices_list(
     term: Annotated[str | None, typer.Option("--term", help="on-demand, spot, reserved-1-year, ...")] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
     currency: Currency = "USD",
+    search: Annotated[str, typer.Option("--search", help="Words, all of which a line of the table must have.")] = "",
 ) -> None:
     """All quotes, newest first within each accelerator."""
-    _print_prices("prices per GPU-hour", None, term, provider, currency, as_json)
+    _print_prices("prices per GPU-hour", None, term, provider, currency, as_json, search)
 
 
 @prices_app.command("show")
@@ -178,7 +179,7 @@ def prices_show(
 
 
 def _print_prices(
-    title: str, accelerator: str | None, term: str | None, provider: str | None, currency: str, as_json: bool
+    title: str, accelerator: str | None, term: str | None, provider: str | None, currency: str, as_json: bool, search: str = ""
 ) -> None:
     from planner.prices.currency import exchange_rate
     from planner.prices.market import class_prices, find_price
@@ -194,6 +195,11 @@ def _print_prices(
         found = [p for p in found if p.provider.lower() == provider.lower()]
         if not found:
             raise PlannerError("--provider {0}: no such quotes; {1}.", provider, near(provider, known))
+    found = (
+        picked(found, search, lambda p: f"{p.accelerator} {p.term} {p.provider} {p.region} {p.item} {p.source}")
+        if search
+        else found
+    )
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
     rate = exchange_rate(currency, "--currency")

@@ -340,7 +340,8 @@ def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | N
 
     tables: dict[str, Any] = {name: table for name, table in case.asked().items() if name != "layout"}
     with placed(case.where):
-        tables |= {"model": as_model(tables["model"]), "cluster": as_cluster(tables["cluster"]), "job": as_job(tables["job"])}
+        cluster = as_cluster(tables["cluster"])
+        tables |= {"model": as_model(tables["model"]), "cluster": cluster, "job": as_job(tables["job"], cluster)}
     if frameworks is not None:
         tables["framework"] = frameworks
     if terms is not None:

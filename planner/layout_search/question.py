@@ -249,9 +249,10 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
     the_model = as_model(model)
-    the_job = as_job(job)
+    the_cluster = as_cluster(cluster)
+    the_job = as_job(job, the_cluster)
     check_sizes(the_model, the_job)
-    clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    clusters = _clusters(the_cluster, gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
 

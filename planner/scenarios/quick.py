@@ -18,7 +18,7 @@ from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.tables import OF_SERVING, Table, Tables
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_model, usual_precision
 from planner.workload.tuning import USUAL_RANK
 
 EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *OF_SERVING)))
@@ -67,7 +67,7 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
         "kind": method,
         "seq_len": seq_len,
         "global_batch_size": _batch(wanted, num_gpus),
-        "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
+        "precision": usual_precision(accelerator),
     }
     if model.cross_attention and 0 < model.positions < int(seq_len):  # the decoder has fewer positions than the encoder
         fields["target_len"] = model.positions

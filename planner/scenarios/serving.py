@@ -11,6 +11,7 @@ from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import OF_SERVING, Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
+from planner.serving.spec import Serving
 
 TABLES = OF_SERVING
 REQUIRED = ("model", "cluster", "serving")
@@ -49,6 +50,14 @@ class ServingCase:
 def _load(load: Table, serving: Table) -> Table:
     """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
     for key in load:
+        if key not in OF_LOAD and key in Serving.model_fields:
+            raise PlannerError(
+                "load.{0} = {1!r}: {0} stands in [serving]; write serving.{0}.",
+                key,
+                load[key],
+                field=f"load.{key}",
+                value=load[key],
+            )
         if key not in OF_LOAD:
             raise unknown_field("load", key, load[key], OF_LOAD)
         if key in serving:

@@ -4,7 +4,8 @@ Each way is paid for the same useful hours: ``utilisation`` of the cluster's hou
 
 - on demand: those hours, at a rent that changes by a share each year;
 - spot: those hours over the part of them that preemptions leave;
-- reserved: every hour of the term, used or not, at the rent of the day it begins; renewed for another term;
+- reserved: every hour of the term, used or not, at the rent of the day it begins; renewed for another term. One that binds for
+  longer than the years asked for is not called the cheapest: what is owed after them is not in its dollars, and a note says it;
 - own: what ``ownership.owned_gpu`` costs up to that month, less what a sale then brings (``resale_share`` of the book value,
   straight-line from the purchase to ``residual_share`` at the end of its years).
 """
@@ -91,8 +92,9 @@ class Holding:
 
     @property
     def cheapest(self) -> Way:
-        """The fewest dollars at the end."""
-        return min(self.ways, key=lambda way: float(way.usd[-1]))
+        """The fewest dollars at the end, of the ways that bind for no longer."""
+        ends = [way for way in self.ways if way.price is None or bound_years(way.name) <= self.years + SLACK_YEARS]
+        return min(ends, key=lambda way: float(way.usd[-1]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -181,6 +183,13 @@ def holding(
             continue
         usd = _rented(term, price.usd_per_gpu_hour, cluster.num_gpus, months, use, np.array([change]), leaving or 1.0)[0]
         ways.append(Way(name=term, usd=usd, price=price))
+        if bound_years(term) > years + SLACK_YEARS:
+            owed = price.usd_per_gpu_hour * cluster.num_gpus * YEAR_S / HOUR_S * (bound_years(term) - years)
+            notes.append(
+                Message(
+                    "{0} binds for {1:.0f} years: after {2:g}, ${3:,.0f} are still owed", term, bound_years(term), years, owed
+                )
+            )
     ways.append(Way(name="own", usd=owning.usd(), price=None))
     drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change, power_spread(costs))
     found = tuple(
@@ -219,14 +228,23 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
     return found, notes
 
 
+SLACK_YEARS = 0.01
+"""A term of 365 days is a year of 365.25."""
+
+
+def bound_years(term: str) -> float:
+    """Years that a term binds for; 0 of one that ends at will."""
+    return commitment(term).length_days * DAY_S / YEAR_S
+
+
 def _rented(term: str, price: float, gpus: int, months: Array, use: float, change: Array, goodput: float) -> Array:
     """Cumulative dollars at the end of each month, shape ``(changes, months)``; see the module."""
     edges = np.concatenate([[0.0], months]) / 12.0  # years
-    bound_years = commitment(term).length_days * DAY_S / YEAR_S
+    bound = bound_years(term)
     hours = gpus * YEAR_S / HOUR_S
     growth = np.log1p(change)[:, None]
-    if bound_years:
-        begins = np.round(np.floor(edges[:-1] / bound_years + 1e-9) * bound_years, 9)
+    if bound:
+        begins = np.round(np.floor(edges[:-1] / bound + 1e-9) * bound, 9)
         each = np.diff(edges) * np.exp(growth * begins)
         return np.asarray(price * hours * np.cumsum(each, axis=1))
     flat = np.abs(growth) < 1e-12

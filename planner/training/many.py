@@ -37,7 +37,7 @@ from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
 from planner.workload.question import Question
-from planner.workload.resolve import as_cluster, as_job, as_layout, as_model
+from planner.workload.resolve import as_cluster, as_job, as_layout, as_model, usual_precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +276,8 @@ class _Resolved:
     def _read(self, tables: Mapping[str, Any], keys: Mapping[str, Hashable]) -> _Asked:
         model: Model = self._once(("model", keys["model"]), lambda: as_model(tables["model"]))
         cluster: Cluster = self._once(("cluster", keys["cluster"]), lambda: as_cluster(tables["cluster"]))
-        job: Job = self._once(("job", keys["job"]), lambda: as_job(tables["job"]))
+        usual = usual_precision(cluster.accelerator)
+        job: Job = self._once(("job", keys["job"], usual), lambda: as_job(tables["job"], cluster))
         layout: Layout = self._once(("layout", keys["layout"]), lambda: as_layout(tables["layout"]))
         self._once(("sizes", keys["model"], keys["job"]), lambda: check_sizes(model, job))
         card, node = cluster.accelerator, cluster.node

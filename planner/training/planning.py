@@ -75,7 +75,7 @@ def plan(
     check_risk(risk)
     admitted, explain = allowed(allow), as_flag(explain, "explain")
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    the_job = as_job(job)
+    the_job = as_job(job, the_cluster)
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
@@ -175,7 +175,7 @@ def evaluate(
     Impossible layouts are masked (``possible``), with ``reasons[reason]``. Takes what ``plan`` takes.
     """
     the_cluster = as_cluster(cluster)
-    the_job = as_job(job)
+    the_job = as_job(job, the_cluster)
     columns = as_columns(checked(layouts) if isinstance(layouts, Layouts) else layouts, the_cluster.num_gpus)
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
@@ -192,10 +192,10 @@ def candidates(
     allow: Iterable[str] = (),
 ) -> Layouts:
     """The layouts that ``plan`` and ``search`` choose from, as columns for ``evaluate``; ``allow`` as in ``plan``."""
-    the_job = as_job(job)
+    the_cluster = as_cluster(cluster)
+    the_job = as_job(job, the_cluster)
     the_model = as_model(model)
     check_sizes(the_model, the_job)
-    the_cluster = as_cluster(cluster)
     the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, None)
     question = Question(the_model, the_cluster, the_framework, the_job)
     return LayoutGrid(question=question, allow=allowed(allow)).columns()

@@ -11,14 +11,14 @@ from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_of_field, cluster_table, node_of_field
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Accelerator, Cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.names import meant
 from planner.workload.framework import Framework, load_framework
 from planner.workload.framework_names import framework_of_name, without_release
-from planner.workload.job import Job
+from planner.workload.job import Job, Precision
 from planner.workload.layout import Layout
 
 NEEDED_FIELDS = tuple(name for name, field in Model.model_fields.items() if field.is_required() and name != "name")
@@ -101,9 +101,20 @@ def as_cluster(value: ClusterLike) -> Cluster:
     return found
 
 
-def as_job(value: JobLike) -> Job:
-    """A job from its fields, or itself."""
-    return value.checked("job") if isinstance(value, Job) else Job.build(value, "job")
+def as_job(value: JobLike, cluster: Cluster | None = None) -> Job:
+    """A job from its fields, or itself; fields that name no precision have the cluster's usual one."""
+    if isinstance(value, Job):
+        return value.checked("job")
+    if cluster is not None and isinstance(value, Mapping) and "precision" not in value:
+        value = {**value, "precision": usual_precision(cluster.accelerator)}
+    return Job.build(value, "job")
+
+
+def usual_precision(accelerator: Accelerator) -> Precision:
+    """bf16; fp16 on a chip without it (Volta, Turing), fp32 on one that has neither."""
+    usual: tuple[Precision, ...] = ("bf16", "fp16")
+    found = [one for one in usual if one in accelerator.peak_flops_per_s]
+    return found[0] if found else "fp32"
 
 
 def as_layout(value: LayoutLike) -> Layout:

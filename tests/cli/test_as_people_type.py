@@ -141,3 +141,96 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_a_price_is_dollars_or_a_term(text: str, table: dict[str, object]) -> None:
     assert price_table(text) == table
+
+
+@pytest.mark.parametrize("what", ["models", "hardware", "frameworks", "engines", "scenarios", "prices"])
+def test_every_list_is_searched_alike(run: Run, what: str) -> None:
+    word = {
+        "models": "qwen3",
+        "hardware": "H100",
+        "frameworks": "qlora",
+        "engines": "SGLang",
+        "scenarios": "bert",
+        "prices": "h100",
+    }
+    whole, some = (run(what, "list", *search, "--json") for search in ((), ("--search", word[what])))
+    assert whole[0] == some[0] == 0
+    assert 0 < len(some[1]) < len(whole[1])
+    code, out, err = run(what, "list", "--search", "no such words")
+    assert (code, out) == (2, "")
+    assert "no such words" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        (("--device", "tpu"), "--device"),
+        (("--clock", "sun"), "--clock"),
+        (("--threads", "0"), "--threads"),
+        (("--budget", "0m"), "--budget"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_made(
+    run: Run, typed: tuple[str, ...], field: str, tmp_path: Path
+) -> None:
+    code, out, err = run("measure", "--out", tmp_path / "measured", *typed)
+    assert (code, out) == (2, "")
+    assert f"{field} = " in err
+    assert len(err.strip().splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("gpu", ["v100-sxm2-32gb", "t4", "h100-sxm5-80gb"])
+def test_a_job_without_a_precision_has_the_one_that_the_command_line_takes(run: Run, gpu: str) -> None:
+    import planner
+
+    job = {"seq_len": 1024, "global_batch_size": 64, "num_tokens": 10**6}
+    answer = planner.plan(model="gpt2", cluster={"accelerator": gpu, "num_gpus": 1}, job=job)
+    typed = ("plan", "gpt2", "--on", gpu, "--seq-len", "1024", "--batch", "64", "--tokens", "1M", "--json")
+    assert answer.step_time_s == json.loads(run(*typed)[1])["step_time_s"]
+    (row,) = planner.plan_many(
+        [{"model": "gpt2", "cluster": {"accelerator": gpu, "num_gpus": 1}, "job": job, "layout": answer.layout}]
+    ).to_dict("records")
+    assert row["step_time_s"] == answer.step_time_s
+    assert not row["error"]
+
+
+@pytest.mark.parametrize(("years", "able"), [(0.5, 0.0), (1, 1.0), (2.5, 1.0), (3, 3.0)])
+def test_the_cheapest_way_binds_for_no_longer_than_the_years_asked_for(run: Run, years: float, able: float) -> None:
+    code, out, err = run("own", "8xh100", "--years", years, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    bound = {"reserved-1-year": 1.0, "reserved-3-year": 3.0}
+    assert bound.get(found["cheapest"], 0.0) <= able
+    owed = [note for note in found["notes"] if "still owed" in note]
+    assert len(owed) == sum(one > years for one in bound.values())
+
+
+def test_a_field_of_serving_in_the_load_is_told_its_table(run: Run) -> None:
+    code, _, err = run("serve", "qwen2.5-vl-7b", "--on", "l4", "--rate", "1", "--set", "load.images=1")
+    assert code == 2
+    assert "serving.images" in err
+
+
+@pytest.mark.parametrize(
+    ("on", "number"), [("rtx-4090", 1), ("1xrtx-4090", 1), ("4xrtx-4090", 4), ("rtx-4090:2", 2), ("2 RTX 4090", 2)]
+)
+def test_a_launch_file_that_names_no_gpus_runs_on_those_of_the_command_line(
+    run: Run, on: str, number: int, tmp_path: Path
+) -> None:
+    text = "base_model: meta-llama/Llama-3.2-1B\nadapter: lora\nlora_r: 8\nsequence_len: 1024\nmicro_batch_size: 1\n"
+    file = tmp_path / "ax.yaml"
+    file.write_text(text + "gradient_accumulation_steps: 2\n", encoding="utf-8")
+    code, out, err = run("plan", "--from", file, "--on", on, "--json")
+    assert code == 0, err
+    assert json.loads(out)["num_gpus"] == number
+
+
+def test_a_bad_number_of_a_launch_file_is_said_with_the_fields_own_name(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "ax.yaml"
+    file.write_text(
+        "base_model: meta-llama/Llama-3.2-1B\nadapter: lora\nmicro_batch_size: [1]\nsequence_len: 8\n", encoding="utf-8"
+    )
+    code, _, err = run("plan", "--from", file, "--on", "h100")
+    assert code == 2
+    assert "layout.micro_batch_size = [1]" in err
