@@ -106,6 +106,10 @@ def test_energy_and_owning_are_as_uncertain_as_power_and_purchase_unless_they_ar
     assert known.owned_usd.upper / known.owned_usd.expected == pytest.approx(hours.upper / hours.expected)
     assert wide.owned_usd.upper / wide.owned_usd.expected > known.owned_usd.upper / known.owned_usd.expected
     share = energy_kwh(1.0, constants().power_share * 10_200 / 8) * math.exp(1.645 * constants().power_share_spread)
+    told = next(note for note in wide.notes if "average power" in note)
+    mean, low, high = (int(one) for one in re.findall(r"(\d+)%", told)[:3])
+    assert low < mean < high, told
+    assert high == pytest.approx(100.0 * share / energy_kwh(1.0, 10_200 / 8), abs=0.5)
     assert share > energy_kwh(1.0, 8_400 / 8)  # the most of an 8 x H100 node: Latif et al. 2024, arXiv 2412.08602
 
 

@@ -15,6 +15,7 @@ from planner.lifecycle.failures import (
     FailureRates,
     failure_rates,
     load_failure_rates,
+    simulate_clusters,
     simulate_losses,
     waiting_s,
 )
@@ -138,6 +139,18 @@ def test_a_run_that_is_hardly_interrupted_loses_half_an_interval_each_time() -> 
     assert float(found.outage[0]) == pytest.approx(count * 4 / 24 * 3600.0, rel=1e-3)
     assert float(found.rollback[0]) == pytest.approx(count * 8 / 24 * 1800.0, rel=1e-3)
     assert float(found.checkpoint[0]) == 500 * write
+
+
+@pytest.mark.parametrize(("log_spread", "rate"), [(0.0, 1e-4), (0.5, 0.0)])
+def test_clusters_that_are_alike_or_never_fail_are_one_cluster(log_spread: float, rate: float) -> None:
+    """The same draws, bit for bit; preempted nodes are no failures of a cluster."""
+    stops, work = Interruptions(failure_rate_per_s=rate, preemption_rate_per_s=5e-5, restart_s=300.0), np.full(64, 1e6)
+    one, alike = np.random.default_rng(3), np.random.default_rng(3)
+    expected = simulate_losses(work, 2e4, 60.0, stops, one)
+    found = simulate_clusters(work, 2e4, 60.0, stops, log_spread, alike)
+    for field in fields(Losses):
+        assert np.array_equal(getattr(found, field.name), getattr(expected, field.name)), field.name
+    assert expected.restart.sum() > 0
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 30])

@@ -117,6 +117,13 @@ def test_the_recurrence_needs_six_or_four_products_a_state_element() -> None:
     assert scan_flops(layer)[0] > scan_flops(layer)[1]
 
 
+def test_a_short_convolution_needs_a_product_and_a_sum_a_tap_of_each_channel() -> None:
+    # LFM2: conv_L_cache 3 taps over conv_dim 2048 channels (LiquidAI/LFM2-1.2B, config.json)
+    lfm = load_model("lfm2-1.2b")
+    layer = next(lfm.of(kind) for kind in lfm.layer_kinds if lfm.of(kind).mixer == "short_conv")
+    assert scan_flops(layer) == (2 * 3 * 2048, 2 * 3 * 2048)
+
+
 def test_cache_and_state_of_qwen_27b_by_hand() -> None:
     # 16 layers of 4 heads of 256, keys and values, 2 bytes, 8,192 tokens: 512 MiB; 48 states of 48 x 128 x 128 and three
     # tokens of 10,240 channels in fp32: 149.6 MiB

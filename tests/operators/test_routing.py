@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from examples import MIXTRAL, framework, gpus, job, model
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import planner
-from planner.operators.routing import expert_shares, fullest_rank_load
+from planner.operators.routing import distinct_places, expert_shares, fullest_rank_load
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layout, as_columns
 from planner.workload.question import Question
@@ -52,6 +54,15 @@ def test_trained_routers_have_the_loads_that_were_published() -> None:
     assert expert_shares(64, 6, skew)[0] > 1.94
     assert 1.1 < fullest_rank_load(128, 8, np.array([8.0]), skew)[0] < 1.9
     assert 1.35 < fullest_rank_load(8, 2, np.array([8.0]), skew)[0] < 1.6
+
+
+@pytest.mark.parametrize(("places", "copies"), [(2, 1), (4, 2), (4, 3), (8, 4)])
+def test_a_token_meets_as_many_places_as_all_draws_of_them_do(places: int, copies: int) -> None:
+    """The mean over every way to draw its experts' places; where a router reaches half of twice as many, no others."""
+    drawn = np.mean([len(set(draw)) for draw in itertools.product(range(places), repeat=copies)])
+    assert distinct_places(float(places), 1.0, float(copies)) == pytest.approx(drawn)
+    assert distinct_places(2.0 * places, 0.5, float(copies)) == pytest.approx(drawn)
+    assert distinct_places(1.0, 1.0, float(copies)) == distinct_places(8.0, 0.1, float(copies)) == 1.0
 
 
 def test_a_plan_shows_even_routing_beside_its_own() -> None:

@@ -10,6 +10,7 @@ import pytest
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
+from planner.workload.framework import Framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_framework, as_job, as_model
 
@@ -22,7 +23,10 @@ STACKS = ("megatron-core", "fsdp", "huggingface")
 AMOUNTS = ("flops", "model_flops", "saved_bytes", "workspace_bytes", "communication_bytes")
 
 
-def rows_of(name: str, stack: str, layout: Layout, **changes: Any) -> list[Row]:
+EAGER = as_framework("huggingface").replaced(attention_kernel="eager")
+
+
+def rows_of(name: str, stack: str | Framework, layout: Layout, **changes: Any) -> list[Row]:
     """All rows of one micro-batch, forward and backward."""
     model = as_model(name)
     lengths = {"seq_len": 512, "target_len": 256 if model.cross_attention else 0}
@@ -66,6 +70,21 @@ def test_work_and_kept_bytes_are_in_proportion_to_the_sequences(name: str, stack
         assert min(moved) >= 0.0
         if of_tokens_alone(first):
             assert moved[1] == pytest.approx(2.0 * moved[0], rel=1e-9), first.name
+
+
+def test_the_table_of_distances_is_there_once_and_each_sequence_adds_as_much() -> None:
+    """DeBERTa: the table's rows pass their projections, and the indices are kept, however many sequences look them up."""
+    by_count = [rows_of("deberta-v3-base", EAGER, Layout(dp=1, micro_batch_size=b)) for b in (1, 2, 3)]
+    once = set()
+    for first, second, third in zip(*by_count, strict=True):
+        for field in (*AMOUNTS, "bytes_moved"):
+            one, two, three = (amount(row, field) for row in (first, second, third))
+            assert three - two == pytest.approx(two - one, rel=1e-9), (first.name, field)
+            if field == "bytes_moved" and of_tokens_alone(first):
+                assert two == pytest.approx(2.0 * one, rel=1e-9), first.name
+            if field == "flops" and one and two == one:
+                once.add(first.operator)
+    assert once == {"positions' query key"}
 
 
 @pytest.mark.parametrize("name", MODELS)
