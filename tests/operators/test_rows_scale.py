@@ -85,6 +85,10 @@ def test_the_table_of_distances_is_there_once_and_each_sequence_adds_as_much() -
             if field == "flops" and one and two == one:
                 once.add(first.operator)
     assert once == {"positions' query key"}
+    # 12 heads: of each pair two indices of 8 bytes are read and two numbers of 2 read and written, forward and backward
+    gathered = [amount(row, "bytes_moved") for row in by_count[0] if row.operator == "position scores gathered"]
+    assert len(gathered) >= 2
+    assert min(gathered) >= (2 * 8 + 4 * 2) * 12 * 512 * 512
 
 
 @pytest.mark.parametrize("name", MODELS)
