@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from planner.common.errors import meant
@@ -28,7 +28,7 @@ def as_choice(field: str, value: Any) -> Any:
     return meant(value, _choices(*field.rpartition(".")[::2])) if isinstance(value, str) and re.search("[A-Z ]", value) else value
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _choices(table: str, name: str) -> tuple[str, ...]:
     from planner.scenarios.fields import TABLES
 
