@@ -55,6 +55,7 @@ OPTIONS_ELSEWHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "size": ("planner size llama-3-8b --for serve --headroom 0.2 --max-gpus 64", ("--headroom", "--max-gpus")),
     "bill": ("planner run my.toml --currency EUR --tags team=nlp --xlsx b.xlsx", ("--currency", "--tags", "--xlsx", "--focus")),
     "own": ("planner own 64xh100 --preemption 16h --resale 0.3", ("--preemption", "--resale")),
+    "served": ("planner compare my.toml --at loss --served 1T", ("--served",)),
     "grid": ("planner tune my.toml --contexts 2k,8k --batches 1,4 --table", ("--contexts", "--batches", "--table")),
 }
 """Name -> (what to type, the options that only the command line has): the page says so under Evidence."""
