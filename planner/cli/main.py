@@ -75,7 +75,7 @@ class Command(Spoken, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As the parser does; an option that takes one value and is given two is refused, since one would change nothing."""
         for one in self.get_params(ctx):
-            if one.param_type_name == "option" and not one.multiple and not one.is_flag:
+            if one.param_type_name == "option" and not one.multiple and not getattr(one, "is_flag", False):
                 values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
                 if len(values) > 1:
                     said: dict[str, Any] = {"code": "usage", "field": one.opts[0], "value": values[1]}

@@ -121,10 +121,10 @@ def compare_command(
     cases = [case for question in questions for case in question.cases]
     title = join_messages(" | ", [question.title for question in questions])
     if len(places) > 1:  # the GPUs tell the cases apart, and the models where there are several
-        named = [on if len(targets) == 1 else f"{target}, {on}" for on in places for target in targets]
+        shown = [on if len(targets) == 1 else f"{target}, {on}" for on in places for target in targets]
         cases = [
             replace(case, label=f"{name}: {case.label}" if len(question.cases) > 1 else str(name))
-            for name, question in zip(named, questions, strict=True)
+            for name, question in zip(shown, questions, strict=True)
             for case in question.cases
         ]
     labels = [case.label for case in cases]
