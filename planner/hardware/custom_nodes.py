@@ -24,7 +24,7 @@ ASSUMED_PCIE_EFFICIENCY = 0.6
 """Bus bandwidth over the wire's on GPUs without NVLink: 24 to 35 of 64 GB/s are measured on PCIe 5 GPUs."""
 
 
-MAKERS = ("NVIDIA", "HGX", "AMD", "Intel", "Huawei")
+MAKERS = frozenset({"NVIDIA DGX", "NVIDIA HGX", "HGX", "AMD", "Intel", "Huawei"})
 """Providers whose nodes are the makers' own designs."""
 LEAST_GBIT_PER_S = 0.1
 MOST_GBIT_PER_S = 51_200.0
@@ -135,7 +135,7 @@ def reference_node(accelerator: str) -> Node | None:
     nodes = [node for node in map(load_node, NODES.mentioning(spelt(accelerator))) if node.accelerator == accelerator]
     if not nodes:
         return None
-    return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider.startswith(MAKERS), n.num_gpus, n.name))
+    return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider in MAKERS, n.num_gpus, n.name))
 
 
 @lru_cache(maxsize=4096)
