@@ -19,12 +19,10 @@ import numpy as np
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import curves_of
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.block_cost import compute_s
 from planner.performance.evaluation import operator_table
-from planner.performance.roofline import rate_behind, rate_on
 from planner.training.plan import Plan
 from planner.workload.layout import as_columns
 
@@ -248,14 +246,12 @@ class TraceComparison:
     steps: int
     overlap: str | None = OVERLAPS["dp"]  # the constant that the overlap belongs to; None where several ways communicate
 
-    def overrides(self, elementwise_rate: float, accelerator: Accelerator) -> dict[str, float]:
-        """Constants of the framework that would bring memory-bound work and overlap to what was measured on the accelerator."""
+    def overrides(self, elementwise_rate: float) -> dict[str, float]:
+        """Constants of the framework that would bring memory-bound work and overlap to what was measured."""
         found = {}
         bound = next((r for r in self.rows if r.kind == "memory-bound"), None)
         if bound is not None and bound.measured_s > 0 and bound.predicted_s > 0:
-            curves = curves_of(accelerator)
-            reached = rate_on(accelerator, curves, elementwise_rate) * bound.predicted_s / bound.measured_s
-            found["elementwise_rate"] = rate_behind(accelerator, curves, min(max(float(reached), 0.01), 1.0))
+            found["elementwise_rate"] = min(max(elementwise_rate * bound.predicted_s / bound.measured_s, 0.01), 1.0)
         if self.communication_s > 0 and self.overlap is not None:
             found[self.overlap] = min(max(1.0 - self.exposed_s / self.communication_s, 0.0), 1.0)
         return found

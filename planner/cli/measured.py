@@ -84,12 +84,12 @@ def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_jso
     case = read_scenario(scenario).cases[0]
     answer = case.plan()
     found = compare_trace(trace, answer)
-    rate, card = answer.framework.elementwise_rate, answer.cluster.accelerator
+    rate = answer.framework.elementwise_rate
     if as_json:
         rows = [{**vars(row), "error": row.error} for row in found.rows]
-        print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate, card)})
+        print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate)})
         return
-    show(trace_table(Message("{0} against {1}, {2}", files[0].name, case.label, answer.layout.label), found, rate, card))
+    show(trace_table(Message("{0} against {1}, {2}", files[0].name, case.label, answer.layout.label), found, rate))
 
 
 def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:

@@ -59,7 +59,6 @@ class Curves(Spec):
     exchange_contention: Annotated[float, Field(ge=0, le=1)] = 0.3
     memory_fraction: Fraction
     memory_latency_s: Seconds  # shortest kernel
-    clock_hz: Annotated[float, Field(ge=0)] = 0.0  # of a multiprocessor, in boost; 0 = not known
     # clocks of minutes of training over those of a short burst, of matrix multiplies: they draw the most power
     fp8_sustained_fraction: Fraction = 1.0
     sustained_fraction: Fraction = 1.0

@@ -23,8 +23,8 @@ class Device:
     """A GPU under a framework, at a job's precision: what the seconds of a row depend on beside the row.
 
     ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the
-    framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming on an A100 (``rate_on``),
-    ``scaling`` how it quantizes to FP8.
+    framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it
+    quantizes to FP8.
     """
 
     accelerator: Accelerator
@@ -60,36 +60,9 @@ def _own_dtype(work: Matmul, accelerator: Accelerator, dtype: str) -> str:
     return own
 
 
-A100_BYTES_PER_CYCLE = 13.4
-"""Of an A100 of 80 GB: 2.04 TB/s, 108 multiprocessors, 1.41 GHz. Rates of kernels over streaming are those on it."""
-
-
-def bandwidth_over_cycles(accelerator: Accelerator, curves: Curves) -> float:
-    """Bytes that memory brings in a cycle of one multiprocessor, over those of an A100; 1 where cycles are not known."""
-    cycles_per_s = accelerator.num_sms * curves.clock_hz
-    return accelerator.memory_bandwidth_bytes_per_s / cycles_per_s / A100_BYTES_PER_CYCLE if cycles_per_s else 1.0
-
-
-def rate_on(accelerator: Accelerator, curves: Curves, rate: Number) -> Number:
-    """What kernels that reach ``rate`` of streaming on an A100 reach on another chip: their own instructions delay them.
-
-    A byte takes memory's time and instructions' cycles: 1 / reached = 1 + (1 / rate - 1) x, x = ``bandwidth_over_cycles``.
-    A chip of little bandwidth for its processors streams with almost any kernel (x = 0.23 on an RTX 4090), one of much does not
-    (2.0 on a B200).
-    """
-    return rate / (rate + (1.0 - rate) * bandwidth_over_cycles(accelerator, curves))
-
-
-def rate_behind(accelerator: Accelerator, curves: Curves, reached: float) -> float:
-    """The rate on an A100 of kernels that reach this on another chip: ``rate_on`` the other way."""
-    x = bandwidth_over_cycles(accelerator, curves)
-    return reached * x / (1.0 - reached + reached * x)
-
-
 def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, elementwise_rate: float) -> Number:
     """Seconds of memory-bound work."""
-    reached = rate_on(accelerator, curves, rate * elementwise_rate) * curves.memory_fraction
-    moved = row.bytes_moved / (reached * accelerator.memory_bandwidth_bytes_per_s)
+    moved = row.bytes_moved / (rate * elementwise_rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     found: Number = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
     return found
 

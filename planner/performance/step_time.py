@@ -14,7 +14,6 @@ from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
 from planner.performance.context import Context
 from planner.performance.memory import parameters_away
-from planner.performance.roofline import rate_on
 from planner.workload.framework import Framework
 from planner.workload.layout import Layouts
 
@@ -214,9 +213,7 @@ def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) ->
     micro_batches = job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     copied_in = (framework.first_gradient == "copied") & (layouts.zero >= 3)
     first = width if framework.first_gradient == "added" else np.where(copied_in, new + precision.gradient, 0.0)
-    card, curves = context.cluster.accelerator, context.curves
-    streaming = curves.memory_fraction * card.memory_bandwidth_bytes_per_s
-    rate = rate_on(card, curves, framework.elementwise_rate) * streaming
+    rate = framework.elementwise_rate * context.curves.memory_fraction * context.cluster.accelerator.memory_bandwidth_bytes_per_s
     moved = (first + (micro_batches - 1.0) * width) / micro_batches
     seconds = (1.0 - sync.away) * moved * elements / rate
     return np.asarray(np.maximum(seconds - block.idle_s, 0.0))

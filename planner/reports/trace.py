@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from planner.calibration.trace import TraceComparison
 from planner.common.message import Message
-from planner.hardware.cluster import Accelerator
 from planner.reports.line import Line
 from planner.reports.text import seconds, seconds_like
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 MOST_UNKNOWN = 12
 
 
-def trace_table(title: str, found: TraceComparison, elementwise_rate: float, accelerator: Accelerator) -> RenderableType:
+def trace_table(title: str, found: TraceComparison, elementwise_rate: float) -> RenderableType:
     """One line per kind of work; then the step, overlap, idle time, and constants that the trace suggests."""
     from rich.console import Group
     from rich.table import Table
@@ -39,7 +38,7 @@ def trace_table(title: str, found: TraceComparison, elementwise_rate: float, acc
     if found.unknown:
         lines.append(Line(Message("{0} kernels of unknown kind take {1} of a step:", len(found.unknown), seconds(unknown))))
         lines += [Line(f"  {seconds(s)}  {name[:140]}", style="dim") for name, s in found.unknown[:MOST_UNKNOWN]]
-    suggested = found.overrides(elementwise_rate, accelerator)
+    suggested = found.overrides(elementwise_rate)
     if suggested:
         lines.append(Line("constants that fit this trace, for [framework] of the scenario:"))
         lines += [Line(f"  {name} = {value:.3g}") for name, value in suggested.items()]

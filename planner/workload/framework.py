@@ -109,7 +109,7 @@ class Framework(Spec):
     # what "selective" redoes, as Megatron-Core's --recompute-modules; None: as ``workload.dispatch`` says
     recompute_modules: frozenset[Module] | None = None
     usual_recompute_modules: tuple[Module, ...] = ()  # of mixtures of experts whose attention is fused
-    elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's kernels, over streaming, on an A100
+    elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
     adapter_dtype: Literal["fp32", "same"] = "fp32"  # peft keeps A and B in fp32; others in the type of the model

@@ -131,8 +131,7 @@ def test_overlap_and_idle_time_are_lengths_of_unions(tmp_path: Path) -> None:
     scenario = tmp_path / "s.toml"
     scenario.write_text(SCENARIO)
     trace = read_trace(written(tmp_path / "t.json", events))
-    plan = read_scenario(scenario).cases[0].plan()
-    found = compare_trace(trace, plan)
+    found = compare_trace(trace, read_scenario(scenario).cases[0].plan())
     assert found.step_s == pytest.approx(9.0)
     assert found.busy_s == pytest.approx(8.0)
     assert found.idle_s == pytest.approx(1.0)
@@ -142,7 +141,7 @@ def test_overlap_and_idle_time_are_lengths_of_unions(tmp_path: Path) -> None:
     assert by_kind["matrix multiply"] == pytest.approx(4.0)
     assert by_kind["memory-bound"] == pytest.approx(2.0)
     assert found.unknown == (("my_secret", pytest.approx(1.0)),)
-    assert found.overrides(1.0, plan.cluster.accelerator)["overlap_gradient_reduction"] == pytest.approx(2.0 / 3.0)
+    assert found.overrides(1.0)["overlap_gradient_reduction"] == pytest.approx(2.0 / 3.0)
 
 
 def test_steps_are_counted_by_their_marks_and_may_be_told(tmp_path: Path) -> None:
@@ -220,8 +219,7 @@ def test_whose_overlap_a_trace_shows_is_said_only_where_one_way_communicates(tmp
             '[model]\nname = "llama-3-8b"\n[cluster]\nnode = "dgx-h100"\nnum_gpus = 8\n[framework]\nname = "megatron-core"\n'
             f'[job]\nseq_len = 4096\nglobal_batch_size = 64\nnum_steps = 10\nprecision = "bf16"\n[layout]\n{cut}\n'
         )
-        plan = read_scenario(scenario).cases[0].plan()
-        found = compare_trace(trace, plan).overrides(1.0, plan.cluster.accelerator)
+        found = compare_trace(trace, read_scenario(scenario).cases[0].plan()).overrides(1.0)
         overlaps = {name: value for name, value in found.items() if name.startswith("overlap")}
         assert overlaps == ({constant: pytest.approx(0.5)} if constant else {}), cut
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from planner.hardware.cluster import CollectiveName, cluster, load_accelerator
 from planner.hardware.curves import load_curves
-from planner.operators.row import Matmul, Row
+from planner.operators.row import Matmul
 from planner.performance.collectives import bus_factor, collective_s
-from planner.performance.roofline import Device, device_s, matmul_efficiency, rate_behind, rate_on
+from planner.performance.roofline import matmul_efficiency
 
 NAMES: tuple[CollectiveName, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
@@ -109,37 +109,3 @@ def test_efficiency_is_a_fraction_and_grows_with_rows(m: int, n: int, k: int) ->
         for rows in (m, 2 * m)
     )
     assert 0 < small <= large * (1 + 1e-9) < 1
-
-
-@pytest.mark.parametrize(
-    ("name", "reached"),
-    [
-        ("a100-sxm4-80gb", 0.6),
-        # 1.008 TB/s over 128 multiprocessors at 2.52 GHz: 3.125 bytes a cycle; 1 / (1 + 2/3 x 3.125 / 13.4)
-        ("rtx-4090-24gb", 0.865),
-        # 0.9 TB/s over 80 multiprocessors at 1.53 GHz: 7.35 bytes a cycle
-        ("v100-sxm2-32gb", 0.732),
-        # 7.7 TB/s over 148 multiprocessors at 1.965 GHz: 26.5 bytes a cycle
-        ("b200-sxm-180gb", 0.4315),
-        ("mi300x", 0.6),  # its cycles are not known
-    ],
-)
-def test_slow_kernels_stream_the_better_the_less_memory_a_processor_has(name: str, reached: float) -> None:
-    card = load_accelerator(name)
-    curves = load_curves(card.curves)
-    assert rate_on(card, curves, 0.6) == pytest.approx(reached, rel=2e-3)
-    assert rate_on(card, curves, 1.0) == 1.0
-    assert rate_behind(card, curves, float(rate_on(card, curves, 0.6))) == pytest.approx(0.6)
-    moved = Row(name="x", block="x", phase="forward", bytes_moved=1e9)
-    seconds = device_s(moved, Device(accelerator=card, curves=curves, dtype="fp16", unquantized="fp16", elementwise_rate=0.6))
-    streaming = curves.memory_fraction * card.memory_bandwidth_bytes_per_s
-    assert float(seconds) == pytest.approx(1e9 / (rate_on(card, curves, 0.6) * streaming))
-
-
-@given(rate=st.floats(0.05, 1.0), more=st.floats(1.0, 10.0))
-def test_more_bandwidth_never_slows_a_kernel(rate: float, more: float) -> None:
-    card = load_accelerator("h100-sxm5-80gb")
-    curves = load_curves(card.curves)
-    wider = card.replaced(memory_bandwidth_bytes_per_s=card.memory_bandwidth_bytes_per_s * more)
-    assert rate_on(wider, curves, rate) * more >= rate_on(card, curves, rate) * (1.0 - 1e-12)
-    assert rate_on(wider, curves, rate) <= rate_on(card, curves, rate) * (1.0 + 1e-12)
