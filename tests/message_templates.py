@@ -81,7 +81,7 @@ REACHABLE = (
     "model/huggingface",
     "model/linears",
     "model/parameters",
-    "operators/expert_load",
+    "operators",
     "performance/evaluation",
     "performance/feasibility",
     "performance/interruptions",
@@ -179,7 +179,6 @@ LEFT_OUT = {
         "evidence/write_fit",
     ),
     "refusals of rows that only a mistake in the program could make": (
-        "operators",
         "performance/block_cost",
         "performance/collectives",
         "performance/pipeline",

@@ -14,7 +14,7 @@ from planner.common.message import Message, cleaned
 from planner.common.parsed import parsed_toml
 
 FILE = Path(__file__).with_name("messages.zh.toml")
-WORDS = ("words", "kind", "part", "answer", "label", "help")
+WORDS = ("words", "kind", "part", "answer", "label", "help", "operator", "region")
 """Tables of single words: for a blank {0:word}, for names of lines, and for tables, and for --help."""
 BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -82,7 +82,7 @@ def translated_label(text: str, language: str) -> str:
     indent = str.__str__(text)[: str.__str__(text).index(plain)]
     said = tables()["label"].get(plain) or translated(bare, language)
     if said == plain:
-        said = next((found for name in ("kind", "part", "words") if (found := tables()[name].get(plain))), plain)
+        said = next((found for name in ("kind", "part", "words", "operator") if (found := tables()[name].get(plain))), plain)
     return indent + BETWEEN_FIGURES.sub(", ", said)
 
 

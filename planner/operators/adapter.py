@@ -232,7 +232,7 @@ class _Weights:
         m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
         w, separate = setting.width, np.maximum(self.row.kernels, self.work.batch)
         yield Row(
-            name=f"{self.row.name} int8 casts",
+            name=Message("{0} int8 casts", self.row.name),
             block=self.row.block,
             phase="forward",
             bytes_moved=b * ((2.0 * w + 1.0) * m * k + (4.0 + w) * m * n),
@@ -248,7 +248,7 @@ class _Weights:
         separate = np.maximum(self.row.kernels, self.work.batch)
         double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
         row = Row(
-            name=f"{self.row.operator} unpacked",
+            name=Message("{0} unpacked", self.row.operator),
             block=self.row.block,
             phase="forward" if phase == "forward" else "backward",
             bytes_moved=(self.packed + width) * self.elements,
@@ -291,11 +291,12 @@ def _adapters_forward(
         saved = (w + (1.0 if adapter.dropout > 0 else 0.0)) * inputs if copied else shared * _input_bytes(setting, row, inputs)
         group: ShardGroup = "expert" if row.shard_group == "expert" else "dense"
         own = b if group == "expert" else 1.0  # each expert has its A; the groups of one projection (DeepSeek-V4) share theirs
-        name = f"{linear.part} adapter"
+        name = Message("{0} adapter", linear.part)
+        narrow, wide = Message("{0} A", name), Message("{0} B", name)
         if copied and not fused:
             passes = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0)
             yield Row(
-                name=f"{name} input",
+                name=Message("{0} input", name),
                 block=row.block,
                 phase="forward",
                 bytes_moved=passes * inputs,
@@ -304,11 +305,11 @@ def _adapters_forward(
             )
         down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
         up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
-        yield _multiply(f"{name} A", row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
+        yield _multiply(narrow, row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
-        yield _multiply(f"{name} B", row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
+        yield _multiply(wide, row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
         yield Row(
-            name=f"{name} sum",
+            name=Message("{0} sum", name),
             block=row.block,
             phase="forward",
             bytes_moved=(3.0 if fused else 5.0) * w * outputs,
@@ -357,7 +358,7 @@ def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Ite
     """Behind a layer that tp cuts along its inputs, the ranks' parts of A x are summed."""
     if row.operator in ("output projection", "out projection", "cross output") and row.shard_group != "expert":
         yield Row(
-            name=f"{name} partial sums",
+            name=Message("{0} partial sums", name),
             block=row.block,
             phase="forward",
             collective="all_reduce",
@@ -373,20 +374,22 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
     fused = setting.framework.fused_adapters
     for linear in parts:
         m, k, n, b = _share(row, linear, False)
-        name = f"{linear.part} adapter"
+        name = Message("{0} adapter", linear.part)
+        narrow, wide = Message("{0} A", name), Message("{0} B", name)
         inputs, outputs = m * k * b, m * n * b
         if not fused:
-            yield Row(name=f"{name} sum gradient", block=row.block, phase="backward", bytes_moved=2.0 * w * outputs, kernels=1.0)
+            summed = Message("{0} gradient", Message("{0} sum", name))
+            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=2.0 * w * outputs, kernels=1.0)
         grouped = _grouped(row)
-        yield _multiply(f"{name} B gradient", row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
+        yield _multiply(Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
         inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped)
-        yield _multiply(f"{name} B input gradient", row, inner, w, "backward", role="input gradient")
-        yield _multiply(f"{name} A gradient", row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
+        yield _multiply(Message("{0} input gradient", wide), row, inner, w, "backward", role="input gradient")
+        yield _multiply(Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
         outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
-        yield _multiply(f"{name} A input gradient", row, outer, w, "backward", flow, role="input gradient")
+        yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
         casts = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0) if copied and not fused else 0.0
         back = Row(
-            name=f"{name} input gradient sum",
+            name=Message("{0} input gradient sum", name),
             block=row.block,
             phase="backward",
             bytes_moved=(3.0 * w + casts) * inputs,

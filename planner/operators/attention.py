@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.common.arrays import Mask, Number
+from planner.common.message import Message
 from planner.model.architecture import LayerKind, Model
 from planner.model.projections import gate_width, key_value_width, projections
 from planner.operators.norm import norm
@@ -138,7 +139,7 @@ def _compressor(setting: Setting, kind: LayerKind, name: str, width: float) -> t
     return (
         *projected(setting, kind, BLOCK, name, ts),
         *pointwise(
-            f"{name} sum",
+            Message("{0} sum", name),
             BLOCK,
             forward_bytes=w * (ts * both + made),
             backward_bytes=w * (2.0 * ts * both + made),
@@ -353,7 +354,7 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *tensor_parallel_entrance(source, BLOCK, keys, "cross key value", h),
         *(() if m.image_attention and setting.job.frozen else (summed,)),  # a frozen encoder asks for no gradient
         *_cross_norms(setting, kind),
-        *(replace(row, name=f"cross {row.name}") for row in inner),
+        *(replace(row, name=Message("cross {0}", row.name)) for row in inner),
         *output,
         *tensor_parallel_exit(setting, BLOCK),
         *_learned_scales(setting),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.common.message import Message
 from planner.model.parameters import embedding_parameters
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, communication, linear, pointwise
@@ -67,7 +68,7 @@ def encoder_ends(setting: Setting) -> tuple[Row, ...]:
         return (Row(name="images' tokens kept", block=BLOCK, phase="forward", saved_bytes=kept),)
     if not m.cross_attention:
         return ()
-    looked_up = tuple(replace(row, name=f"source {row.name}", parameters=0.0) for row in embedding(setting))
+    looked_up = tuple(replace(row, name=Message("source {0}", row.name), parameters=0.0) for row in embedding(setting))
     exit_ = norm("encoder's final norm", BLOCK, setting, elements, rows_of=float(m.hidden_size)) if m.final_norm else ()
     kept = setting.input_width * elements
     return (*looked_up, *exit_, Row(name="encoder's output kept", block=BLOCK, phase="forward", saved_bytes=kept))
@@ -99,7 +100,7 @@ def _towers(setting: Setting) -> tuple[Row, ...]:
         count = float(tower.parameters) * np.ones_like(setting.tp)
         frozen = tower.frozen and setting.job.adapter is None
         row = Row(
-            name=f"{tower.name} tower",
+            name=Message("{0} tower", tower.name),
             block=BLOCK,
             phase="forward",
             parameters=0.0 if frozen else count,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner.common.arrays import Number
+from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.operators.row import Row
@@ -92,7 +93,7 @@ def optimizer_row(elements: Number, hidden_size: float, job: Job, framework: Fra
     if job.optimizer == "muon":
         flops = NEWTON_SCHULZ_STEPS * 6.0 * hidden_size * elements
     return Row(
-        name=f"{job.optimizer} update",
+        name=Message("{0} update", job.optimizer),
         block="optimizer",
         phase="optimizer",
         flops=flops,

@@ -7,6 +7,7 @@ and a second loss. It lies on the last stage, which holds its own copy of the wo
 
 from __future__ import annotations
 
+from planner.common.message import Message
 from planner.operators.head import head
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, changed, communication, linear
@@ -23,7 +24,7 @@ def prediction_rows(setting: Setting, layer: tuple[Row, ...]) -> tuple[Row, ...]
     exit_ = tuple(changed(row, parameters=0.0) for row in head(setting))
     rows = (*_entrance(setting), *(changed(row, repeats=1.0) for row in layer), *exit_)
     return tuple(
-        changed(row, name=f"prediction {i + 2}: {row.name}" if number > 1 else f"prediction: {row.name}")
+        changed(row, name=Message("prediction {0}: {1}", i + 2, row.name) if number > 1 else Message("prediction: {0}", row.name))
         for i in range(number)
         for row in rows
     )

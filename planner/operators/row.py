@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from planner.common.arrays import Number
+from planner.common.message import Message
 
 Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
@@ -202,7 +203,7 @@ def linear(
             imbalance=imbalance,
         ),
         Row(
-            name=f"{operator} input gradient",
+            name=Message("{0} input gradient", operator),
             block=block,
             phase="backward",
             operator=operator,
@@ -217,7 +218,7 @@ def linear(
             imbalance=imbalance,
         ),
         Row(
-            name=f"{operator} weight gradient",
+            name=Message("{0} weight gradient", operator),
             block=block,
             phase="backward",
             operator=operator,
@@ -262,7 +263,7 @@ def pointwise(
             workspace_bytes=workspace_bytes,
         ),
         Row(
-            name=f"{operator} gradient",
+            name=Message("{0} gradient", operator),
             block=block,
             phase="backward",
             operator=operator,

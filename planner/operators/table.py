@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.common.arrays import Number
+from planner.common.message import Message
 from planner.model.architecture import LayerKind
 from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
 from planner.operators.attention import attention, cross_attention
@@ -41,7 +42,9 @@ class Table:
 
     def rows(self) -> tuple[Row, ...]:
         """All rows of the model in order, then those of a teacher."""
-        taught = (changed(row, name=f"teacher's {row.name}", repeats=count) for count, rows in self.teacher for row in rows)
+        taught = (
+            changed(row, name=Message("teacher's {0}", row.name), repeats=count) for count, rows in self.teacher for row in rows
+        )
         return (*self.embedding, *(row for rows in self.layers.values() for row in rows), *self.head, *taught)
 
 
@@ -100,14 +103,21 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     elements = setting.sequence_tokens * float(m.hidden_size)
     parameters = local_parameters(setting, kind, "norms")
     norms = [
-        norm(f"norm {i + 1}", "norm", setting, elements, rows_of=float(m.hidden_size), parameters=parameters if i == 0 else 0.0)
+        norm(
+            Message("norm {0}", i + 1),
+            "norm",
+            setting,
+            elements,
+            rows_of=float(m.hidden_size),
+            parameters=parameters if i == 0 else 0.0,
+        )
         for i in range(m.norms_per_layer)
     ]
     inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind) if m.feed_forward != "none" else ()
     host = setting.framework.host_s_per_layer
     bookkeeping = [
         Row(name="bookkeeping", block="layer", phase="forward", host_s=host),
-        Row(name="bookkeeping gradient", block="layer", phase="backward", host_s=host),
+        Row(name=Message("{0} gradient", "bookkeeping"), block="layer", phase="backward", host_s=host),
     ]
     half = max(m.norms_per_layer // (3 if m.cross_attention else 2), 1)
     before, after = norms[:half], norms[half:]
@@ -252,12 +262,22 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
         again.append(changed(recomputed(row, redo), work=work))
         if row.collective == "all_to_all" and row.group == "ep":
             result.append(
-                Row(name=f"{row.name} kept", block=row.block, phase="forward", saved_bytes=row.communication_bytes * selective)
+                Row(
+                    name=Message("{0} kept", row.name),
+                    block=row.block,
+                    phase="forward",
+                    saved_bytes=row.communication_bytes * selective,
+                )
             )
         if isinstance(row.work, Matmul) and not row.core:
             outputs = setting.width * row.work.batch * row.work.m * row.work.n
             result.append(
-                Row(name=f"{row.name} kept", block=row.block, phase="forward", saved_bytes=outputs * (1.0 - share) * selective)
+                Row(
+                    name=Message("{0} kept", row.name),
+                    block=row.block,
+                    phase="forward",
+                    saved_bytes=outputs * (1.0 - share) * selective,
+                )
             )
     wide = float(setting.model.hidden_size * max(setting.model.hyper_streams, 1))
     kept = setting.width * wide * setting.sequence_tokens * (redo_full + selective)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
+from planner.common.message import Message
 from planner.model.architecture import LayerKind, Model
 from planner.model.catalog import load_model
 from planner.operators.row import Matmul, Row, changed, pointwise
@@ -59,7 +60,7 @@ def _forward_only(setting: Setting, teacher: Teacher, rows: tuple[Row, ...]) -> 
             moved = (packed + setting.width) * row.parameters
             result.append(
                 Row(
-                    name=f"{row.name} unpacked",
+                    name=Message("{0} unpacked", row.name),
                     block=row.block,
                     phase="forward",
                     bytes_moved=moved,

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from planner.common.message import Message
 from planner.model.architecture import LayerKind, Model
 from planner.model.variants import Tower
 from planner.operators.row import Row, changed
@@ -29,7 +30,7 @@ def tower_rows(setting: Setting, layer: Layer) -> tuple[Row, ...]:
         one = tuple(changed(row, parameters=0.0) for row in layer(seen, seen.model.layer_kinds[0]))
         if tower.frozen or setting.job.adapter is not None:
             one = tuple(changed(row, saved_bytes=0.0) for row in one if row.phase == "forward")
-        rows += tuple(changed(row, name=f"{tower.name} {row.name}") for row in one) * tower.num_layers
+        rows += tuple(changed(row, name=Message("{0} tower: {1}", tower.name, row.name)) for row in one) * tower.num_layers
     return rows
 
 

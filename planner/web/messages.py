@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.common.translation import translated, translated_word
+from planner.common.translation import translated, translated_label, translated_word
 from planner.prices.price import Price
 from planner.web.text import language, t
 
@@ -15,6 +15,11 @@ def said(text: str) -> str:
 def word(text: str) -> str:
     """A single word (a term of a price, where a value comes from, a part of memory or of a step) in that language."""
     return translated_word(text, language())
+
+
+def label(text: str) -> str:
+    """A cell of a table (an operator, a label) in that language."""
+    return translated_label(text, language())
 
 
 def priced(price: Price) -> str:

@@ -42,7 +42,7 @@ from planner.web.pages import calibrate, evidence
 from planner.web.text import speaking, words
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-OTHERS = ("python", "composed", "scenarios", "tables", *translation.WORDS)
+OTHERS = ("python", "composed", "scenarios", "tables", "sources", *translation.WORDS)
 """Tables of texts that are not in our source."""
 JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
 CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
@@ -90,6 +90,13 @@ def test_reasons_of_tables_speak_chinese_and_none_is_stale() -> None:
     reasons |= {text for form in formats() for text in form.unmodelled.values() if text}
     assert sorted(text for text in reasons if not CHINESE.search(translation.translated(text, "zh"))) == []
     assert sorted(set(translation.tables()["tables"]) - reasons) == []
+
+
+def test_sources_of_what_a_run_costs_speak_chinese_and_none_is_stale() -> None:
+    """Notes of a bill quote them; those of other tables are citations, and stay as published."""
+    sources = {entry["source"] for entry in parsed_toml((CATALOG / "cost.toml").read_text(encoding="utf-8")).values()}
+    assert sorted(text for text in sources if not CHINESE.search(translation.translated(text, "zh"))) == []
+    assert sorted(set(translation.tables()["sources"]) - sources) == []
 
 
 def test_what_is_not_modelled_and_names_that_are_known_are_said_in_chinese(tmp_path: Path) -> None:

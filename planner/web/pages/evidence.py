@@ -26,7 +26,7 @@ from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, short_text
-from planner.web.messages import priced, said
+from planner.web.messages import label, priced, said
 from planner.web.text import about, language, t
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _assumptions() -> None:
                     t("evidence.where"): a.where,
                     t("evidence.field"): a.field,
                     t("evidence.value"): value,
-                    t("evidence.source"): a.source,
+                    t("evidence.source"): said(a.source),
                 },
             )
             row[t("evidence.used_by")] = t("show.comma").join(
@@ -322,10 +322,12 @@ def _operators() -> None:
     )
     one = known[min(place, len(known) - 1)]
     st.markdown(t("evidence.operators_text", layout=markdown(one.known.layout.label)))
-    table = pd.DataFrame(operators(one.tables, one.known))
+    rows = operators(one.tables, one.known)
+    table = pd.DataFrame(rows)
     numbers = {"flops": 1e9, "bytes_moved": 1e6, "saved_bytes": 1e6, "workspace_bytes": 1e6, "communication_bytes": 1e6}
     names = ("block", "name", "phase", "repeats", *numbers, "parameters", "kernels", "collective", "group")
-    shown = table[list(names)].assign(**{name: (table[name] / unit).round(3) for name, unit in numbers.items()})
+    said_of = {name: [label(row[name]) for row in rows] for name in ("block", "name", "phase")}  # pandas keeps no messages
+    shown = table[list(names)].assign(**{name: (table[name] / unit).round(3) for name, unit in numbers.items()}, **said_of)
     shown = shown[
         (table[["flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes"]] != 0).any(axis=1)
     ]

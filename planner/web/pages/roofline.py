@@ -15,8 +15,8 @@ from planner.web import charts, show, state
 from planner.web.answers import answers, key_of, remembered
 from planner.web.figure import Figure
 from planner.web.guard import markdown
-from planner.web.messages import word
-from planner.web.text import t
+from planner.web.messages import label, word
+from planner.web.text import about, t
 
 MOST = 12
 """Rows that are listed under the figure."""
@@ -51,7 +51,7 @@ def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     rows: list[dict[str, Any]] = [
         {
             "id": i,
-            "name": f"{p.block}: {p.name}{t('show.comma')}{word(p.phase)}",
+            "name": f"{_name(p)}{t('show.comma')}{word(p.phase)}",
             "group": word(p.phase),
             "x": p.intensity,
             "y": p.rate_flops_per_s / TERA,
@@ -78,13 +78,16 @@ def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     return charts.roofline("roofline", title, t("roofline.alt"), [*line, *rows])
 
 
+def _name(point: RowPoint) -> str:
+    """Block and operator in the language of the session."""
+    return about(label(point.block), label(point.name))
+
+
 def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
     """The formula behind one operator's time, with its numbers and their source."""
     card = plan.cluster.accelerator
     compute, memory = point.flops / roof.peak_flops_per_s, point.bytes_moved / roof.bytes_per_s
-    st.html(
-        f"<h2 class='finding'>{escape(t('roofline.picked', name=f'{point.block}: {point.name}', phase=word(point.phase)))}</h2>"
-    )
+    st.html(f"<h2 class='finding'>{escape(t('roofline.picked', name=_name(point), phase=word(point.phase)))}</h2>")
     st.markdown(
         t(
             "roofline.formula",
@@ -105,8 +108,8 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
 def _listed(points: Sequence[RowPoint]) -> None:
     rows = [
         {
-            t("operator.block"): p.block,
-            t("operator.name"): p.name,
+            t("operator.block"): label(p.block),
+            t("operator.name"): label(p.name),
             t("operator.phase"): word(p.phase),
             t("operator.repeats"): round(p.repeats),
             t("chart.tip_share"): f"{p.share:.1%}",

@@ -25,7 +25,7 @@ from planner.web.answers import Run, answers, whole_run
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
-from planner.web.messages import priced, said
+from planner.web.messages import priced, said, word
 from planner.web.pages.compare import Cell
 from planner.web.text import about, t
 
@@ -97,7 +97,9 @@ def _controls(case: int, tables: state.Tables) -> None:
         with middle:
             regions = [grid.region for grid in grids().values()]
             now = cost.get("region", "")
-            controls.choice(case, "cost", "region", t("run.region"), ["", *regions], now, lambda n: n or t("in.none"))
+            controls.choice(
+                case, "cost", "region", t("run.region"), ["", *regions], now, lambda n: word(n) if n else t("in.none")
+            )
             controls.number(
                 case,
                 "cost",
