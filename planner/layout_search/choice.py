@@ -10,7 +10,7 @@ from planner.common.message import Message, join_messages
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import search_all, searched, short_of_memory
+from planner.layout_search.search import gives_way, search_all, searched
 from planner.layout_search.space import LayoutGrid, allowed
 from planner.performance.feasibility import check_job
 from planner.performance.risk import RISK, chance, check_risk
@@ -40,7 +40,7 @@ class Choice:
     peak_bytes: float
     hosted: bool  # the host holds what is moved to it
     fit_probability: float
-    short_of_memory: bool  # it fits, and spends time to save memory
+    gives_way: bool  # it fits, and to a framework that takes less time
 
 
 def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headroom: float = 0.0) -> Choice:
@@ -74,7 +74,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
         peak_bytes=float(rows.peak_bytes[0]),
         hosted=rows is not found.starved,
         fit_probability=float(rows.fit_probability[0]),
-        short_of_memory=sure and short_of_memory(result),
+        gives_way=sure and gives_way(result),
     )
 
 

@@ -117,7 +117,7 @@ class SearchQuestion:
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
     notes: tuple[str, ...] = ()  # why a framework was taken where none was named
     # (setups, why, why for being faster) that are looked at, one after the other, where no layout of these fits at the accepted
-    # risk, and, those that have a reason, where one fits but is short of memory
+    # risk, and where those may be faster
     others: tuple[tuple[tuple[Setup, ...], tuple[str, ...], tuple[str, ...]], ...] = ()
     wide: str = ""  # why unusual layouts were admitted that nobody named
 
@@ -136,12 +136,14 @@ class SearchQuestion:
         return replace(self, wide=why, setups=setups)
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
-        """The same question on the other setups."""
-        return (replace(self, setups=setups, notes=notes, others=(), wide="") for setups, notes, _ in self.others)
+        """The same question on the other setups, each with those after it, which may be faster."""
+        for i, (setups, notes, _) in enumerate(self.others):
+            rest = tuple((later, why, why) for later, why, _ in self.others[i + 1 :])
+            yield replace(self, setups=setups, notes=notes, others=rest, wide="")
 
     def quicker(self) -> Iterator[SearchQuestion]:
-        """The same question on the other setups that may be taken for being faster."""
-        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others if faster)
+        """The same question on the other setups, which are taken for being faster."""
+        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others)
 
     def alone(self, setup: int) -> SearchQuestion:
         """The same question on one of its setups, and on the others of its cluster and price."""
@@ -286,7 +288,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
             (
                 setups({c: [found.framework] for c, found in some.items()}),
                 tuple(dict.fromkeys(found.why for found in some.values())),
-                tuple(dict.fromkeys(found.faster for found in some.values() if found.faster)),
+                tuple(dict.fromkeys(found.faster for found in some.values())),
             )
             for some in others
         ),

@@ -61,8 +61,8 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
     everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
-    better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise: each
-    setup is judged by its own best, as if it had been asked for alone."""
+    better by more than HOST_GAIN; of adapters, and where states move to the host, the other setups that are faster by more than
+    the noise: each setup is judged by its own best, as if it had been asked for alone."""
     result = _widest(searcher(q), searcher)
     if not result.complete or len(result.found.rows):
         return _settled(result, searcher)
@@ -96,9 +96,9 @@ def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchRe
 
 
 def _alone(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result, or what is better where it spends time to save memory."""
+    """The result, or what is better of what moves to the host and of the other setups."""
     result = _best(result, searcher)
-    return _quickest(result, searcher) if result.complete and short_of_memory(result) else result
+    return _quickest(result, searcher) if result.complete and gives_way(result) else result
 
 
 def _best(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
@@ -116,20 +116,19 @@ def _best(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResul
     return other if better else result
 
 
-def short_of_memory(result: SearchResult) -> bool:
-    """Whether what is recommended spends time to save memory: on the host, or, of adapters, by recomputing everything."""
-    if result.widened:
-        return True
-    layout = result.rows.layouts.row(0)
-    return result.question.job.frozen and layout.recompute == "full"
+def gives_way(result: SearchResult) -> bool:
+    """Whether a quicker setup takes the place of the usual one: of adapters always, for what a smaller GPU takes for want of
+    memory must not be the faster one; else where what is recommended moves to the host."""
+    q = result.question
+    return q.objective != "memory" and (q.job.frozen or result.widened)
 
 
 def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result, or that of the first other setups whose best is better by more than the noise."""
+    """The result, or that of the other setups, each of which must be better than what stands by more than the noise."""
     for question in result.question.quicker():
         other = _best(_widest(searcher(question), searcher), searcher)
         if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
-            return other
+            result = other
     return result
 
 

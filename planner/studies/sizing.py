@@ -635,7 +635,7 @@ def _trained(
 ) -> Size | str:
     """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs.
 
-    Where no framework is named: the usual one, and a leaner one where that leaves too little free or, short of memory, is slower.
+    Where no framework is named: the usual one, and a leaner one where that leaves too little free, or gives way and is slower.
     """
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
@@ -643,26 +643,26 @@ def _trained(
     if framework is not None:
         return _tuned(model, card, cluster, load_framework(framework, kind=build.kind), build, ask)[0]
     default = default_framework(model, cluster, build)
-    usual, short = _tuned(model, card, cluster, default.framework, build, ask)
-    enough = usual if isinstance(usual, Size) and usual.enough else None
+    usual, yields = _tuned(model, card, cluster, default.framework, build, ask)
+    best = usual if isinstance(usual, Size) and usual.enough else None
     for other in leaner_frameworks(default.framework, cluster, build, ask.risk):
-        if enough is not None and not (short and other.faster):
-            continue
+        if best is not None and not yields:
+            break
         try:
-            leaner, _ = _tuned(model, card, cluster, other.framework, build, ask)
+            leaner, gives_way = _tuned(model, card, cluster, other.framework, build, ask)
         except PlannerError:
             continue
         if not isinstance(leaner, Size) or not leaner.enough:
             continue
-        if enough is None or leaner.tokens_per_s > enough.tokens_per_s * (1.0 + NOISE):
-            return leaner
-    return usual
+        if best is None or leaner.tokens_per_s > best.tokens_per_s * (1.0 + NOISE):
+            best, yields = leaner, gives_way
+    return usual if best is None else best
 
 
 def _tuned(
     model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask
 ) -> tuple[Size | str, bool]:
-    """The size of one tuning job under one framework, and whether its layout is short of memory."""
+    """The size of one tuning job under one framework, and whether it gives way to another that takes less time."""
     num_gpus = cluster.num_gpus
     question: dict[str, Any] = {"model": model, "cluster": cluster, "framework": framework, "job": build}
     room = card_bytes(cluster)
@@ -689,4 +689,4 @@ def _tuned(
         quote=_quote(cluster, ask),
         rented=_is_offer(cluster, ask),
     )
-    return size, chosen.short_of_memory
+    return size, chosen.gives_way

@@ -135,8 +135,8 @@ def _chosen(
     usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
-    surely fits and the usual one does not, or is short of memory and slower; where none surely fits the likeliest to, and of
-    several the leanest."""
+    surely fits and the usual one does not, or gives way and is slower; where none surely fits the likeliest to, and of several
+    the leanest."""
     chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
     failed: PlannerError | None = None
     try:
@@ -145,18 +145,20 @@ def _chosen(
     except PlannerError as error:
         failed = error
     sure = chosen[0][1] if chosen and chosen[0][1].sure else None
-    looks = free and (sure is None or sure.short_of_memory)
-    for other in leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if looks else ():
-        if sure is not None and not other.faster:
-            continue
+    best = chosen[0] if sure is not None else None
+    for other in leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if free else ():
+        if best is not None and not best[1].gives_way:
+            break
         try:
             surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
         except PlannerError:
             continue
         found = other.framework, surer, (other.why if sure is None else other.faster, *surer.why)
-        if surer.sure and (sure is None or surer.step_time_s * (1.0 + NOISE) < sure.step_time_s):
-            return found
-        chosen += [found] if sure is None else []
+        if surer.sure and (best is None or surer.step_time_s * (1.0 + NOISE) < best[1].step_time_s):
+            best = found
+        chosen.append(found)
+    if best is not None:
+        return best
     if failed is not None and not chosen:
         raise failed
     return min(chosen, key=lambda one: (not one[1].hosted, -round(one[1].fit_probability, 3), one[1].peak_bytes))

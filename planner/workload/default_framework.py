@@ -16,10 +16,7 @@ from planner.workload.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultFramework:
-    """A framework and in words why it is taken.
-
-    ``faster``: why, where the usual one fits but this one takes less time; empty where that is no reason to leave the usual one.
-    """
+    """A framework and in words why it is taken; ``faster``: why, where the usual one fits but this one takes less time."""
 
     framework: Framework
     why: str
@@ -49,9 +46,10 @@ def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float)
     """What is taken where no layout of ``usual`` fits at the accepted ``risk``, in turn: for adapters peft with Liger's kernels,
     whose loss holds no logits; FSDP, which shards all states and moves them to the host.
 
-    Where ``usual`` fits only by recomputing everything or by moving states to the host, the first that takes less time.
+    Where ``usual`` fits, what takes less time: of adapters always, so that a GPU with more memory is not the slower one for
+    holding what a smaller one cannot; else where ``usual`` moves states to the host.
     """
-    for name, sense, quick in _leaner(cluster, job):
+    for name, sense in _leaner(cluster, job):
         framework = load_framework(name)
         if usual.name != name and _able(framework, cluster, job):
             why = Message(
@@ -69,15 +67,22 @@ def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float)
                 sense,
                 usual.name,
             )
-            yield DefaultFramework(framework=framework, why=why, faster=faster if quick else "")
+            if job.frozen:
+                faster = Message(
+                    "framework chosen: {0}, {1}; it takes less time than {2}, the usual one; name another in [framework]",
+                    name,
+                    sense,
+                    usual.name,
+                )
+            yield DefaultFramework(framework=framework, why=why, faster=faster)
 
 
-def _leaner(cluster: Cluster, job: Job) -> Iterator[tuple[str, str, bool]]:
-    """(name, what it spares, whether it may also be taken for being faster)."""
+def _leaner(cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
+    """(name, what it spares)."""
     if job.kind in ADAPTERS:
-        yield "liger", "whose fused loss holds no logits", True
+        yield "liger", "whose fused loss holds no logits"
     if not (cluster.num_gpus == 1 and job.frozen):  # nothing to shard, and the states of adapters are too small to move
-        yield "fsdp", "which shards all states and can move them to the host", job.kind not in ADAPTERS
+        yield "fsdp", "which shards all states and can move them to the host"
 
 
 def quicker_frameworks(usual: Framework, cluster: Cluster, job: Job) -> Iterator[Framework]:
