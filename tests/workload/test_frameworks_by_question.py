@@ -21,7 +21,8 @@ LORA = {**JOB, "kind": "lora", "adapter": {"rank": 8}}
     [
         ("gpt2", {"node": "workstation-3x-rtx-3070", "num_gpus": 1}, JOB, None, "huggingface"),
         ("bert-base", {"node": "workstation-3x-rtx-3070"}, {**JOB, "seq_len": 512, "global_batch_size": 48}, None, "huggingface"),
-        ("llama-3.1-8b", {"node": "dgx-h100", "num_gpus": 1}, LORA, None, "peft"),
+        ("llama-3.1-8b", {"node": "dgx-h100", "num_gpus": 1}, LORA, None, "liger"),  # quicker than peft, the usual one
+        ("llama-3.1-8b", {"node": "dgx-h100", "num_gpus": 1}, LORA, {"micro_batch_size": 1}, "peft"),
         ("llama-3.1-8b", {"node": "dgx-h100"}, JOB, None, "fsdp"),
         ("llama-3.1-8b", {"node": "dgx-h100"}, {**JOB, "precision": "fp8"}, None, "fsdp"),
         ("mixtral-8x7b", {"node": "dgx-h100"}, JOB, None, "megatron-core"),
