@@ -42,7 +42,8 @@ def described_cluster(
     """A cluster from what a scenario says of it: a node type or only an accelerator, and perhaps a network of its own.
 
     Without ``node``: the accelerator's reference node (``reference_node``) where the GPUs fill such nodes evenly, else nodes of
-    up to eight with its links; a workstation of up to 8 GPUs where the catalog has no node.
+    up to eight with its links, as for GPUs on PCIe that one box holds and a cloud rents by fewer; a workstation of up to 8 GPUs
+    where the catalog has no node.
     ``gpus_per_node`` builds the node with so many; ``network_gbit_per_s`` is the network of one node, one direction, all
     its GPUs together. Raises PlannerError for what does not fit together.
     """
@@ -73,7 +74,8 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
             return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
         return workstation(card, gpus_per_node)
     if reference is not None:
-        return reference if num_nodes is not None or _holds(reference, num_gpus) else _nodes_of_eight(card, num_gpus or 1)
+        kept = num_nodes is not None or (_holds(reference, num_gpus) and not _fills_a_box(reference, num_gpus))
+        return reference if kept else _nodes_of_eight(card, num_gpus or 1)
     if not isinstance(num_gpus, int) or num_gpus < 1:
         return workstation(card, 1)
     if isinstance(num_nodes, int) and num_nodes > 0:
@@ -93,6 +95,12 @@ def _holds(node: Node, num_gpus: int | None) -> bool:
         return True
     num_nodes = -(-num_gpus // node.num_gpus)
     return num_gpus % num_nodes == 0 and any(link.kind == "network" for link in node.links)
+
+
+def _fills_a_box(node: Node, num_gpus: int | None) -> bool:
+    """Whether a cloud rents smaller boxes than the one that so many GPUs on PCIe would stand in."""
+    alike = node.provider not in MAKERS and all(link.kind in ("pcie", "network") for link in node.links)
+    return alike and isinstance(num_gpus, int) and node.num_gpus < num_gpus <= BOX_GPUS
 
 
 def _nodes_of_eight(card: Accelerator, num_gpus: int) -> Node:

@@ -18,7 +18,7 @@ from planner.hardware.cluster import (
     node_names,
     usual_host_bytes,
 )
-from planner.hardware.custom_nodes import reference_node
+from planner.hardware.custom_nodes import described_cluster, reference_node
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.training.planning import plan
@@ -112,6 +112,15 @@ def test_a_reference_node_is_the_makers() -> None:
         "ascend-910b-64gb": "atlas-800t-a2",
     }
     assert {accelerator: reference_node(accelerator).name for accelerator in makers} == makers  # type: ignore[union-attr]
+
+
+def test_gpus_on_pcie_that_one_box_holds_stand_in_one_box() -> None:
+    """Whatever the largest box is that a cloud rents: eight A30 are not two instances of four and their network."""
+    for accelerator, gpus in (("a30-24gb", 8), ("a30-24gb", 6), ("v100-pcie-16gb", 8)):
+        assert reference_node(accelerator).num_gpus == 4  # type: ignore[union-attr]
+        found = described_cluster(accelerator, None, None, gpus, None, None)
+        assert (found.num_nodes, found.num_gpus) == (1, gpus)
+    assert described_cluster("a30-24gb", None, 2, 8, None, None).num_nodes == 2
 
 
 # --- which software runs on whose accelerators --------------------------------------------------------------------------------

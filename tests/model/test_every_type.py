@@ -218,6 +218,7 @@ VARIED: list[tuple[str, dict[str, Any]]] = [
         "num_hidden_layers": 9, "use_dsa": False, "swa_num_attention_heads": 32, "swa_num_key_value_heads": 32,
         "swa_head_dim": 128, "swa_qk_nope_head_dim": 96,
     }),
+    ("mimo_v2_flash", {"num_hidden_layers": 12, "num_attention_heads": 4, "num_key_value_heads": 2}),
     ("deberta", {"relative_attention": True, "pos_att_type": "c2p|p2c", "num_hidden_layers": 2}),
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from planner.common.errors import PlannerError
 from planner.model.huggingface import model_from_config
 from planner.model.parameters import parameters_total
 
@@ -61,6 +62,53 @@ def test_encoder_and_projector_have_transformers_weights(name: str) -> None:
     (tower,) = read.towers
     assert tower.num_layers == 2
     assert not read.assumed()
+
+
+@pytest.mark.parametrize("outer", [None, True, False])
+@pytest.mark.parametrize("inner", [None, True, False])
+@pytest.mark.parametrize(
+    "kind",
+    ["muse_glimmer", "llama4", "glm46v", "glm4v", "lfm2_vl", "cosmos3_edge", "llava_next_video", "minimax_m3_vl", "qwen3_vl"],
+)
+def test_a_head_is_tied_where_transformers_ties_it(kind: str, outer: bool | None, inner: bool | None) -> None:
+    """A flag in the outer table, in the text's, in both or in neither, as transformers saves the file."""
+    stated = [{} if flag is None else {"tie_word_embeddings": flag} for flag in (outer, inner)]
+    table = {"model_type": AutoConfig.for_model(kind).text_config.model_type, "vocab_size": 300, "num_hidden_layers": 2}
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        made = AutoModelForImageTextToText.from_config(
+            AutoConfig.for_model(kind, text_config={**table, **stated[1]}, **stated[0])
+        )
+    for saved in (made.config.to_dict(), made.config.to_diff_dict()):
+        config = json.loads(json.dumps({**saved, "model_type": kind}, default=str))
+        read = model_from_config(config, "model", "config.json")
+        assert parameters_total(read) == sum(weight.numel() for weight in made.parameters())
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl_moe", "glm4v_moe"])
+def test_sizes_that_a_texts_table_leaves_out_are_those_of_its_own_type(kind: str) -> None:
+    table = {"model_type": f"{kind}_text", "num_hidden_layers": 2}
+    settings = AutoConfig.for_model(kind, text_config=dict(table))
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        made = AutoModelForImageTextToText.from_config(settings)
+    seen = json.loads(json.dumps(settings.vision_config.to_dict(), default=str))
+    read = model_from_config({"model_type": kind, "text_config": table, "vision_config": seen}, "model", "config.json")
+    assert parameters_total(read) == sum(weight.numel() for weight in made.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"model_type": "paligemma", "text_config": {"model_type": "gemma"}, "vision_config": SIGLIP}, "projection_dim = 2048"),
+        ({"model_type": "llava"}, "text_config is not stated"),
+        ({"model_type": "llava", "text_config": {"model_type": "llama"}}, "vision_config is not stated"),
+        ({"model_type": "llava", "text_config": {"model_type": "bert"}, "vision_config": CLIP}, "an encoder"),
+    ],
+)
+def test_a_file_that_leaves_its_parts_open_is_refused(config: Config, named: str) -> None:
+    with pytest.raises(PlannerError, match=named):
+        model_from_config(config, "model", "config.json")
 
 
 @pytest.mark.parametrize(("kind", "merged"), [("llava", 1), ("paligemma", 1), ("idefics3", 4), ("aya_vision", 4)])

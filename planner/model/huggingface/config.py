@@ -24,7 +24,11 @@ from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unk
 from planner.model.huggingface.towers import (
     BESIDE_TEXT,
     EITHER_TIES,
+    NEVER_TIED,
+    OUTER_TIES,
     SOUND,
+    TEXT_SIZES,
+    TEXT_TIES,
     TEXT_TYPES,
     TIED_BY_DEFAULT,
     VISION,
@@ -209,7 +213,10 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
         return _with_tower(config, kind)
     if isinstance(text, Mapping) and text.get("model_type") == kind:  # a text model with its vision tower
         return _with_tower(config, "mistral3" if kind in ("ministral3", "mistral") else kind)
-    kind = TEXT_TYPES.get(kind, ALIASES.get(kind, kind))
+    sizes, kind = TEXT_SIZES.get(kind, {}), TEXT_TYPES.get(kind, ALIASES.get(kind, kind))
+    if sizes:
+        stated = {FAMILIES[kind].aliases.get(key, key) if kind in FAMILIES else key for key in config}
+        config = {**{key: value for key, value in sizes.items() if key not in stated}, **config}
     named = {"modules": MODULES[kind]} if kind in MODULES else {}
     if kind in FAMILIES:
         fields, aside = _by_family(config, FAMILIES[kind], kind)
@@ -310,7 +317,7 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
         raise PlannerError(
             "text_config: the planner knows no vision tower for model_type = {0!r}; give the text's table alone", kind
         )
-    default = VISION[kind][0]
+    default = f"{kind}_text" if f"{kind}_text" in TEXT_SIZES else VISION[kind][0]
     nested = config.get("text_config")
     if nested is not None and not isinstance(nested, Mapping):
         raise PlannerError("text_config = {0!r}: must be a table", nested)
@@ -323,6 +330,8 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     outside: tuple[str, ...] = ()
     if nested is None and kind in NESTED_ONLY:
         outside, text = tuple(key for key in text if ARCHITECTURE.search(key)), {}
+    if nested is None and not any(key in top for key in SIZES):
+        raise PlannerError("{0} is not stated", "text_config")
     named = text.pop("model_type", default)
     known = (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES)
     named = default if named not in known and str(named).startswith(kind) else named  # the outer type's own name of its text
@@ -333,6 +342,8 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     if not blind or not isinstance(text.get("tie_word_embeddings"), bool):  # that class reads the inner table alone
         text["tie_word_embeddings"] = _tied(config, text, kind)
     fields, aside = _fields(text, named)
+    if fields.get("architecture") == "encoder":
+        raise PlannerError("text_config.model_type = {0!r}: an encoder; the text behind an encoder of images is a decoder", named)
     aside = (*outside, *aside)
     seen = config.get("vision_config")
     if isinstance(seen, Mapping) and not countable(kind, seen):
@@ -360,10 +371,17 @@ def _left_out(fields: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _tied(config: Config, text: Config, kind: str) -> bool:
     """Whether head and words are one: as the outer table says, else the text's, else transformers' default of the outer class."""
-    outer, inner = config.get("tie_word_embeddings"), text.get("tie_word_embeddings")
+    outer, inner = config.get("tie_word_embeddings", config.get("tie_embedding")), text.get("tie_word_embeddings")
+    if kind in NEVER_TIED:
+        return False
+    if kind in TEXT_TIES:
+        return inner is True
+    if kind in OUTER_TIES:
+        return outer is True
+    said = inner if isinstance(inner, bool) else kind in TIED_BY_DEFAULT
     if isinstance(outer, bool):
-        return outer or (inner is True and kind in EITHER_TIES)
-    return inner if isinstance(inner, bool) else kind in TIED_BY_DEFAULT
+        return outer or (said and kind in EITHER_TIES)
+    return said
 
 
 def _by_reader(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -16,7 +16,7 @@ NAMES = ("model_type", "architectures")
 
 
 def paths(config: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every field, those of nested tables before their table."""
+    """Every field, and every table."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from paths(value, (*above, key))
@@ -31,17 +31,23 @@ def without(config: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     return {key: (without(value, rest) if key == first else value) for key, value in config.items()}
 
 
+def _at(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = config
+    for key in path:
+        value = value[key]
+    return value
+
+
 def culprit(config: Mapping[str, Any], read: Callable[[Mapping[str, Any]], object]) -> PlannerError:
-    """What to say where ``read(config)`` stumbled: the field and its value, found by leaving each out in turn."""
-    for path in sorted(paths(config), key=lambda path: path[-1] in NAMES):
+    """What to say where ``read(config)`` stumbled: the field and its value, found by leaving each out in turn, whole tables
+    last."""
+    for path in sorted(paths(config), key=lambda path: (path[-1] in NAMES, isinstance(_at(config, path), Mapping))):
         try:
             read(without(config, path))
         except PlannerError:
             pass
         except STUMBLES:
             continue
-        value: Any = config
-        for key in path:
-            value = value[key]
+        value = _at(config, path)
         return PlannerError("{0} = {1!r}: no value that this field can have; correct it, or leave it out", ".".join(path), value)
     return PlannerError("several of its fields have values that they cannot have; write the file anew with transformers")

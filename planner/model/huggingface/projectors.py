@@ -134,6 +134,10 @@ def _shuffled(key: str, default: int, *, gated: bool = True, norm: str = "", bia
 
 
 def _one_linear(outer: Outer, d: int, text: int) -> tuple[int, int]:
+    """PaliGemma: one layer, whose outputs stand among the text's vectors."""
+    wide = outer.get("projection_dim", 2048)
+    if wide != text:
+        raise PlannerError("projection_dim = {0!r}: must be {1}, the width of the text", wide, text)
     return linear(d, text), 1
 
 

@@ -826,7 +826,7 @@ def mimo_v2(s: Source, f: Fields) -> Fields:
     types = (
         [SLIDING if t else FULL for t in hybrid]
         if hybrid
-        else layer_types(s, layers, [SLIDING if i % 6 else FULL for i in range(layers)])
+        else layer_types(s, layers, [FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING for i in range(layers)])
     )
     heads = s.optional("swa_num_attention_heads") or f["num_heads"]
     kv = s.optional("swa_num_key_value_heads") or 2 * f["num_kv_heads"]

@@ -277,9 +277,21 @@ TIED_BY_DEFAULT = frozenset(
     )
 )
 """Types whose head is tied where neither table says (tie_word_embeddings of transformers' outer class)."""
-EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava", "glm46v", "lfm2_vl"))
-"""Types that older releases saved with the flag in the text's table."""
+EITHER_TIES = frozenset(
+    """
+    qwen2_5_vl qwen2_vl glm4v glm4v_moe llava llava_next_video llava_onevision minimax_m3_vl shieldgemma2
+    """.split()  # noqa: SIM905
+)
+"""Types that older releases saved with the flag in the text's table: a tie in either, also by default, holds."""
+OUTER_TIES = frozenset(("muse_glimmer", "glm46v"))
+"""Types whose outer class leaves a false flag out of the file, and reads no flag of the text's."""
+TEXT_TIES = frozenset(("llama4",))
+"""Types whose head is inside the text model: its table's flag alone holds."""
+NEVER_TIED = frozenset(("cosmos3_edge",))
+"""Types whose class ties nothing, whatever a flag says."""
 
+NO_TOWER_UNSTATED = frozenset(("gemma4", "gemma4_unified"))
+"""Types that have no tower where the file has no vision_config."""
 TEXT_TYPES = {
     "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2",
     "glm4v_moe_text": "glm4_moe", "kimi_k2": "deepseek_v3",
@@ -288,6 +300,28 @@ TEXT_TYPES = {
     "emu3_text_model": "llama", "exaone4_5_text": "exaone4",
 }  # fmt: skip
 """Text parts that are read as another family."""
+QWEN2_VL: dict[str, Any] = {
+    "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 29568,
+    "vocab_size": 152064,
+}  # fmt: skip
+TEXT_SIZES: dict[str, dict[str, Any]] = {
+    "qwen2_vl_text": QWEN2_VL,
+    "qwen2_5_vl_text": QWEN2_VL,
+    "qwen2_5_omni_text": {
+        "num_hidden_layers": 28, "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4,
+        "intermediate_size": 18944, "vocab_size": 152064,
+    },
+    "qwen3_vl_moe_text": {
+        "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 5632, "num_experts_per_tok": 4,
+        "moe_intermediate_size": 1408, "num_experts": 60,
+    },
+    "glm4v_moe_text": {"attention_bias": True, "vocab_size": 151424},
+    "granite_docling_text": {
+        "num_hidden_layers": 28, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 2048, "vocab_size": 133800,
+    },
+    "emu3_text_model": {"intermediate_size": 14336, "vocab_size": 184622},
+}  # fmt: skip
+"""What transformers takes for sizes that such a text's table leaves out, where it is not what it takes for the other family."""
 
 
 def countable(kind: str, vision: Mapping[str, Any]) -> bool:
@@ -297,9 +331,11 @@ def countable(kind: str, vision: Mapping[str, Any]) -> bool:
 
 def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | None:
     """Fields of the tower that ``config`` describes; None where the file leaves the tower out (``vision_config`` null)."""
-    if "vision_config" in config and config["vision_config"] is None:
-        return None
     _, read, default = VISION[kind]
+    if "vision_config" not in config and read is None:
+        raise PlannerError("{0} is not stated", "vision_config")
+    if config.get("vision_config") is None and ("vision_config" in config or kind in NO_TOWER_UNSTATED):
+        return None
     vision = config.get("vision_config") or {}
     if not isinstance(vision, Mapping):
         raise PlannerError("vision_config = {0!r}: must be a table", vision)
