@@ -26,15 +26,17 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
     weights = Message(", weights {0}", found.weights) if found.weights else ""
     size = count(parameters_total(found.model))
     title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
-    table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
+    shown = found.rows if top is None else found.rows[:top]
+    software = () if len({s.software for s in shown}) < 2 else ("engine",) if found.purpose == "serve" else ("framework",)
+    table = Table("GPU", *software, "cut", title=title, title_justify="left", pad_edge=False)
     for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
-    shown = found.rows if top is None else found.rows[:top]
     for s in shown:
         hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
         each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
         table.add_row(
             s.accelerator,
+            *[s.software for _ in software],
             s.cut,
             str(s.num_gpus),
             Message("{0} of {1}", gib(s.total_bytes), gib(s.card_bytes)),

@@ -15,6 +15,7 @@ from planner.common.units import GIB
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import dollars, gib, seconds_like
+from planner.studies.sweep import frameworks_differ
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,9 @@ def sweep_table(title: str, table: pd.DataFrame, keys: Sequence[str]) -> Rendera
     if not table.attrs.get("complete", True):
         title = Message("{0}, stopped after {1:,} of {2:,} points", title, len(table), table.attrs["num_points"])
     lines = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for name in ("case", *keys, "layout", "step", "MFU", "needs", "fits", "run", "cost", "tokens/$", "why not"):
-        lines.add_column(name, justify="left" if name in ("case", "layout", "why not") else "right", overflow="fold")
+    framework = ("framework",) if frameworks_differ(table) else ()
+    for name in ("case", *keys, *framework, "layout", "step", "MFU", "needs", "fits", "run", "cost", "tokens/$", "why not"):
+        lines.add_column(name, justify="left" if name in ("case", "framework", "layout", "why not") else "right", overflow="fold")
     rows = table.to_dict(orient="records")
     step, run = (seconds_like((_finite(row[name]) for row in rows), min) for name in ("step_time_s", "run_s"))
     for row in rows:
@@ -36,7 +38,7 @@ def sweep_table(title: str, table: pd.DataFrame, keys: Sequence[str]) -> Rendera
         lines.add_row(
             str(row["case"]),
             *[_value(row[key]) for key in keys],
-            str(row["layout"]),
+            *[str(row[name]) for name in (*framework, "layout")],
             *([step(row["step_time_s"]), f"{row['mfu']:.1%}", gib(row["peak_total_bytes"])] if known else ["-"] * 3),
             "yes" if row["fits"] else "no",
             run(_finite(row["run_s"])),
@@ -56,7 +58,7 @@ def _finite(value: Any) -> float | None:
 
 
 def save_sweep(path: Path, title: str, table: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Draw step time, memory and cost against the first field, a line for each case and value of the second.
+    """Draw step time, memory and cost against the first field, a line for each case, framework and value of the second.
 
     Hollow points do not fit. Raises PlannerError when the file cannot be written.
     """
@@ -64,10 +66,11 @@ def save_sweep(path: Path, title: str, table: pd.DataFrame, keys: Sequence[str])
 
     panels = [p for p in PANELS if np.isfinite(table[p[0]].astype(float)).any()]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
+    lines = ["case", *keys[1:], *(["framework"] if frameworks_differ(table) else [])]
     try:
         figure.suptitle(title, fontsize=13, x=0.01, ha="left", weight="bold")
         for (name, label, unit), panel in zip(panels, axes[0], strict=True):
-            for i, (line, rows) in enumerate(table.groupby(["case", *keys[1:]], sort=False)):
+            for i, (line, rows) in enumerate(table.groupby(lines, sort=False)):
                 _draw(panel, rows, keys[0], rows[name].astype(float) / unit, ", ".join(map(str, line)), COLOURS[i % len(COLOURS)])
             numbers = all(isinstance(v, int | float) for v in table[keys[0]])
             values = table[keys[0]].astype(float) if numbers else None

@@ -96,6 +96,7 @@ class Size:
 
     accelerator: str
     num_gpus: int
+    software: str  # the engine when serving, else the framework
     cut: str
     total_bytes: float
     card_bytes: float
@@ -572,6 +573,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
     return Size(
         accelerator=card.name,
         num_gpus=d.num_gpus,
+        software=d.engine.name,
         cut=_text(cut),
         total_bytes=d.total_bytes,
         card_bytes=d.card_bytes,
@@ -675,6 +677,7 @@ def _tuned(
     size = Size(
         accelerator=card.name,
         num_gpus=num_gpus,
+        software=answer.framework.name,
         cut=answer.layout.label,
         total_bytes=answer.peak_total_bytes,
         card_bytes=room,

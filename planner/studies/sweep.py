@@ -195,7 +195,7 @@ def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, .
         try:
             asked.append((len(rows) - 1, question_with(q.cases[case].asked(), changes)))
         except PlannerError as error:
-            rows[-1] |= {"layout": "", "error": str(error)}
+            rows[-1] |= {"framework": "", "layout": "", "error": str(error)}
     answers = answers_to([question for _, question in asked], risk=q.risk, allow=q.allow)
     for (i, _), answer in zip(asked, answers, strict=True):
         rows[i] |= _measures(answer)
@@ -205,12 +205,18 @@ def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, .
 def _measures(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What a sweep's row says of an answer."""
     if answer["error"]:
-        return {"layout": "", "error": str(answer["error"])}
+        return {"framework": "", "layout": "", "error": str(answer["error"])}
     bounds = (bound(name, end) for name in ("step_time_s", "peak_total_bytes", "cost_usd") for end in ENDS)
     measures = {name: answer[name] for name in (*MEASURES, *bounds, "provenance")}
     usd = answer["cost_usd_per_step"]
     measures["tokens_per_usd"] = answer["tokens_per_step"] / usd if usd else None
-    return {**measures, "layout": answer["layout"], "error": answer["reasons"]}
+    return {**measures, "framework": answer["framework"], "layout": answer["layout"], "error": answer["reasons"]}
+
+
+def frameworks_differ(table: pd.DataFrame) -> bool:
+    """Whether a sweep's points are of several frameworks: the usual one changes with the number of GPUs, and no such points
+    are compared unsaid."""
+    return len({name for name in table["framework"] if name}) > 1
 
 
 def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> list[str]:

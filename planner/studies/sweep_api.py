@@ -55,9 +55,8 @@ def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: i
         if len(rows) == 1:
             raise PlannerError("no point can be: {0}", rows[0]["error"])
         raise PlannerError("none of {0:,} points is possible; the first: {1}", len(rows), rows[0]["error"])
-    table = pd.DataFrame(
-        [{"fits": False, **row} for row in rows], columns=["case", *q.keys, *MEASURES, "tokens_per_usd", "layout", "error"]
-    )
+    columns = ["case", *q.keys, *MEASURES, "tokens_per_usd", "framework", "layout", "error"]
+    table = pd.DataFrame([{"fits": False, **row} for row in rows], columns=columns)
     table.attrs.update({"complete": complete, "num_points": size})
     return table
 

@@ -69,7 +69,7 @@ COLUMNS = (
     *VERDICTS,
     *FIGURES,
     *(bound(name, end) for name in SURE for end in ENDS),
-    *("provenance", "layout", "reasons", "notes", "error", "error_field"),
+    *("provenance", "framework", "layout", "reasons", "notes", "error", "error_field"),
 )
 """Of the answer: ``error`` and ``error_field`` say why a question has no figures."""
 BLOCK = 4096
@@ -131,6 +131,7 @@ def answer_row(answer: Plan) -> dict[str, Any]:
     return {
         **row,
         "provenance": sure["step_time_s"].provenance,
+        "framework": answer.framework.name,
         "layout": answer.layout.label,
         "reasons": join_messages("; ", answer.reasons),
         "notes": join_messages("; ", answer.notes),
@@ -354,7 +355,8 @@ def _refused(q: _Asked, columns: Layouts) -> dict[str, Any] | None:
 
 
 def _error_row(error: PlannerError) -> dict[str, Any]:
-    return {**dict.fromkeys(COLUMNS), "fits": False, "layout": "", "error": error.args[0], "error_field": error.field}
+    said = {"framework": "", "layout": "", "error": error.args[0], "error_field": error.field}
+    return {**dict.fromkeys(COLUMNS), "fits": False, **said}
 
 
 def _cells(values: Any) -> list[Any]:
@@ -489,6 +491,7 @@ def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label
         **run,
         **bounds,
         "num_steps": steps,
+        "framework": q.framework.name,
         "layout": label,
         "reasons": join_messages("; ", () if fits else reasons_of(evaluation, i)),
         "notes": join_messages("; ", notes),

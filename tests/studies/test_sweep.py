@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -12,13 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import Run
+from rich.console import Console
+from rich.table import Table
 
 import planner
 from planner.common.errors import PlannerError
+from planner.reports.narrow import narrowed
+from planner.reports.sizing import sizes_table
+from planner.reports.sweep import sweep_table
 from planner.scenarios.edited import changed_hardware, plan_with
 from planner.studies.limit import largest
-from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, crossovers, parse_variation
+from planner.studies.sizing import Sizes, sizes
+from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, crossovers, frameworks_differ, parse_variation
 from planner.studies.sweep_api import run_sweep
+from planner.web.pages.explore import sweep_figure
 from planner.workload.resolve import as_cluster
 
 TABLES: dict[str, Any] = {
@@ -304,3 +312,43 @@ def test_points_count_cases_times_values() -> None:
     q = as_sweep(TABLES, {"layout.tp": [1, 2], "layout.pp": [1, 2, 4]})
     assert isinstance(q, SweepQuestion)
     assert q.num_points == len(q.points()) == 6
+
+
+def _shown(what: Any, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(narrowed(what, width) if isinstance(what, Table) else what)
+    return console.export_text()
+
+
+def test_points_of_several_frameworks_say_theirs() -> None:
+    """The usual framework changes with the GPUs: what differs by framework is not compared unsaid."""
+    tables = {"model": "llama-3-8b", "cluster": {"node": "dgx-h100"}, "job": {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64}}
+    table = planner.sweep(tables, {"cluster.num_gpus": [8, 16]})
+    each = [planner.plan(**{**tables, "cluster": {"node": "dgx-h100", "num_gpus": n}}).framework.name for n in (8, 16)]
+    assert table["framework"].tolist() == each
+    assert len(set(each)) == 2
+    assert frameworks_differ(table)
+    text = _shown(sweep_table("sweep", table, ["cluster.num_gpus"]))
+    assert all(name in text for name in each)
+    groups = {row["group"] for row in sweep_figure(table, "cluster.num_gpus", "step_time_s").rows}
+    assert len(groups) == 2
+    assert all(any(name in group for group in groups) for name in each)
+    alone = planner.sweep({**tables, "framework": "fsdp"}, {"cluster.num_gpus": [8, 16]})
+    assert not frameworks_differ(alone)
+    assert "framework" not in _shown(sweep_table("sweep", alone, ["cluster.num_gpus"]))
+
+
+def test_sizes_of_several_frameworks_say_theirs() -> None:
+    found = sizes("qwen3-14b", "full", accelerator="h100-sxm,mi300x")
+    names = {row.software for row in found.rows}
+    assert len(names) == 2
+    assert all(name in _shown_size(found) for name in names)
+    assert {row["software"] for row in found.to_dict()["rows"]} == names
+    one = sizes("qwen3-14b", "full", accelerator="h100-sxm,mi300x", framework="huggingface")
+    assert {row.software for row in one.rows} == {"huggingface"}
+    assert "huggingface" not in _shown_size(one)
+
+
+def _shown_size(found: Sizes) -> str:
+    table, *lines = sizes_table(found).renderables  # type: ignore[attr-defined]
+    return _shown(table) + "".join(_shown(line) for line in lines)

@@ -13,7 +13,7 @@ from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.scenarios.scenario import Case, Scenario, asked
 from planner.studies.limit import FIELDS, Limit
-from planner.studies.sweep import Variation, as_sweep, crossovers, parse_variation
+from planner.studies.sweep import Variation, as_sweep, crossovers, frameworks_differ, parse_variation
 from planner.web import background, charts, errands, show, state, worker
 from planner.web.answers import calibrated, key_of
 from planner.web.download import csv_bytes, take
@@ -139,13 +139,14 @@ def _swept(table: pd.DataFrame, key: str, measure: str) -> None:
 
 
 def sweep_figure(table: pd.DataFrame, key: str, measure: str) -> Figure:
-    """One line a configuration; points that do not fit are left out of time and money."""
+    """One line a configuration, and a framework where they differ; points that do not fit are left out of time and money."""
     axis, unit = MEASURES[measure]
+    several = frameworks_differ(table)
     rows = [
         {
             "x": row[key],
             "y": row[measure] / unit,
-            "group": str(row["case"]),
+            "group": show.parts(str(row["case"]), row["framework"]) if several else str(row["case"]),
             "note": t("explore.fits") if row["fits"] else t("explore.no_fit"),
         }
         for row in table.to_dict(orient="records")
