@@ -47,6 +47,13 @@ def test_a_notebook_ends_in_asserts_and_keeps_what_every_machine_prints(path: Pa
     assert path.stat().st_size < 500_000
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_reads_nothing_beside_it(path: Path) -> None:
+    """One that was downloaded alone runs from any folder: what it reads is named, not found by a path."""
+    code = [c["source"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert not [line for source in code for line in source if "../" in line]
+
+
 def executed(path: Path, folder: Path) -> list[str]:
     """What the notebook's cells print, run in ``folder`` in a process of its own."""
     done = subprocess.run([sys.executable, "-c", RUN, path, folder], capture_output=True, text=True, check=False, cwd=ROOT)

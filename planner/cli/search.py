@@ -287,9 +287,12 @@ def export_command(
 def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str, str]:
     from planner.common.errors import one_of
     from planner.export import STACKS, export_plan
+    from planner.export.common import tool_of
     from planner.export.servers import SERVERS, export_deployment
     from planner.export.tuners import TUNERS, export_tuning
 
+    frameworks = {name: frameworks for name, (_, frameworks) in STACKS.items()}
+    stack = tool_of(stack, {**frameworks, **dict.fromkeys((*TUNERS, *SERVERS), ())})
     if stack in SERVERS:
         from planner.cli.serving import Served
         from planner.scenarios.exported import exported_deployment

@@ -9,7 +9,7 @@ from planner.common.arguments import as_a
 from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.files import require_folder, write_texts
 from planner.export.accelerate import accelerate_files
-from planner.export.common import require_decoder, require_stack, require_usual_update
+from planner.export.common import require_decoder, require_stack, require_usual_update, tool_of
 from planner.export.deepspeed import deepspeed_files
 from planner.export.megatron import megatron_files
 from planner.export.nemo import nemo_files
@@ -32,7 +32,8 @@ def export_plan(plan: Plan, tool: str) -> dict[str, str]:
     run), one that does not fit, and a layout, precision or model that the tool cannot express.
     """
     plan = as_a(plan, Plan, "plan", "planner.plan")
-    if as_text(tool, "tool") not in STACKS:
+    tool = tool_of(as_text(tool, "tool"), {name: frameworks for name, (_, frameworks) in STACKS.items()})
+    if tool not in STACKS:
         raise PlannerError("export to {0!r}: {1}.", tool, one_of(tool, STACKS))
     if plan.job.kind not in ("pretrain", "finetune"):
         raise PlannerError(

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, meant
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, GIB
 from planner.common.version import VERSION
 from planner.export.carried import carried_lines
 from planner.training.plan import Plan
+from planner.workload.framework_names import framework_of_name
+
+
+def tool_of(name: str, tools: Mapping[str, tuple[str, ...]]) -> str:
+    """The one of ``tools`` (each with the frameworks that it runs, its own first) that a name means: in any case and marks, or by
+    what people call the software; else the name itself.
+
+    >>> tool_of("TorchTitan", {"torchtitan": ("torchtitan", "fsdp")}), tool_of("Megatron-LM", {"megatron": ("megatron-core",)})
+    ('torchtitan', 'megatron')
+    >>> tool_of("blue", {"megatron": ("megatron-core",)})
+    'blue'
+    """
+    found = meant(name, tools)
+    if found in tools:
+        return found
+    try:
+        software = framework_of_name(name, "--to", None)
+    except PlannerError:  # known, and not one of these, or several
+        return name
+    return next((tool for tool, runs in tools.items() if software and software["name"] == next(iter(runs), "")), name)
 
 
 def refuse(stack: str, what: str, remedy: str) -> PlannerError:

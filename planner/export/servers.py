@@ -15,7 +15,7 @@ from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.common.version import VERSION
 from planner.export.carried import cluster_fields, literal, model_fields
-from planner.export.common import options, refuse
+from planner.export.common import options, refuse, tool_of
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_family
 from planner.serving.load import slots_of
@@ -34,6 +34,7 @@ def export_deployment(d: Deployment, server: str) -> dict[str, str]:
     Raises PlannerError for an unknown server, a deployment of another engine, one that does not fit, and what the server
     cannot express.
     """
+    server = tool_of(server, dict.fromkeys(SERVERS, ()))
     if server not in SERVERS:
         raise PlannerError("export to {0!r}: {1}.", server, one_of(server, SERVERS))
     family = engine_family(d.engine.name)

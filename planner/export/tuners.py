@@ -21,6 +21,7 @@ from planner.export.common import (
     require_decoder,
     require_usual_update,
     script,
+    tool_of,
     torchrun,
 )
 from planner.training.plan import Plan
@@ -42,6 +43,7 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
 
     Raises PlannerError for an unknown tool, another kind of job, a plan that does not fit, and what the tool cannot express.
     """
+    tool = tool_of(tool, dict.fromkeys(TUNERS, ()))
     if tool not in TUNERS:
         raise PlannerError("export to {0!r}: {1}.", tool, one_of(tool, TUNERS))
     if plan.job.kind not in KINDS:

@@ -116,7 +116,7 @@ def require_meant(name: str) -> Meant:
     found = meant(name)
     if found is not None:
         return found
-    raise PlannerError(
+    error = PlannerError(
         "model.name = {0!r} {1}. Or give its fields, or a config.json.",
         name,
         unmeant(name),
@@ -124,6 +124,8 @@ def require_meant(name: str) -> Meant:
         field="model.name",
         value=name,
     )
+    error.remedy = error.remedy or "give its fields, or a config.json"
+    raise error
 
 
 def unmeant(name: str) -> Message:
@@ -194,7 +196,7 @@ def _shorter(name: str) -> Iterator[tuple[str, str]]:
     """A name, then the same with ever fewer of the words that change no size: (text, format of the weights)."""
     table = _table()
     text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf"))
-    text = re.sub(r"[\s:_-]+|\.(?=q\d_)", "-", text).strip("-")
+    text = re.sub(r"[\s:_-]+|\.(?=i?q\d_|w\d+a\d)", "-", text).strip("-")
     yield text, ""
     weights = ""
     endings = sorted(table["formats"], key=len, reverse=True)

@@ -218,6 +218,14 @@ print(json.dumps([c.num_processes, c.num_machines, c.mixed_precision, c.fsdp_con
     assert parsed_by(code, tmp_path, files) == [32, 4, "bf16", False, 16, 2]
 
 
+def test_a_tool_is_named_in_any_case_and_marks_or_by_its_software() -> None:
+    frameworks = {name: frameworks for name, (_, frameworks) in STACKS.items()}
+    for written, tool in (("Megatron-LM", "megatron"), ("FSDP", "accelerate-fsdp"), ("Torch_Titan", "torchtitan"), ("NeMo", "nemo")):
+        assert tool_of(written, frameworks) == tool
+    assert {tool_of(name.upper().replace("-", "_"), frameworks) for name in STACKS} == set(STACKS)
+    assert tool_of("colossal", frameworks) == "colossal"
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 M, Z, F, D = "megatron-core", "megatron-zero-bubble", "fsdp", "deepspeed-zero"
