@@ -46,7 +46,14 @@ def layout_fields(text: str, name: str = "--layout") -> dict[str, Any]:
             wrong = rest.partition(" ")[0]
             meant = near(re.sub(r"[=:]?[\d.]*$", "", wrong), (*NUMBERS, *WORDS), limit=len(NUMBERS) + len(WORDS))
             raise PlannerError(
-                "{0} {1!r}: {2!r} is no part of a layout, such as {3!r}; {4}.", name, text, wrong, EXAMPLE, meant, field=name, value=text
+                "{0} {1!r}: {2!r} is no part of a layout, such as {3!r}; {4}.",
+                name,
+                text,
+                wrong,
+                EXAMPLE,
+                meant,
+                field=name,
+                value=text,
             )
         field, value = WORDS[part[1]] if part[1] in WORDS else (NUMBERS[part[1]], int(part[2]))
         if field in found:
@@ -54,5 +61,7 @@ def layout_fields(text: str, name: str = "--layout") -> dict[str, Any]:
         found[field] = value
         rest = rest[part.end() :].strip()
     if not found:
-        raise PlannerError("{0}: is empty; write a layout as tables print it, such as {1!r}.", name, EXAMPLE, field=name, value=text)
+        raise PlannerError(
+            "{0}: is empty; write a layout as tables print it, such as {1!r}.", name, EXAMPLE, field=name, value=text
+        )
     return found

@@ -17,6 +17,7 @@ from places import DATA
 import planner
 from planner.common.errors import PlannerError
 from planner.export import STACKS, export_plan
+from planner.export.common import tool_of
 from planner.training.plan import Plan
 
 OPTIONS = DATA / "megatron_options.txt"
@@ -220,7 +221,12 @@ print(json.dumps([c.num_processes, c.num_machines, c.mixed_precision, c.fsdp_con
 
 def test_a_tool_is_named_in_any_case_and_marks_or_by_its_software() -> None:
     frameworks = {name: frameworks for name, (_, frameworks) in STACKS.items()}
-    for written, tool in (("Megatron-LM", "megatron"), ("FSDP", "accelerate-fsdp"), ("Torch_Titan", "torchtitan"), ("NeMo", "nemo")):
+    for written, tool in (
+        ("Megatron-LM", "megatron"),
+        ("FSDP", "accelerate-fsdp"),
+        ("Torch_Titan", "torchtitan"),
+        ("NeMo", "nemo"),
+    ):
         assert tool_of(written, frameworks) == tool
     assert {tool_of(name.upper().replace("-", "_"), frameworks) for name in STACKS} == set(STACKS)
     assert tool_of("colossal", frameworks) == "colossal"

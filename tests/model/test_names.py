@@ -175,8 +175,9 @@ def test_the_longest_known_name_says_why() -> None:
 
 WITHOUT_LIMIT = {
     "no positions: ALiBi, relative ones, or states alone": """
-        bloom-176b bloom-1b7 bloom-3b bloom-560m mpt-7b-alibi flan-t5-base flan-t5-large flan-t5-small flan-t5-xl flan-t5-xxl t5-11b
-        t5-3b t5-base t5-large t5-small falcon-mamba-7b mamba-1.4b mamba-130m mamba-2.8b mamba-370m mamba-790m mamba-codestral-7b""",
+        bloom-176b bloom-1b7 bloom-3b bloom-560m mpt-7b-alibi flan-t5-base flan-t5-large flan-t5-small flan-t5-xl flan-t5-xxl
+        t5-11b t5-3b t5-base t5-large t5-small falcon-mamba-7b mamba-1.4b mamba-130m mamba-2.8b mamba-370m
+        mamba-790m mamba-codestral-7b""",
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
     "its max_position_embeddings was not read": """
         afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dbrx dots.llm1

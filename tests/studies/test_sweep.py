@@ -322,7 +322,11 @@ def _shown(what: Any, width: int = 80) -> str:
 
 def test_points_of_several_frameworks_say_theirs() -> None:
     """The usual framework changes with the GPUs: what differs by framework is not compared unsaid."""
-    tables = {"model": "llama-3-8b", "cluster": {"node": "dgx-h100"}, "job": {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64}}
+    tables = {
+        "model": "llama-3-8b",
+        "cluster": {"node": "dgx-h100"},
+        "job": {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64},
+    }
     table = planner.sweep(tables, {"cluster.num_gpus": [8, 16]})
     each = [planner.plan(**{**tables, "cluster": {"node": "dgx-h100", "num_gpus": n}}).framework.name for n in (8, 16)]
     assert table["framework"].tolist() == each

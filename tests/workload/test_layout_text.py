@@ -56,3 +56,4 @@ def test_what_is_no_layout_is_refused_in_words(text, said):
     with pytest.raises(PlannerError) as refused:
         layout_fields(text)
     assert said in str(refused.value)
+    assert (refused.value.field, refused.value.value) == ("--layout", text)
