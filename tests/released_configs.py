@@ -1440,6 +1440,19 @@ RELEASED: dict[str, tuple[str, Config]] = {
             "num_attention_heads": 64,
         },
     ),
+    "nemotron-h-8b": (
+        "nvidia/Nemotron-H-8B-Base-8K",
+        {
+            "model_type": "nemotron_h",
+            "hybrid_override_pattern": "M-M-M-M*-" + "M-M-M-M-M*-" * 3 + "M-M-M-M-M-",
+            "hidden_size": 4096,
+            "intermediate_size": 21504,
+            "max_position_embeddings": 8192,
+            "mamba_num_heads": 128,
+            "ssm_state_size": 128,
+            "num_attention_heads": 32,
+        },
+    ),
     "skywork-13b": (
         "Skywork/Skywork-13B-base",
         {
@@ -2025,3 +2038,37 @@ RELEASED: dict[str, tuple[str, Config]] = {
     "mimo-7b": ("XiaomiMiMo/MiMo-7B-Base", sized("qwen2", 36, 4096, 32, 8, 11008, 151680)),
 }
 """Name in the catalog -> (repository on the Hub, what its config.json says)."""
+
+CONTEXTS = {
+    "llama-7b": 2048, "llama-13b": 2048, "llama-30b": 2048, "llama-3.3-70b": 131072, "codellama-7b": 16384,
+    "codellama-13b": 16384, "codellama-70b": 16384, "llama-4-scout": 10485760, "llama-4-maverick": 1048576,
+    "mistral-nemo-12b": 131072, "mistral-small-22b": 32768, "mistral-small-24b": 32768, "mistral-large-123b": 131072,
+    "codestral-22b": 32768, "mistral-7b-v0.3": 32768, "devstral-2-123b": 262144, "qwen1.5-0.5b": 32768, "qwen1.5-1.8b": 32768,
+    "qwen1.5-4b": 32768, "qwen1.5-7b": 32768, "qwen1.5-14b": 32768, "qwen1.5-32b": 32768, "qwen1.5-72b": 32768,
+    "qwen1.5-110b": 32768, "qwq-32b": 131072, "qwen3-coder-480b-a35b": 262144, "qwen3-next-80b-a3b": 262144,
+    "qwen3.5-27b": 262144, "qwen3.5-35b-a3b": 262144, "qwen3.6-27b": 262144, "qwen3.6-35b-a3b": 262144,
+    "qwen3.5-122b-a10b": 262144, "qwen3.5-397b-a17b": 262144, "qwen3-vl-2b": 262144, "qwen3-vl-4b": 262144,
+    "qwen3-vl-8b": 262144, "qwen3-vl-32b": 262144, "qwen3-vl-30b-a3b": 262144, "qwen2.5-vl-7b": 128000, "gemma-2-27b": 8192,
+    "gemma-3-1b": 32768, "gemma-3-4b": 131072, "gemma-3-12b": 131072, "gemma-3-27b": 131072, "phi-3-medium": 4096,
+    "phi-3.5-moe": 131072, "phi-4": 16384, "phi-4-mini": 131072, "deepseek-llm-7b": 4096, "deepseek-llm-67b": 4096,
+    "deepseek-coder-1.3b": 16384, "deepseek-coder-6.7b": 16384, "deepseek-r1": 163840, "deepseek-v3.2": 163840,
+    "deepseek-v4-flash": 1048576, "deepseek-v4-pro": 1048576, "kimi-k2": 131072, "moonlight-16b-a3b": 8192,
+    "glm-4-9b-0414": 32768, "glm-4-32b-0414": 32768, "glm-4.5-air": 131072, "glm-4.5": 131072, "glm-5": 202752,
+    "minimax-m2": 196608, "yi-9b": 4096, "internlm3-8b": 32768, "ernie-4.5-0.3b": 131072, "ernie-4.5-21b-a3b": 131072,
+    "seed-oss-36b": 524288, "minicpm3-4b": 32768, "olmo-1b": 2048, "olmo-7b": 2048, "olmo-2-1b": 4096, "olmo-2-7b": 4096,
+    "olmo-2-13b": 4096, "olmo-2-32b": 4096, "smollm2-135m": 8192, "smollm2-360m": 8192, "smollm2-1.7b": 8192,
+    "granite-3.3-2b": 131072, "granite-3.3-8b": 131072, "falcon3-1b": 4096, "falcon3-3b": 32768, "falcon3-7b": 32768,
+    "falcon3-10b": 32768, "nemotron-3-nano-30b-a3b": 262144, "nemotron-3-super-120b-a12b": 262144, "lfm2-1.2b": 128000,
+    "exaone-4.0-32b": 131072, "aya-23-8b": 8192, "starcoder2-3b": 16384, "starcoder2-7b": 16384, "starcoder2-15b": 16384,
+    "stablelm-2-1.6b": 4096, "stablelm-3b-4e1t": 4096, "gpt-j-6b": 2048, "modernbert-base": 8192, "modernbert-large": 8192,
+    "falcon-11b": 8192, "nemotron-4-15b": 4096, "nemotron-4-340b": 4096, "codeqwen1.5-7b": 65536, "granite-3.1-8b": 131072,
+    "ernie-4.5-300b-a47b": 131072, "qwen2-vl-2b": 32768, "qwen2-vl-7b": 32768, "qwen2-vl-72b": 32768, "qwen2.5-vl-3b": 128000,
+    "qwen2.5-vl-32b": 128000, "qwen2.5-vl-72b": 128000, "llava-1.5-7b": 4096, "llava-1.5-13b": 4096, "ministral-3-3b": 262144,
+    "lfm2-700m": 128000, "glm-4.7-flash": 202752, "qwen3.5-0.8b": 262144, "qwen3.5-9b": 262144, "qwen3.5-4b": 262144,
+    "mimo-7b": 32768,
+}  # fmt: skip
+"""max_position_embeddings of the same files: of Llama 4 of its Instruct releases, of Mistral Large of its card; Nemotron-4 of its
+papers, whose sequences are that long."""
+for _name, _most in CONTEXTS.items():
+    _config = RELEASED[_name][1]
+    _config.get("text_config", _config)["max_position_embeddings"] = _most

@@ -179,6 +179,7 @@ WITHOUT_LIMIT = {
         t5-11b t5-3b t5-base t5-large t5-small falcon-mamba-7b mamba-1.4b mamba-130m mamba-2.8b mamba-370m
         mamba-790m mamba-codestral-7b""",
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
+    "its max_position_embeddings (8192) is not its model_max_length (131072)": "command-r command-r-plus",
     "its max_position_embeddings was not read": """
         afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dbrx dots.llm1
         eurollm-1.7b eurollm-9b exaone-4.0-1.2b falcon-h1-0.5b falcon-h1-34b falcon-h1-7b gemma-3-270m glm-4-9b
