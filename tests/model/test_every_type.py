@@ -238,6 +238,15 @@ def test_what_a_file_changes_is_counted_as_transformers_saves_it(kind: str, chan
     assert [k.sliding for k in model.layer_kinds] == (windows or [False] * model.num_layers)
 
 
+def test_a_width_that_a_file_leaves_out_is_that_of_the_heads() -> None:
+    """Ling's linear layers are as wide as head_dim says, which transformers saves as linear_head_dim."""
+    stated = {"num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 4, "head_dim": 16, "pad_token_id": 1}
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(AutoConfig.for_model("bailing_hybrid", **stated))
+    model = model_from_config({**stated, "model_type": "bailing_hybrid"}, "x", "config.json")
+    assert parameters_total(model) == sum(weight.numel() for weight in made.parameters())
+
+
 def test_sizes_of_single_layers_that_no_field_holds_are_refused() -> None:
     uneven = {"5": {"head_dim": 512}, "11": {"head_dim": 128}}
     with pytest.raises(PlannerError, match="per_layer_config") as caught:

@@ -324,6 +324,8 @@ def kimi_delta(s: Source, f: Fields) -> Fields:
             else (LINEAR,) * (every - 1) + (FULL,)
         )
         types = layer_types(s, layers, cycle)
+        if s.config.get("head_dim"):
+            s.config.setdefault("linear_head_dim", s.config["head_dim"])
         heads, width, kernel = (
             s.count("linear_num_heads", f["num_heads"]),
             s.count("linear_head_dim", 128),
