@@ -34,6 +34,11 @@ BOXES = re.compile(
     re.IGNORECASE,
 )
 """Nodes, GPUs of each, and the GPU: 2x8xh100, 2 nodes of 8 A100 80G, 4台8卡H800."""
+MACHINES = re.compile(
+    r"\s*0*([1-9]\d*)\s*(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?\s*(\S.*?)\s*",
+    re.IGNORECASE,
+)
+"""Nodes and what each is: 2 servers h100, 2台h100, 4 nodes of p4d."""
 
 
 def _in_boxes(nodes: int, gpus: int, accelerator: str) -> dict[str, Any]:
@@ -41,6 +46,28 @@ def _in_boxes(nodes: int, gpus: int, accelerator: str) -> dict[str, Any]:
     usual = reference_node(accelerator)
     own = {} if usual is not None and usual.num_gpus == gpus else {"gpus_per_node": gpus}
     return {"accelerator": accelerator, "num_gpus": nodes * gpus, **own}
+
+
+def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
+    """So many nodes of a type; PlannerError that asks for the GPUs of each where an accelerator is named."""
+    if _is_node(name):
+        return {"node": name, "num_nodes": nodes}
+    asked = _cluster_table(name, field)
+    if "node" in asked and "num_nodes" not in asked:
+        return {**asked, "num_nodes": nodes}
+    accelerator = accelerator_named(name, field)
+    usual = reference_node(accelerator)
+    gpus = 8 if usual is None else usual.num_gpus
+    raise PlannerError(
+        "{0} {1}: how many GPUs has each node? Give both: with {2} a node it is {3}x{2}x{4}.",
+        field,
+        text,
+        gpus,
+        nodes,
+        accelerator,
+        field=field,
+        value=text,
+    )
 
 
 def _is_asked(text: str) -> bool:
@@ -73,6 +100,11 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
     boxes = BOXES.fullmatch(text)
     if boxes is not None and _is_known(boxes[3]) and not _is_node(boxes[3]):
         return _in_boxes(int(boxes[1]), int(boxes[2]), accelerator_named(boxes[3], field))
+    if boxes is not None and not GEFORCE.fullmatch(boxes[2]) and not _meant(name) and len(_meant(boxes[3])) > 1:
+        accelerator_named(boxes[3], field)  # says which it may mean
+    machines = MACHINES.fullmatch(text)
+    if machines is not None:
+        return _machines(int(machines[1]), machines[2], text, field)
     if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:
         number, name = name, number
     if number is None and not _is_known(name):

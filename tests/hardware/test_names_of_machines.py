@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.hardware.asked import cluster_table
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, named, node_names
 from planner.hardware.spellings import words_of
 from planner.layout_search.question import _clusters
 from planner.workload.resolve import as_cluster
@@ -40,7 +42,7 @@ SERVERS = {
     "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
     "azure ND A100 v4": "standard-nd96asr-v4", "ml.p5.48xlarge": "p5-48xlarge", "ml.g6e.48xlarge": "g6e-48xlarge",
     "CloudMatrix384": "cloudmatrix-384",
-    "ecs.gn7i-c8g1.2xlarge": "ecs-gn7i-c32g1-8xlarge", "ecs.gn7e-c16g1.32xlarge": "ecs-gn7e-c16g1-32xlarge",
+    "ecs.gn7i-c8g1.2xlarge": "ecs-gn7i-c8g1-2xlarge", "ecs.gn7e-c16g1.32xlarge": "ecs-gn7e-c16g1-32xlarge",
     "ecs.ebmgn8is.32xlarge": "ecs-ebmgn8is-32xlarge", "ecs.gn8v-8x.48xlarge": "ecs-gn8v-8x-48xlarge",
     "GN10Xp.20XLARGE320": "tencent-gn10xp-20xlarge320", "PNV4.7XLARGE116": "tencent-pnv4-7xlarge116",
     "GT4.41XLARGE948": "tencent-gt4-41xlarge948", "p2s.16xlarge.8": "huawei-p2s-16xlarge-8",
@@ -119,3 +121,65 @@ def test_a_node_is_found_by_its_name_with_dots_as_its_cloud_writes_it() -> None:
     for name in (name for name in node_names() if not name.startswith("workstation-")):  # boxes, named by their card
         for dotted in (name.replace("-", "."), ".".join(name.rsplit("-", 1)), name.replace("-", ".", 1)):
             assert load_node(dotted).name == name, dotted
+
+
+SIZE = re.compile(r"\d*x?large\d*|\bc\d+g\d+\b|-\d+x\b")
+"""What a cloud's name of a machine says of its size: 8xlarge, LARGE56, c8g1 (CPUs a GPU), 4x (GPUs)."""
+
+
+def test_the_names_of_one_node_are_of_one_size() -> None:
+    """Machines of another size have other CPUs, memory and network: a file of their own."""
+    for stem, aliases, _ in named("nodes"):
+        sizes = {tuple(SIZE.findall(name.lower())) for name in (stem, *aliases)} - {()}
+        assert len(sizes) <= 1, (stem, aliases)
+
+
+def test_sizes_of_one_type_are_as_their_cloud_states_them() -> None:
+    """Alibaba Cloud's help page; Tencent Cloud, document 560/19700: CPUs, GiB, Gbit/s."""
+    stated = {
+        "ecs.gn7i-c8g1.2xlarge": (8, 30, 16),
+        "ecs.gn6i-c4g1.xlarge": (4, 15, 4),
+        "GN7.2XLARGE32": (8, 32, 3),
+        "GN7.8XLARGE128": (32, 128, 10),
+    }
+    for name, (cores, gib, gbit) in stated.items():
+        node = load_node(name)
+        assert (node.num_cpu_cores, node.host_memory_bytes / 2**30) == (cores, gib)
+        assert node.links[-1].bytes_per_s * node.num_gpus * 8 == gbit * 1e9
+
+
+def test_an_alias_stands_once() -> None:
+    for folder in ("accelerators", "nodes"):
+        for stem, aliases, _ in named(folder):
+            assert len({alias.lower() for alias in aliases}) == len(aliases), stem
+
+
+def test_a_name_without_a_profile_is_sent_to_its_siblings() -> None:
+    """A name that begins with the number of a card of the catalog (5090, a800): such a card is among those to begin with."""
+    cards = {stem: set(words_of(stem)) for stem in accelerator_names()}
+    for known in read_table(PROFILES / "known.toml")["known"]:
+        for name in known["names"]:
+            words = words_of(name)
+            number = next((word for word in words if word not in ("rtx", "gtx", "quadro")), "")
+            siblings = {stem for stem, theirs in cards.items() if re.fullmatch(r"[a-z]{0,2}\d{2,4}", number) and number in theirs}
+            if siblings and "laptop" not in words:
+                assert siblings & set(known["near"]), (name, known["near"])
+
+
+@pytest.mark.parametrize("text", ["2台h100", "2 servers h100", "2 nodes h100", "2 nodes of H100", "2个节点 h100"])
+def test_machines_without_a_number_of_gpus_are_a_question(text: str) -> None:
+    with pytest.raises(PlannerError, match="how many GPUs has each node.*2x8xh100-sxm5-80gb"):
+        cluster_table(text)
+
+
+@pytest.mark.parametrize("text", ["2台dgx-h100", "2 nodes of dgx-h100", "2 servers DGX H100"])
+def test_machines_of_a_type_are_as_many_nodes(text: str) -> None:
+    assert load_node(cluster_table(text)["node"]).name == "dgx-h100"
+    assert cluster_table(text)["num_nodes"] == 2
+
+
+@pytest.mark.parametrize("text", ["2x8xa100", "2x8xv100", "2 个节点 8 卡 a100", "2 nodes of 8 a100"])
+def test_boxes_of_a_name_that_means_several_are_a_question(text: str) -> None:
+    with pytest.raises(PlannerError, match="means any of"):
+        cluster_table(text)
+    assert cluster_table("2 x 3090 ti") == {"accelerator": "rtx-3090-ti-24gb", "num_gpus": 2}
