@@ -48,6 +48,8 @@ class Collected:
     environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+    """Names of the formats whose programs the scripts start, with options or without."""
 
 
 def collect(paths: Sequence[Path]) -> Collected:
@@ -219,6 +221,7 @@ def _script(path: Path, text: str, found: Collected) -> None:
             found.notes.append(Message("{0}: starts {1} more than once; the last one's options hold", path.name, form.title))
     for parts in tools or known:
         for form, words in parts:
+            found.started.add(form.name)
             _options(path, form, words, found)
 
 

@@ -348,8 +348,20 @@ def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
         world = dp * tp * pp * cp
     _sharding(said, dp, cp, replicate, shard)
     _chunks(said, pp)
-    dp = _batch(said, dp, pp, alone="accelerator" in table and tp * pp * cp == 1 and not f.get("layout.zero"))
+    dp = _batch(said, dp, pp, alone="accelerator" in table and not _spreads(said))
     return world if world is not None or dp is None else dp * tp * pp * cp
+
+
+RANKS = frozenset(("torchrun", "srun", "deepspeed-launcher"))
+"""Programs that start a process for each GPU."""
+
+
+def _spreads(said: Said) -> bool:
+    """Whether the file speaks of several GPUs: it splits or shards the model, or starts a process for each of them."""
+    f = said.fields
+    split = any((whole(f, f"layout.{name}") or 1) > 1 for name in ("tp", "pp", "cp", "ep", "etp"))
+    counted = any(f.get(f"said.{name}") not in (None, 1) for name in ("gpus_per_node", "num_gpus", "num_nodes"))
+    return split or counted or bool(f.get("layout.zero")) or bool(RANKS & said.started)
 
 
 def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard: int | None) -> None:

@@ -42,6 +42,8 @@ class Said:
     notes: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     """Where the files lie that were read."""
+    started: frozenset[str] = frozenset()
+    """Names of the formats whose programs the scripts start."""
 
     def has(self, *names: str) -> bool:
         """Whether one of the tools is among those found."""
@@ -86,6 +88,7 @@ def truth(value: Any) -> bool | None:
 def understand(found: Collected) -> Said:
     """What the options say, in their order: a later one holds against an earlier one."""
     said = Said(notes=list(found.notes), folders=list(dict.fromkeys(path.parent for path in sorted(found.files))))
+    said.started = frozenset(found.started)
     given: dict[str, set[str]] = {}
     for one in found.given:
         alone = one.form.name == "transformers" and plain_name(one.name) in one.form.files

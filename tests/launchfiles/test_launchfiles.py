@@ -699,3 +699,15 @@ def test_a_repository_of_llama_server_is_its_model(option: str, quant: str, weig
     assert code == 0, error
     assert 'name = "llama-3.1-8b"' in text
     assert f'weights = "{weights}"' in text
+
+
+@pytest.mark.parametrize("words", [
+    "torchrun --nproc_per_node $N run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 4",
+    "srun python run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 4",
+    "deepspeed run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 4",
+    "python pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 512 --num-experts 8 "
+    "--expert-model-parallel-size 4 --micro-batch-size 1",
+])  # fmt: skip
+def test_a_file_that_starts_several_ranks_is_not_of_one_gpu(tmp_path: Path, words: str) -> None:
+    with pytest.raises(PlannerError, match="on how many GPUs"):
+        read(tmp_path, {"launch.sh": words}, cluster={"accelerator": "h100-sxm5-80gb"}, over={"model.vocab_size": 50304})
