@@ -48,6 +48,17 @@ def _in_boxes(nodes: int, gpus: int, accelerator: str) -> dict[str, Any]:
     return {"accelerator": accelerator, "num_gpus": nodes * gpus, **own}
 
 
+def _of_nodes(text: str, name: str, field: str) -> dict[str, Any] | None:
+    """The [cluster] of a text that counts nodes; None for one that counts GPUs, ``name`` being what it counts."""
+    boxes = BOXES.fullmatch(text)
+    if boxes is not None:
+        known = _is_known(boxes[3]) and not _is_node(boxes[3])
+        if known or (not GEFORCE.fullmatch(boxes[2]) and not _meant(name) and len(_meant(boxes[3])) > 1):  # which it may mean
+            return _in_boxes(int(boxes[1]), int(boxes[2]), accelerator_named(boxes[3], field))
+    machines = MACHINES.fullmatch(text)
+    return None if machines is None else _machines(int(machines[1]), machines[2], text, field)
+
+
 def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
     """So many nodes of a type; PlannerError that asks for the GPUs of each where an accelerator is named."""
     if _is_node(name):
@@ -97,14 +108,9 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
             field=field,
             value=text,
         )
-    boxes = BOXES.fullmatch(text)
-    if boxes is not None and _is_known(boxes[3]) and not _is_node(boxes[3]):
-        return _in_boxes(int(boxes[1]), int(boxes[2]), accelerator_named(boxes[3], field))
-    if boxes is not None and not GEFORCE.fullmatch(boxes[2]) and not _meant(name) and len(_meant(boxes[3])) > 1:
-        accelerator_named(boxes[3], field)  # says which it may mean
-    machines = MACHINES.fullmatch(text)
-    if machines is not None:
-        return _machines(int(machines[1]), machines[2], text, field)
+    of_nodes = _of_nodes(text, name, field)
+    if of_nodes is not None:
+        return of_nodes
     if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:
         number, name = name, number
     if number is None and not _is_known(name):

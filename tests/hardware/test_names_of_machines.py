@@ -168,7 +168,7 @@ def test_a_name_without_a_profile_is_sent_to_its_siblings() -> None:
 
 @pytest.mark.parametrize("text", ["2台h100", "2 servers h100", "2 nodes h100", "2 nodes of H100", "2个节点 h100"])
 def test_machines_without_a_number_of_gpus_are_a_question(text: str) -> None:
-    with pytest.raises(PlannerError, match="how many GPUs has each node.*2x8xh100-sxm5-80gb"):
+    with pytest.raises(PlannerError, match=r"how many GPUs has each node.*2x8xh100-sxm5-80gb"):
         cluster_table(text)
 
 
