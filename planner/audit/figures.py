@@ -20,7 +20,7 @@ from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_byt
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.explore import leanest
 from planner.layout_search.space import LayoutGrid, select
-from planner.lifecycle.simulation import expected_run
+from planner.lifecycle.bill import charged_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.expert_load import expert_load, mixed_shares
 from planner.prices.market import find_price, market
@@ -129,7 +129,7 @@ def _plan_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
 
 
 def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
-    result = expected_run(_plan(tables), tables.get("run"))
+    result = charged_run(_plan(tables), tables.get("run"), tables.get("cost"))
     if figure.field.startswith("cause."):
         name = figure.field.removeprefix("cause.")
         if name not in result.causes_s:

@@ -13,7 +13,12 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
-Search = Annotated[str, typer.Option("--search", help="Words, all of which a line of the table must have.")]
+Search = Annotated[
+    str,
+    typer.Option(
+        "--search", help="Words, all of which a line must have, also in other names and sources that the table leaves out."
+    ),
+]
 
 models_app = typer.Typer(help="The catalog of models: list, show, families, import, derive.", no_args_is_help=True)
 hardware_app = typer.Typer(help="Accelerators and nodes: list, show.", no_args_is_help=True)

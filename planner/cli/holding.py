@@ -52,7 +52,7 @@ def own_command(
     from planner.common.tables import check_output, write_table
     from planner.hardware.asked import cluster_table
     from planner.prices.ownership import Ownership
-    from planner.studies.holding import RESALE_SHARE, holding
+    from planner.studies.holding import holding
     from planner.workload.resolve import as_cluster
 
     check_plot(plot)
@@ -72,7 +72,7 @@ def own_command(
         years=years,
         rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),
         preemption_mtbf_s=_duration(preemption),
-        resale_share=RESALE_SHARE if resale is None else resale,
+        resale_share=resale,
         pue=pue,
         electricity_usd_per_kwh=tariff,
         power_w_per_gpu=power,

@@ -48,7 +48,6 @@ class Launched(Laid):
 
     def launch(self) -> Launch:
         """The launch files' question."""
-
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
             raise PlannerError(

@@ -159,7 +159,12 @@ def prices_list(
     term: Annotated[str | None, typer.Option("--term", help="on-demand, spot, reserved-1-year, ...")] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
     currency: Currency = "USD",
-    search: Annotated[str, typer.Option("--search", help="Words, all of which a line of the table must have.")] = "",
+    search: Annotated[
+        str,
+        typer.Option(
+            "--search", help="Words, all of which a line must have, also in other names and sources that the table leaves out."
+        ),
+    ] = "",
 ) -> None:
     """All quotes, newest first within each accelerator."""
     _print_prices("prices per GPU-hour", None, term, provider, currency, as_json, search)

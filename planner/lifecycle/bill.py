@@ -18,7 +18,8 @@ from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.hardware.cluster import Cluster
-from planner.lifecycle.simulation import Z_90, WholeRun
+from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
+from planner.lifecycle.spec import Run
 from planner.prices.carbon import Grid, embodied_grams, find_grid
 from planner.prices.market import market
 from planner.prices.ownership import (
@@ -31,6 +32,7 @@ from planner.prices.ownership import (
     purchase_spread,
 )
 from planner.prices.price import Price
+from planner.training.plan import Plan
 from planner.uncertainty.dollars import at_price, held_usd
 from planner.uncertainty.interval import Interval
 
@@ -169,6 +171,14 @@ def energy_kwh(gpu_hours: float, power_w: float, pue: float = 1.0) -> float:
     return gpu_hours * HOUR_S * power_w * pue / JOULES_PER_KWH
 
 
+def charged_run(
+    answer: Plan, run: Run | Mapping[str, Any] | None = None, costs: Costs | Mapping[str, Any] | None = None
+) -> WholeRun:
+    """The whole run that ``bill_of`` charges under the same ``[cost]``: a power that this gives is known to its power cap."""
+    spec = costs.checked("cost") if isinstance(costs, Costs) else Costs.build({} if costs is None else costs, "cost")
+    return expected_run(answer, run, power_w_per_gpu=spec.power_w_per_gpu)
+
+
 def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, today: datetime.date | None = None) -> Bill:
     """The bill of a whole run; PlannerError when the plan has no price or a quantity lacks its own."""
     result = as_a(result, WholeRun, "result", "planner.expected_run")
@@ -191,10 +201,20 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     items = _taxed({**_held(result, result.gpu_hours, price), **beside}, spec)
     budget = _taxed({**_held(result, result.budget_gpu_hours, price), **beside}, spec)
     total, budget_usd = _sum(items.values()), _sum(budget.values())
-    power = spec.power_w_per_gpu or drawn_w(answer.cluster, result.run.power_cap_w)
+    if result.run.power_cap_w is not None and spec.power_w_per_gpu != result.power_w_per_gpu:
+        raise PlannerError(
+            "cost.power_w_per_gpu = {0}: the run was computed with {1}, and how far run.power_cap_w slows it follows from this; "
+            "give expected_run the same power_w_per_gpu.",
+            spec.power_w_per_gpu,
+            result.power_w_per_gpu,
+        )
+    reach = math.exp(Z_90 * power_spread(spec))
+    low, power, high = (
+        drawn_w(answer.cluster, result.run.power_cap_w, spec.power_w_per_gpu, f) for f in (1.0 / reach, 1.0, reach)
+    )
     pue = spec.pue or constants().pue
-    drawn = power_spread(spec)
-    energy = _spread(result.gpu_hours.scaled(energy_kwh(1.0, power, pue)), drawn)
+    drawn = low / power, high / power
+    energy = result.gpu_hours.scaled(energy_kwh(1.0, power, pue)).with_factor(*drawn)
     grid = None if spec.region is None else find_grid(spec.region)
     owned = None if spec.own is None else _owned(result, spec, price, power, pue)
     return Bill(
@@ -221,21 +241,21 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     )
 
 
-def drawn_w(cluster: Cluster, cap_w: float | None = None) -> float:
-    """Average watts of one GPU's share of its server while training; a cap takes off what the GPU itself would draw above it."""
-    power, rated = power_w_per_gpu(cluster), cluster.accelerator.tdp_w
-    return power if cap_w is None or not rated else power - max(constants().power_share * rated - cap_w, 0.0)
+def drawn_w(cluster: Cluster, cap_w: float | None = None, given_w: float | None = None, factor: float = 1.0) -> float:
+    """Average watts of one GPU's share of its server while training; a cap takes off what the GPU itself would draw above it.
+
+    Without a cap ``factor`` times ``given_w``, or times the catalog's; the GPU itself draws the same part of either.
+    """
+    power, rated = factor * (given_w or power_w_per_gpu(cluster)), cluster.accelerator.tdp_w
+    if cap_w is None or not rated:
+        return power
+    own = power * constants().power_share * rated / power_w_per_gpu(cluster)
+    return power - max(own - cap_w, 0.0)
 
 
 def power_spread(costs: Costs) -> float:
     """Standard deviation of the logarithm of the average power: none where it was given."""
     return 0.0 if costs.power_w_per_gpu is not None else constants().power_share_spread
-
-
-def _spread(amount: Interval, log_spread: float) -> Interval:
-    """The amount times an independent factor of that spread around 1."""
-    reach = math.exp(Z_90 * log_spread)
-    return amount.with_factor(1.0 / reach, reach)
 
 
 def mean_of(money: Interval) -> float:
@@ -324,10 +344,11 @@ def _owned(result: WholeRun, spec: Costs, price: Price, power: float, pue: float
     )
 
 
-def _owned_usd(result: WholeRun, owned: OwnedGpu, power: float) -> Interval:
+def _owned_usd(result: WholeRun, owned: OwnedGpu, drawn: tuple[float, float]) -> Interval:
     """Dollars of the run on GPUs of one's own: its hours, what servers sell for and what they draw are each uncertain."""
     quotes = 0.0 if owned.purchase is None else purchase_spread(owned.purchase.accelerator)
-    return _spread(result.gpu_hours.scaled(owned.usd_per_gpu_hour), owned.log_spread(quotes, power))
+    low, high = (math.exp(Z_90 * owned.log_spread(quotes, abs(math.log(end)) / Z_90)) for end in drawn)
+    return result.gpu_hours.scaled(owned.usd_per_gpu_hour).with_factor(1.0 / low, high)
 
 
 def _market(price: Price) -> Market | None:

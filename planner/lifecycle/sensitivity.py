@@ -10,10 +10,10 @@ from typing import Any
 from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
-from planner.lifecycle.simulation import Z_90, WholeRun, capped_slowdown, expected_run
+from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
 from planner.lifecycle.spec import MEAN_TIMES
 from planner.prices.market import Commitment, commitment, run_usd
-from planner.prices.ownership import constants
+from planner.prices.ownership import constants, power_w_per_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +72,10 @@ def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
         ends = [result.run.detection_s + result.run.restart_s, result.run.slowest_recovery_s]
         texts = [f"{seconds / 60:.0f} min" for seconds in ends]
         yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in ends])
-    if result.run.power_cap_w is not None:
+    if result.run.power_cap_w is not None and result.power_w_per_gpu is None:
         ends = [math.exp(sign * constants().power_share_spread * Z_90) for sign in (-1.0, 1.0)]
         texts = [Message("{0:.0%} of rated", constants().power_share * end) for end in ends]
-        yield _swing("power without the cap", texts, [total(_hours_drawing(result, end)) for end in ends])
+        yield _swing("power without the cap", texts, [total(_hours(result, power=end)) for end in ends])
     if bill.market is not None:
         quotes = (bill.market.cheapest, bill.market.dearest)
         texts = [f"${quote.usd_per_gpu_hour:.2f} {quote.provider}" for quote in quotes]
@@ -86,8 +86,8 @@ def _swing(name: str, texts: list[str], usd: list[float]) -> Swing:
     return Swing(name=name, low=texts[0], high=texts[1], low_usd=usd[0], high_usd=usd[1])
 
 
-def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None) -> float:
-    """Expected GPU-hours of the run with other failures or another recovery."""
+def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None, power: float | None = None) -> float:
+    """Expected GPU-hours of the run with other failures, another recovery, or ``power`` times the catalog's watts."""
     spec, known = result.run, result.run.rates()
     changes: dict[str, Any] = {"num_simulations": 100}
     for name in MEAN_TIMES:
@@ -96,14 +96,8 @@ def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None
             changes[name] = value / rates
     if recovery_s is not None:
         changes["detection_s"] = max(recovery_s - spec.restart_s, 0.0)
-    return expected_run(result.plan, spec.replaced(**changes)).gpu_hours.expected
-
-
-def _hours_drawing(result: WholeRun, power: float) -> float:
-    """Expected GPU-hours where GPUs without the cap would draw ``power`` times what is taken: the steps alone change."""
-    steps_s = sum(result.causes_s[cause] for cause in ("compute", "expert_imbalance", "stragglers"))
-    slower = [float(capped_slowdown(result.plan, result.run.power_cap_w, p)) for p in (power, 1.0)]
-    return result.gpu_hours.expected + steps_s * (slower[0] - slower[1]) * result.plan.num_gpus / HOUR_S
+    drawn_w = result.power_w_per_gpu if power is None else power * power_w_per_gpu(result.plan.cluster)
+    return expected_run(result.plan, spec.replaced(**changes), power_w_per_gpu=drawn_w).gpu_hours.expected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arguments import as_a
+from planner.common.arguments import as_a, as_amount
 from planner.common.arrays import Array, Number, percentiles
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
@@ -25,6 +25,7 @@ from planner.operators.routing import job_load
 from planner.performance import interruptions
 from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.ownership import constants
+from planner.prices.ownership import power_w_per_gpu as catalog_power_w
 from planner.prices.price import gpu_hours
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
@@ -39,6 +40,10 @@ CAUSES = (
 KERNELS = ("forward", "backward", "recompute", "bubble", "optimizer")
 """Parts of a step that last longer when the clock of the GPUs is lower; messages and transfers to the host do not."""
 Z_90 = NormalDist().inv_cdf(0.95)
+LEAST_CAP_SHARE = 0.25
+"""Of the rated power: below it no cap is answered. Assumed, under what drivers take: 200 W of a GPU rated at 700 (NVIDIA DGX B200
+guide, chapter 7; stackhpc/ansible-slurm-appliance pull request 975), 150 W of one rated at 450 (1Panel-dev/1Panel issue 11910).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,7 @@ class WholeRun:
     dropped_share: float
     assumptions: Mapping[str, str]
     notes: tuple[str, ...]
+    power_w_per_gpu: float | None = None  # without a cap, with the server's share; None = the catalog's, which is uncertain
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the plan under ``plan``."""
@@ -99,6 +105,7 @@ class WholeRun:
             "checkpoint_interval_s",
             "expert_load",
             "dropped_share",
+            "power_w_per_gpu",
             "notes",
         )
         return {
@@ -131,16 +138,18 @@ class _Work:
         return sum((getattr(self, name) for name in _Work.__dataclass_fields__), np.zeros(self.compute.shape))
 
 
-def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> WholeRun:
+def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None, *, power_w_per_gpu: float | None = None) -> WholeRun:
     """Simulate the plan's whole run ``run.num_simulations`` times and say what it takes and why.
 
     A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes, recovery from them
-    up to ``run.slowest_recovery_s`` where ``run.detection_s`` alone is not given. Raises PlannerError when the job gives no
-    length, the histogram is bad, or the run would never end.
+    up to ``run.slowest_recovery_s`` where ``run.detection_s`` alone is not given. ``power_w_per_gpu``: that of ``[cost]``, watts
+    of a GPU with its share of the server, without a cap; it is certain, and what ``run.power_cap_w`` holds back follows from it.
+    Raises PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
     spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
+    power_w_per_gpu = as_amount(power_w_per_gpu, "power_w_per_gpu")
     if answer.price is not None and answer.price.held and spec.preemption_mtbf_s is not None:
         told = Message("run.preemption_mtbf_s does not count: nodes at a price of {0} are not taken away", answer.price.term)
         spec = spec.replaced(preemption_mtbf_s=None)
@@ -160,7 +169,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     write_s = size / recovery.bandwidth_bytes_per_s(num_nodes)
     stops = spec.interruptions(answer.num_gpus, num_nodes, write_s)
     rng = np.random.default_rng(spec.seed)
-    work = _work(answer.num_steps, balanced, loaded, spec, _draws(answer, spec, rng), rng)
+    work = _work(answer.num_steps, balanced, loaded, spec, _draws(answer, spec, rng, power_w_per_gpu), rng)
     every = recovery.interval_s(np.array([loaded.step_time_s]), write_s, stops)
     interval_s = None if every is None else float(every[0])
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
@@ -170,9 +179,11 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     usual = replace(losses, detection=failures * spec.detection_s)  # the field factor's runs hold their own recoveries
     losses = replace(losses, detection=failures * _detections_s(spec, rng))
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
-    centre = _work(answer.num_steps, balanced, loaded, spec, _Factors(np.ones(1), field, np.ones(1)), None)
+    power = np.full(1, _given_power(answer, power_w_per_gpu))
+    centre = _work(answer.num_steps, balanced, loaded, spec, _Factors(np.ones(1), field, power), None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
-    return _result(answer, spec, shares, loaded, (work, losses, usual), (centre, likely), stops, size, write_s, interval_s)
+    found = _result(answer, spec, shares, loaded, (work, losses, usual), (centre, likely), stops, size, write_s, interval_s)
+    return replace(found, power_w_per_gpu=power_w_per_gpu)
 
 
 def _spread_of_rates(spec: Run) -> float:
@@ -253,25 +264,34 @@ def _with_load(answer: Plan, load: float) -> Plan:
 
 class _Factors(NamedTuple):
     """Log-normal factors, one per simulation: on the step time, with its own 5th and 95th percentile; the field's, as published
-    runs took more than modelled (1 unless asked for); and on the power that GPUs draw (1 without a cap)."""
+    runs took more than modelled (1 unless asked for); and on the catalog's power of a GPU (the same for all without a cap, and
+    where the power is given)."""
 
     step: Array
     field: Array
     power: Array
 
 
-def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> _Factors:
+def _draws(answer: Plan, spec: Run, rng: np.random.Generator, power_w_per_gpu: float | None) -> _Factors:
     z = rng.standard_normal(spec.num_simulations)
     step = step_time_interval(answer)
     low, high = np.log(step.lower / step.expected), np.log(step.upper / step.expected)
     own = np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
-    field = power = np.ones(own.shape)
+    field = np.ones(own.shape)
+    power = np.full(own.shape, _given_power(answer, power_w_per_gpu))
     if spec.field == "published":
         fit = field_factor()
         field = np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * fit.predictive_spread) * fit.factor)
-    if spec.power_cap_w is not None:
+    if spec.power_cap_w is not None and power_w_per_gpu is None:
         power = np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * constants().power_share_spread))
     return _Factors(own, field, power)
+
+
+def _given_power(answer: Plan, power_w_per_gpu: float | None) -> float:
+    """A given power over the catalog's; 1 where none is given. GPUs have the same part of either."""
+    if power_w_per_gpu is None or not answer.cluster.accelerator.tdp_w:
+        return 1.0
+    return power_w_per_gpu / catalog_power_w(answer.cluster)
 
 
 def _work(steps: float, balanced: Plan, loaded: Plan, spec: Run, factors: _Factors, rng: np.random.Generator | None) -> _Work:
@@ -308,7 +328,7 @@ def capped_slowdown(answer: Plan, cap_w: float | None, power: Number = 1.0) -> N
 
     Power grows with the cube of the clock (dynamic power ~ f V^2, V ~ f), so kernels run (draw / cap)^(1/3) times as long;
     messages and the host do not. The draw is the catalog's average share of the rated power, times ``power``; broadcasts.
-    PlannerError without a rated power.
+    PlannerError without a rated power, and below ``LEAST_CAP_SHARE`` of it.
     """
     if cap_w is None:
         return 1.0
@@ -317,14 +337,17 @@ def capped_slowdown(answer: Plan, cap_w: float | None, power: Number = 1.0) -> N
         raise PlannerError(
             "run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name
         )
-    drawn_w = constants().power_share * rated
-    if cap_w <= (idle_w := constants().idle_power_share * drawn_w):
+    if cap_w < LEAST_CAP_SHARE * rated:
         raise PlannerError(
-            "run.power_cap_w = {0:g}: a {1} that waits draws {2:.0f} W already; give a cap above that.",
+            "run.power_cap_w = {0:g}: less than {1:.0%} of the {2:g} W that {3} is rated at, which drivers do not set and clocks "
+            "do not follow; give {4:g} or more.",
             cap_w,
+            LEAST_CAP_SHARE,
+            rated,
             answer.cluster.accelerator.name,
-            idle_w,
+            math.ceil(LEAST_CAP_SHARE * rated),
         )
+    drawn_w = constants().power_share * rated
     slower = np.maximum(drawn_w * np.asarray(power) / cap_w, 1.0) ** (1.0 / 3.0)
     parts = answer.step_parts_s
     kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s

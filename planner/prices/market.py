@@ -440,14 +440,21 @@ def _no_field(name: str, value: Any, *, own: bool) -> PlannerError:
 
 def _of_card(price: Price, accelerator: str) -> Price:
     """The price; PlannerError where it is one of another accelerator."""
-    if price.accelerator not in ("", accelerator):
+    if price.accelerator in ("", accelerator):
+        return price
+    if _or_none(lambda: find_price(accelerator), asked=False) is None:
         raise PlannerError(
-            "price.accelerator = {0!r}: the price of this type of GPU is no price of {1}; give find_price({1!r}), a term, or "
+            "price.accelerator = {0!r}: the price of this type of GPU is no price of {1}, which has none; give "
             "dollars per GPU-hour.",
             price.accelerator,
             accelerator,
         )
-    return price
+    raise PlannerError(
+        "price.accelerator = {0!r}: the price of this type of GPU is no price of {1}; give find_price({1!r}), a term, or "
+        "dollars per GPU-hour.",
+        price.accelerator,
+        accelerator,
+    )
 
 
 def _share(value: Any) -> float:

@@ -9,8 +9,8 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.lifecycle.bill import Bill, Costs, bill_of
-from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
+from planner.lifecycle.bill import Bill, Costs, bill_of, charged_run
+from planner.lifecycle.simulation import WholeRun, under_experts
 from planner.lifecycle.spec import Run
 from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
@@ -128,7 +128,7 @@ class Case:
             run = self.require_sound_run()
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
-            return expected_run(answer, run)
+            return charged_run(answer, run, self.tables.get("cost"))
 
     def ways_out(self, answer: Plan, *, allow: Iterable[str] = ()) -> list[Remedy]:
         """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
@@ -149,7 +149,7 @@ class Case:
         if spot and "preemption_mtbf_s" not in (self.tables.get("run") or {}):
             return Outlook(run=None, bill=None, why=NO_PREEMPTIONS)
         with placed(self.where):
-            result = expected_run(answer, self.tables.get("run"))
+            result = charged_run(answer, self.tables.get("run"), self.tables.get("cost"))
         return Outlook(run=result, bill=self.bill(result))
 
     def bill(self, result: WholeRun) -> Bill | None:

@@ -12,8 +12,7 @@ from planner.common.arguments import as_a, as_amount, as_list
 from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, HOUR_S
-from planner.lifecycle.bill import Costs, bill_of
-from planner.lifecycle.simulation import expected_run
+from planner.lifecycle.bill import Costs, bill_of, charged_run
 from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -153,7 +152,7 @@ def _budgeted(side: Side, run: Run | Mapping[str, Any], costs: Costs | Mapping[s
     spot = side.price is not None and side.price.preempted
     if not side.plan.fits or (spot and spec.preemption_mtbf_s is None):
         return side
-    whole = expected_run(replace(side.plan, num_steps=side.tokens / side.plan.tokens_per_step), spec)
+    whole = charged_run(replace(side.plan, num_steps=side.tokens / side.plan.tokens_per_step), spec, costs)
     budget = None if side.price is None else bill_of(whole, costs).budget_usd
     spread = _law_spread(side)
     return replace(

@@ -4,8 +4,9 @@ Each way is paid for the same useful hours: ``utilisation`` of the cluster's hou
 
 - on demand: those hours, at a rent that changes by a share each year;
 - spot: those hours over the part of them that preemptions leave;
-- reserved: every hour of the term, used or not, at the rent of the day it begins; renewed for another term. One that binds for
-  longer than the years asked for is not called the cheapest: what is owed after them is not in its dollars, and a note says it;
+- reserved: every hour of the term, used or not, at the rent of the day it begins; renewed for another term. What a term that has
+  begun still asks for (``owed_usd``) is not in the dollars so far, but counts wherever ways are compared: the cheapest, and the
+  break-even of owning, are those with it;
 - own: what ``ownership.owned_gpu`` costs up to that month, less what a sale then brings (``resale_share`` of the book value,
   straight-line from the purchase to ``residual_share`` at the end of its years).
 """
@@ -23,7 +24,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.units import DAY_S, HOUR_S
+from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S, Costs, drawn_w, power_spread
 from planner.performance.interruptions import spot_goodput
@@ -45,17 +46,25 @@ other instances not at all."""
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to hold the GPUs: cumulative dollars at the end of each month, shape ``(months,)``, and the price behind them."""
+    """One way to hold the GPUs: cumulative dollars at the end of each month, what its term then still asks for, shape
+    ``(months,)`` each, and the price behind them."""
 
     name: str
     usd: Array
+    owed_usd: Array
     price: Price | None
+
+    @property
+    def bound_usd(self) -> Array:
+        """What is paid by the end of each month and what is owed after it."""
+        return self.usd + self.owed_usd
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "name": self.name,
             "cumulative_usd": self.usd.tolist(),
+            "owed_usd": self.owed_usd.tolist(),
             "price": None if self.price is None else self.price.to_dict(),
         }
 
@@ -92,9 +101,8 @@ class Holding:
 
     @property
     def cheapest(self) -> Way:
-        """The fewest dollars at the end, of the ways that bind for no longer."""
-        ends = [way for way in self.ways if way.price is None or bound_years(way.name) <= self.years + SLACK_YEARS]
-        return min(ends, key=lambda way: float(way.usd[-1]))
+        """The fewest dollars at the end, with what is owed after it."""
+        return min(self.ways, key=lambda way: float(way.bound_usd[-1]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -143,7 +151,7 @@ def holding(
     years: float = 5.0,
     rent_usd_per_gpu_hour: float | None = None,
     preemption_mtbf_s: float | None = None,
-    resale_share: float = RESALE_SHARE,
+    resale_share: float | None = None,
     pue: float | None = None,
     electricity_usd_per_kwh: float | None = None,
     power_w_per_gpu: float | None = None,
@@ -158,8 +166,9 @@ def holding(
     """
     if not 1.0 / 12.0 <= years <= MOST_YEARS:
         raise PlannerError("years = {0:g}: must be from one month to {1:g} years.", years, MOST_YEARS)
-    if not 0.0 <= resale_share <= 1.0:
+    if resale_share is not None and not 0.0 <= resale_share <= 1.0:
         raise PlannerError("resale_share = {0:g}: must be from 0 to 1.", resale_share)
+    resale = RESALE_SHARE if resale_share is None else resale_share
     spec, c = own or Ownership(), constants()
     use = spec.utilisation or c.utilisation
     change = c.rent_change_per_year if spec.rent_change_per_year is None else spec.rent_change_per_year
@@ -174,23 +183,21 @@ def holding(
         "electricity_usd_per_kwh": c.electricity_usd_per_kwh if tariff is None else tariff,
     }
     rent = prices["on-demand"].usd_per_gpu_hour
-    owning = _owning(cluster, spec, months, use, resale_share, power)
-    half = _owning(cluster, spec, months[-1:], use / 2.0, resale_share, power)
+    owning = _owning(cluster, spec, months, use, resale, power)
+    half = _owning(cluster, spec, months[-1:], use / 2.0, resale, power)
     ways, leaving = [], None if preemption_mtbf_s is None else spot_goodput(cluster, preemption_mtbf_s)
     for term, price in prices.items():
         if term == "spot" and leaving is None:
             notes.append("spot is left out: spot nodes get preempted; give preemption_mtbf_s, of one node")
             continue
-        usd = _rented(term, price.usd_per_gpu_hour, cluster.num_gpus, months, use, np.array([change]), leaving or 1.0)[0]
-        ways.append(Way(name=term, usd=usd, price=price))
-        if bound_years(term) > years + SLACK_YEARS:
-            owed = price.usd_per_gpu_hour * cluster.num_gpus * YEAR_S / HOUR_S * (bound_years(term) - years)
-            notes.append(
-                Message(
-                    "{0} binds for {1:.0f} years: after {2:g}, ${3:,.0f} are still owed", term, bound_years(term), years, owed
-                )
-            )
-    ways.append(Way(name="own", usd=owning.usd(), price=None))
+        rates = price.usd_per_gpu_hour, cluster.num_gpus, months
+        usd = _rented(term, *rates, use, np.array([change]), leaving or 1.0)[0]
+        owed = _owed(term, *rates, np.array([change]))[0]
+        ways.append(Way(name=term, usd=usd, owed_usd=owed, price=price))
+        if owed[-1] > 0.0:
+            told = "{0}: its term binds until the end of year {1:g}; the ${2:,.0f} still owed count in what is cheapest"
+            notes.append(Message(told, Message(term), (months + _months_left(bound_years(term), months))[-1] / 12.0, owed[-1]))
+    ways.append(Way(name="own", usd=owning.usd(), owed_usd=np.zeros(len(months)), price=None))
     drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change, power_spread(costs))
     found = tuple(
         _break_even(way, owning, half, drawn, cluster, months, use, leaving or 1.0) for way in ways if way.price is not None
@@ -228,13 +235,9 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
     return found, notes
 
 
-SLACK_YEARS = 0.01
-"""A term of 365 days is a year of 365.25."""
-
-
 def bound_years(term: str) -> float:
-    """Years that a term binds for; 0 of one that ends at will."""
-    return commitment(term).length_days * DAY_S / YEAR_S
+    """Years that a term binds for, 365 days each; 0 of one that ends at will."""
+    return commitment(term).length_days / 365.0
 
 
 def _rented(term: str, price: float, gpus: int, months: Array, use: float, change: Array, goodput: float) -> Array:
@@ -244,14 +247,33 @@ def _rented(term: str, price: float, gpus: int, months: Array, use: float, chang
     hours = gpus * YEAR_S / HOUR_S
     growth = np.log1p(change)[:, None]
     if bound:
-        begins = np.round(np.floor(edges[:-1] / bound + 1e-9) * bound, 9)
-        each = np.diff(edges) * np.exp(growth * begins)
+        each = np.diff(edges) * np.exp(growth * _begins(bound, months))
         return np.asarray(price * hours * np.cumsum(each, axis=1))
     flat = np.abs(growth) < 1e-12
     safe = np.where(flat, 1.0, growth)
     paid = np.where(flat, edges, np.expm1(safe * edges) / safe)[:, 1:]
     part = use / goodput if term == "spot" else use
     return np.asarray(price * hours * part * paid)
+
+
+def _begins(bound: float, months: Array) -> Array:
+    """The year in which the term of each month began, shape ``(months,)``."""
+    return np.asarray(np.floor((months - 1.0) / 12.0 / bound + 1e-9) * bound)
+
+
+def _months_left(bound: float, months: Array) -> Array:
+    """Months from the end of each month to the end of its term, shape ``(months,)``."""
+    return np.round(12.0 * (_begins(bound, months) + bound) - months, 6)
+
+
+def _owed(term: str, price: float, gpus: int, months: Array, change: Array) -> Array:
+    """Dollars from the end of each month to the end of its term, at that term's own rent, shape ``(changes, months)``."""
+    bound = bound_years(term)
+    if not bound:
+        return np.zeros((len(change), len(months)))
+    growth = np.log1p(change)[:, None]
+    left = _months_left(bound, months) / 12.0
+    return np.asarray(price * gpus * YEAR_S / HOUR_S * left * np.exp(growth * _begins(bound, months)))
 
 
 def _owning(
@@ -310,14 +332,16 @@ class _Draws:
 def _break_even(
     way: Way, owning: _Owning, half: _Owning, drawn: _Draws, cluster: Cluster, months: Array, use: float, goodput: float
 ) -> BreakEven:
-    """When owning is cheaper for good within the horizon: in the centre, and in the draws.
+    """When owning is cheaper for good within the horizon: in the centre, and in the draws; a term with what is owed of it.
 
     ``half``: owning with half the use, up to the last month.
     """
     assert way.price is not None
     rent = way.price.usd_per_gpu_hour
-    central = first_below(owning.usd()[None, :], way.usd[None, :], months)[0]
-    rented = _rented(way.name, rent, cluster.num_gpus, months, use, drawn.change, goodput) * drawn.rent[way.name][:, None]
+    central = first_below(owning.usd()[None, :], way.bound_usd[None, :], months)[0]
+    paid = _rented(way.name, rent, cluster.num_gpus, months, use, drawn.change, goodput)
+    owed = _owed(way.name, rent, cluster.num_gpus, months, drawn.change)
+    rented = (paid + owed) * drawn.rent[way.name][:, None]
     owned = owning.usd(drawn.purchase, drawn.power)
     crossed = np.sort(first_below(owned, rented, months))
     lower, upper = (float(np.quantile(crossed, q, method="nearest")) for q in (0.05, 0.95))
@@ -374,7 +398,7 @@ def _rests_on(value: float, source: str) -> str:
 
 
 def _assumptions(
-    own: Ownership, owned: OwnedGpu, resale_share: float, power: Mapping[str, float], costs: Costs
+    own: Ownership, owned: OwnedGpu, resale_share: float | None, power: Mapping[str, float], costs: Costs
 ) -> dict[str, str]:
     """What the figures rest on: field -> "value: where from"."""
     c = constants()
@@ -386,8 +410,10 @@ def _assumptions(
     share = Message("{0}, {1}, with its share of network", quote.source, quote.date) if quote is not None else Message("given")
     found["purchase_usd_per_gpu"] = Message("{0:,.0f}: {1}", owned.purchase_usd_per_gpu, share)
     found["years"] = _rests_on(owned.years, "given" if own.years else c.provenance["years"].source)
-    assumed = resale_share == RESALE_SHARE
-    found["resale_share"] = Message("{0:g} of the book value: assumed" if assumed else "{0:g}: given", resale_share)
+    if resale_share is None:
+        found["resale_share"] = Message("{0:g} of the book value: assumed", RESALE_SHARE)
+    else:
+        found["resale_share"] = Message("{0:g}: given", resale_share)
     drawn = c.provenance["power_share"].source if costs.power_w_per_gpu is None else "given"
     found["power_w_per_gpu"] = Message("{0:,.0f}: {1}", power["power_w"], Message(drawn))
     for name in ("pue", "electricity_usd_per_kwh"):

@@ -19,9 +19,9 @@ import streamlit as st
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, load_accelerator, load_node
 from planner.hardware.cluster import cluster as build_cluster
-from planner.lifecycle.bill import Bill, bill_of
+from planner.lifecycle.bill import Bill, bill_of, charged_run
 from planner.lifecycle.sensitivity import Swing, tornado
-from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
+from planner.lifecycle.simulation import WholeRun, under_experts
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
 from planner.scenarios.scenario import asked
@@ -351,7 +351,7 @@ class Run:
 @remembered
 def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None, cost: Mapping[str, Any] | None) -> Run:
     try:
-        whole = expected_run(_plan, run)
+        whole = charged_run(_plan, run, cost)
         bill = bill_of(whole, cost) if _plan.fits and (_plan.price is not None or cost) else None
     except PlannerError as error:
         return Run(whole=None, bill=None, swings=(), error=str(error))

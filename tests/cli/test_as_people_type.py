@@ -195,15 +195,22 @@ def test_a_job_without_a_precision_has_the_one_that_the_command_line_takes(run: 
     assert not row["error"]
 
 
-@pytest.mark.parametrize(("years", "able"), [(0.5, 0.0), (1, 1.0), (2.5, 1.0), (3, 3.0)])
-def test_the_cheapest_way_binds_for_no_longer_than_the_years_asked_for(run: Run, years: float, able: float) -> None:
-    code, out, err = run("own", "8xh100", "--years", years, "--json")
+@pytest.mark.parametrize(
+    ("typed", "cheapest", "owing"),
+    [
+        (("--years", "0.5"), "on-demand", 2), (("--years", "1"), "reserved-1-year", 1), (("--years", "3"), "reserved-3-year", 0),
+        (("--years", "5"), "own", 1), (("--years", "6"), "reserved-3-year", 0),
+        (("--years", "1.5", "--rent", "3"), "on-demand", 2),
+    ],
+)  # fmt: skip
+def test_the_cheapest_way_is_so_with_what_its_term_still_asks_for(
+    run: Run, typed: tuple[str, ...], cheapest: str, owing: int
+) -> None:
+    code, out, err = run("own", "8xh100", *typed, "--json")
     assert code == 0, err
     found = json.loads(out)
-    bound = {"reserved-1-year": 1.0, "reserved-3-year": 3.0}
-    assert bound.get(found["cheapest"], 0.0) <= able
-    owed = [note for note in found["notes"] if "still owed" in note]
-    assert len(owed) == sum(one > years for one in bound.values())
+    assert found["cheapest"] == cheapest
+    assert len([note for note in found["notes"] if "still owed" in note]) == owing
 
 
 def test_a_field_of_serving_in_the_load_is_told_its_table(run: Run) -> None:

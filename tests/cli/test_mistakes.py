@@ -89,7 +89,7 @@ MONEY: list[Mistake] = [
             ("run.spare_nodes", "-1", "must be at least 0"),
             ("cost.own.years", "0", "greater than 0"),
             ("price.usd_per_gpu_hour", "-2", "not negative"),
-            ("run.power_cap_w", "1", "draws"),
+            ("run.power_cap_w", "1", "rated"),
             ("cost.own.utilisation", "85", "at most 1"),
             ("price.other_use", "1.5", "from 0 to 1"),
         )

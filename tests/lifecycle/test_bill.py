@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import accelerator_names, cluster
-from planner.lifecycle.bill import ITEMS, Bill, bill_of, drawn_w, embedding_bytes, energy_kwh, preprocessing_s
+from planner.lifecycle.bill import ITEMS, Bill, bill_of, charged_run, drawn_w, embedding_bytes, energy_kwh, preprocessing_s
+from planner.lifecycle.sensitivity import tornado
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
 from planner.prices.market import as_price, find_price, market, run_usd
@@ -314,6 +315,39 @@ def test_a_power_cap_lowers_power_and_never_the_energy_below_what_the_cap_allows
     before, after = bill_of(result, {}, TODAY), bill_of(held, {}, TODAY)
     assert after.total_usd.expected > before.total_usd.expected
     assert after.energy_kwh.expected < before.energy_kwh.expected
+
+
+def test_a_given_power_is_what_a_cap_holds_back(result: WholeRun) -> None:
+    """Of 956 W of a DGX A100's kind the GPU has its part; less is drawn where less is given, and a cap above it holds nothing."""
+    answer, whole = result.plan, power_w_per_gpu(result.plan.cluster)
+    cap = {"power_cap_w": 250.0}
+    hours, kwh = {}, {}
+    for watts in (0.5 * whole, whole, 1.2 * whole):
+        run = charged_run(answer, cap, {"power_w_per_gpu": watts})
+        bill = bill_of(run, {"power_w_per_gpu": watts, "pue": 1.0}, TODAY)
+        hours[watts], kwh[watts] = run.gpu_hours, bill.energy_kwh
+        assert bill.energy_kwh.upper / bill.energy_kwh.expected == pytest.approx(run.gpu_hours.upper / run.gpu_hours.expected)
+        assert all(swing.name != "power without the cap" for swing in tornado(run, bill))
+        held = watts * (1 - 300.0 / whole) + 250.0
+        assert bill.energy_kwh.expected <= energy_kwh(run.gpu_hours.expected, held) * (1 + 1e-9)
+    assert hours[0.5 * whole] == expected_run(answer, power_w_per_gpu=0.5 * whole).gpu_hours
+    assert sorted(one.expected for one in hours.values()) == [one.expected for one in hours.values()]
+    assert hours[whole].expected == expected_run(answer, cap).gpu_hours.expected
+    with pytest.raises(PlannerError, match="give expected_run the same power_w_per_gpu"):
+        bill_of(expected_run(answer, cap), {"power_w_per_gpu": 600.0}, TODAY)
+
+
+def test_what_a_cap_holds_is_no_doubt_of_the_energy(result: WholeRun) -> None:
+    """A cap far below the draw leaves the rest of the server alone uncertain."""
+    held = bill_of(run := expected_run(result.plan, {"power_cap_w": 120.0}), {}, TODAY)
+    free = bill_of(expected_run(result.plan), {}, TODAY)
+    whole, reach = power_w_per_gpu(result.plan.cluster), math.exp(1.6448536 * constants().power_share_spread)
+    rest = whole - 300.0
+    most = (rest * reach + 120.0) / (rest + 120.0)
+    drawn = math.hypot(math.log(run.gpu_hours.upper / run.gpu_hours.expected), math.log(most))
+    assert math.log(held.energy_kwh.upper / held.energy_kwh.expected) == pytest.approx(drawn)
+    assert most < reach
+    assert free.energy_kwh.upper / free.energy_kwh.expected > reach
 
 
 def test_spot_never_has_the_goodput_of_on_demand(result: WholeRun) -> None:

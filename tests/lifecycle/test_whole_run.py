@@ -31,6 +31,7 @@ from planner.operators.expert_load import (
     zipf_shares,
 )
 from planner.performance.interruptions import Interruptions, Losses, daly_interval_s, expected_losses, young_interval_s
+from planner.prices.ownership import constants, power_w_per_gpu
 from planner.prices.price import Price
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
@@ -363,6 +364,26 @@ def test_power_that_is_not_known_widens_a_capped_run_alone(answer: Plan) -> None
         (swing,) = (s for s in tornado(run, bill_of(run)) if s.name == "power without the cap")
         added = swing.high_usd / bill_of(run).total_usd.expected - 1
         assert added == pytest.approx(kernels * (most - centre) / (1 + kernels * (centre - 1)), rel=0.05)
+
+
+@pytest.mark.parametrize("field", ["none", "published"])
+def test_the_swing_of_power_is_that_of_the_run(answer: Plan, field: str) -> None:
+    """Either end is the run at that power, with all that follows from it: warm-up, maintenance and what no plan names, too."""
+    spec = {"power_cap_w": 450.0, "field": field}
+    run = expected_run(answer, spec)
+    (swing,) = (s for s in tornado(run, bill_of(run)) if s.name == "power without the cap")
+    usd = bill_of(run).total_usd.expected
+    for end, found in zip((-1.0, 1.0), (swing.low_usd, swing.high_usd), strict=True):
+        watts = power_w_per_gpu(answer.cluster) * np.exp(end * 1.6448536 * constants().power_share_spread)
+        there = expected_run(answer, spec, power_w_per_gpu=float(watts))
+        assert found / usd == pytest.approx(there.gpu_hours.expected / run.gpu_hours.expected)
+
+
+def test_a_cap_that_no_driver_sets_is_refused(answer: Plan) -> None:
+    """A quarter of the 700 W of an H100 is answered, less is not."""
+    expected_run(answer, {"power_cap_w": 175.0})
+    with pytest.raises(PlannerError, match="give 175 or more"):
+        expected_run(answer, {"power_cap_w": 174.0})
 
 
 def test_a_spot_plan_needs_the_time_between_preemptions(answer: Plan) -> None:

@@ -264,3 +264,10 @@ def test_a_capacity_block_costs_what_those_ask_who_sell_it() -> None:
         assert min(quotes) <= price.usd_per_gpu_hour <= max(quotes)
         assert price.provider
     assert 4.79 <= find_price("h100-sxm5-80gb", term="capacity-block").usd_per_gpu_hour <= 5.2
+
+
+@pytest.mark.parametrize(("card", "words"), [("l40s", "find_price"), ("my-h100", "which has none; give dollars per GPU-hour")])
+def test_the_price_of_another_gpu_names_what_can_be_given_instead(card: str, words: str) -> None:
+    """A GPU of one's own profile has no quote: neither ``find_price`` nor a term of it is an answer."""
+    with pytest.raises(PlannerError, match=words):
+        as_price(find_price("h100-sxm5-80gb"), card)

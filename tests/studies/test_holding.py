@@ -106,6 +106,36 @@ def test_what_is_known_leaves_no_doubt_and_what_is_not_a_wide_interval(eight: Cl
     assert 0.0 < unsure.probability < 1.0
 
 
+@pytest.mark.parametrize(
+    ("years", "until"), [(0.5, (1, 3)), (1.0, (1, 3)), (2.5, (3, 3)), (4.0, (4, 6)), (5.0, (5, 6)), (6.0, (6, 6))]
+)
+def test_a_term_that_has_begun_is_paid_to_its_end(eight: Cluster, years: float, until: tuple[int, int]) -> None:
+    """What is paid and what is owed are the whole of the terms, each at the rent of the year in which it began."""
+    found = holding(eight, Ownership(rent_change_per_year=-0.2), years=years, rent_usd_per_gpu_hour=3.0)
+    for term, bound, last in zip(("reserved-1-year", "reserved-3-year"), (1, 3), until, strict=True):
+        (way,) = (way for way in found.ways if way.name == term)
+        assert way.price is not None
+        rents = [0.8**begins for begins in range(0, last, bound)]
+        assert way.bound_usd[-1] == pytest.approx(way.price.usd_per_gpu_hour * 8 * HOURS * bound * sum(rents))
+        assert bool(way.owed_usd[-1]) == (last > years) == any(str(note).startswith(f"{term}: its") for note in found.notes)
+    assert found.cheapest.bound_usd[-1] == min(way.bound_usd[-1] for way in found.ways)
+
+
+def test_owning_is_compared_with_the_whole_of_a_term(eight: Cluster) -> None:
+    """Where all is certain, owning surely wins against a term exactly where it costs less than that with what is owed of it."""
+    own = Ownership.build({**BARE, "capital_rate": 0.1}, "own")
+    for years in (2.5, 3.0, 3.5, 5.0):
+        found = holding(eight, own, years=years, rent_usd_per_gpu_hour=3.0, power_w_per_gpu=900.0)
+        for way, even in zip(found.ways, found.break_even, strict=False):
+            assert even.probability == float(usd(found, "own") < way.bound_usd[-1])
+            assert (even.months is not None) == bool(even.probability)
+
+
+def test_a_resale_that_is_given_is_said_to_be(eight: Cluster) -> None:
+    assert holding(eight, years=1, resale_share=0.5).assumptions["resale_share"] == "0.5: given"
+    assert "assumed" in holding(eight, years=1).assumptions["resale_share"]
+
+
 def test_spot_costs_more_per_useful_hour_than_its_price_and_nothing_without_a_rate(eight: Cluster) -> None:
     assert all(way.name != "spot" for way in holding(eight, years=1).ways)
     rare, often = (holding(eight, years=1, preemption_mtbf_s=s) for s in (30 * 86400.0, 4 * 3600.0))
