@@ -63,7 +63,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "cluster": lambda: {"node": "dgx-h100", "num_nodes": 1, "num_gpus": None, "accelerator": None},
     "derive": lambda: {"base": planner.load_model("gpt2"), "changes": planner.Changes(vocab_size=1000), "name": "small"},
     "evaluate": lambda: {**SUBJECT, "layouts": [LAYOUT]},
-    "expected_run": lambda: {"answer": plan(), "run": {"num_simulations": 100}},
+    "expected_run": lambda: {"answer": plan(), "run": {"num_simulations": 100}, "power_w_per_gpu": 900.0},
     "export_plan": lambda: {"plan": plan(), "tool": "accelerate-fsdp"},
     "find_price": lambda: {"accelerator": "h100-sxm5-80gb", "term": "on-demand", "provider": None},
     "framework_names": dict,
