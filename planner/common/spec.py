@@ -14,7 +14,7 @@ from threading import RLock
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, field_validator, model_validator
 from pydantic_core import CoreSchema
 
 from planner.common.data import CATALOG, PROFILES
@@ -34,6 +34,12 @@ class Provenance(BaseModel):
     kind: Kind
     source: str = ""
     date: str = ""
+
+    @field_validator("source", mode="wrap")
+    @classmethod
+    def _kept(cls, value: Any, check: Callable[[Any], str]) -> str:
+        """A message stays one, to be said in another language."""
+        return value if isinstance(value, Message) else check(value)
 
 
 def _only_numbers(schema: Any) -> None:

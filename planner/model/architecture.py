@@ -472,7 +472,7 @@ class Model(Spec):
     @property
     def reading_notes(self) -> tuple[str, ...]:
         """What its reader took for granted or left out, a sentence each."""
-        return tuple(f"{self.name}: {self.provenance[field].source}" for field in self.assumed())
+        return tuple(Message("{0}: {1}", self.name, self.provenance[field].source) for field in self.assumed())
 
     @property
     def family(self) -> str:

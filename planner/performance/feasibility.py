@@ -17,7 +17,7 @@ from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.operators.teacher import teacher_model
-from planner.workload.framework import Feature, Framework, framework_names, load_framework
+from planner.workload.framework import Feature, Framework, framework_names, load_framework, mixes_time
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, Recompute, Schedule
 from planner.workload.precision import matmul_dtype, plain_optimizer
@@ -364,6 +364,17 @@ def _encoder_rules(q: Question, x: Layouts) -> Iterator[Rule]:
                 "layout.pp = {0}: layers of {1} share weights, which no framework cuts into stages; use pp = 1", y.pp, m.name
             ),
         )
+    if mixes_time(m):
+        yield Rule(
+            reason="cuts of layers that mix over time",
+            broken=(x.tp > 1) | (x.cp > 1),
+            message=lambda y: Message(
+                "layout.tp = {0}, cp = {1}: {2} mixes over time (RWKV), which no framework here cuts; use tp = 1 and cp = 1",
+                y.tp,
+                y.cp,
+                m.name,
+            ),
+        )
     if m.reads_images and q.job.images:
         yield Rule(
             reason="cuts of a model that attends to images",
@@ -639,7 +650,7 @@ def _sharding_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 
 def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """What activations move to the host beside. Megatron-Core's cpu_offloading refuses a pipeline and recomputation
-    (TransformerConfig.__post_init__); FSDP's stacks take checkpoints along, and have no pipeline (TRL, torchtune)."""
+    (TransformerConfig.__post_init__); TRL, torchtune and MaxText take checkpoints along, none of them beside a pipeline."""
     yield Rule(
         reason="activations on the host beside a pipeline",
         broken=(x.offload_activations > 0) & (x.pp > 1),
@@ -681,6 +692,7 @@ def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         "offload_parameters": x.offload_parameters > 0,
         "offload_activations": x.offload_activations > 0,
         "selective_recompute": x.recompute == Recompute.SELECTIVE,
+        "time_mixing": (x.tp > 0) & mixes_time(q.model),
     }
     for feature, mask in wanted.items():
         if feature not in have:

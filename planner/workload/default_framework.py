@@ -9,7 +9,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster, runs_on
 from planner.model.architecture import Model
 from planner.workload.attention import AMPERE, compute_capability
-from planner.workload.framework import Framework, load_framework
+from planner.workload.framework import Framework, load_framework, mixes_time
 from planner.workload.job import ADAPTERS, Job
 from planner.workload.layout import Layout
 
@@ -32,7 +32,8 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     usual = list(_usual(model, cluster, job))
     for name, why in usual:
         framework = load_framework(name)
-        if _able(framework, cluster, job) and (layout is None or _offers(framework, layout)):
+        layers = not mixes_time(model) or "time_mixing" in framework.features
+        if layers and _able(framework, cluster, job) and (layout is None or _offers(framework, layout)):
             return DefaultFramework(
                 framework=framework, why=Message("framework chosen: {0}, {1}; name another in [framework]", name, why)
             )

@@ -12,6 +12,7 @@ from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.files import State
 from planner.common.message import Message
 from planner.common.spec import Spec
+from planner.model.architecture import Model
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
 from planner.workload.framework_names import FRAMEWORKS, framework_of_name, is_engine, without_release
 from planner.workload.job import Kind
@@ -38,11 +39,17 @@ Feature = Literal[
     "selective_recompute",
     "uneven_vpp",
     "fp8",
+    "time_mixing",
 ]
 
 
 Module = Literal["core_attn", "layernorm", "moe_act", "mla_up_proj", "mlp", "moe"]
 CORE_ATTENTION: frozenset[Module] = frozenset(("core_attn",))
+
+
+def mixes_time(model: Model) -> bool:
+    """Whether layers of a model are RWKV's, which its software must know (feature ``time_mixing``)."""
+    return any(model.of(kind).mixes_time for kind in model.layer_kinds)
 
 
 class Framework(Spec):

@@ -19,6 +19,7 @@ from planner.common.errors import PlannerError
 from planner.export import STACKS, export_plan
 from planner.export.common import tool_of
 from planner.training.plan import Plan
+from planner.workload.framework import load_framework
 
 OPTIONS = DATA / "megatron_options.txt"
 
@@ -308,3 +309,9 @@ def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Pa
     assert "its ranks are 1 to" in err
     code, _, err = run("export", scenario(), "--to", "megatron", "--rank", "2")
     assert (code, "belongs to --rows" in err) == (2, True)
+
+
+@pytest.mark.parametrize("framework", ["torchtitan", "automodel"])
+def test_what_a_launcher_cannot_write_is_no_feature_of_its_framework(framework: str) -> None:
+    """torchtitan's configuration moves no activations, so no plan of it is recommended that does."""
+    assert not {"offload_activations", "offload_checkpoints"} & load_framework(framework).features

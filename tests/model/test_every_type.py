@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as PAIRED
 
 from planner.common.errors import PlannerError
+from planner.common.translation import translated
 from planner.model.architecture import Model
 from planner.model.huggingface import ENCODER_DECODERS, FAMILIES, READERS, known_types, model_from_config
 from planner.model.huggingface.by_keys import read_by_keys
@@ -259,6 +260,7 @@ def test_an_encoder_of_sound_is_left_out_and_said() -> None:
     config = {"model_type": "gemma4", "text_config": text, "vision_config": None, "audio_config": {"hidden_size": 1024}}
     model = model_from_config(config, "x", "config.json")
     assert "sound" in model.provenance["towers"].source
+    assert "声音" in translated(model.reading_notes[0], "zh")
     assert parameters_total(model) == parameters_total(model_from_config({**config, "audio_config": None}, "x", "config.json"))
 
 
@@ -350,3 +352,21 @@ def test_counts_of_random_sizes_are_transformers_or_refused() -> None:
             wrong[kind] = (parameters_total(model) - found[1], found[0])
     assert wrong == {}
     assert counted >= 30
+
+
+def test_molmo2_reads_the_switch_of_its_norms_and_the_released_file() -> None:
+    """The released text_config has ``use_qk_norm`` beside ``qk_norm_type``, and the encoder's table is ``vit_config``."""
+    text = {"model_type": "molmo2_text", "num_hidden_layers": 4, "qk_norm_type": "qwen3"}
+    for given, normed in (({}, "head"), ({"use_qk_norm": True}, "head"), ({"use_qk_norm": False}, "none")):
+        inner = text | given
+        alone = model_from_config(inner, "x", "config.json")
+        whole = {
+            "model_type": "molmo2",
+            "text_config": inner,
+            "vit_config": {"hidden_size": 1152},
+            "adapter_config": {"hidden_size": 1152},
+        }
+        read = model_from_config(whole, "x", "config.json")
+        assert alone.qk_norm == read.qk_norm == normed
+        assert parameters_total(alone) == parameters_total(read)
+        assert read.assumed()

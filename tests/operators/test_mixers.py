@@ -317,3 +317,8 @@ def test_time_mixing_is_served_by_what_runs_it_and_planned() -> None:
         planner.serve(model=model, cluster="1xh100", serving={"engine": "vllm", "prompt": 512, "output": 64})
     plan = planner.plan(model=model, cluster="1xh100", job={"seq_len": 1024, "global_batch_size": 8})
     assert plan.fits
+    job = {"seq_len": 1024, "global_batch_size": 16}
+    assert "time_mixing" in planner.plan(model=model, cluster="16xh100", job=job, layout={"zero": 3}).framework.features
+    for framework, layout in (("megatron-core", {}), ("megatron-core", {"tp": 2}), ("fsdp", {"zero": 3, "cp": 2})):
+        with pytest.raises(PlannerError, match=r"time_mixing|RWKV"):
+            planner.plan(model=model, cluster="2xh100", job=job, framework=framework, layout=layout)

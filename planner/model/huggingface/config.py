@@ -103,7 +103,7 @@ HEADS = re.compile(r"(For[A-Z]\w*|LMHeadModel|Model)$")
 """What the name of a class says of its head."""
 LANGUAGE = ("llm_config", "language_config")
 """Other names of text_config."""
-BESIDE = ("vision_config", "audio_config", "encoder_config", "vq_config")
+BESIDE = ("vision_config", "vit_config", "audio_config", "encoder_config", "vq_config")
 """Endings of the tables that stand beside text_config and are no text."""
 SIZES = ("num_hidden_layers", "hidden_size", "text_config")
 """Keys that speak of a model, not of a name alone."""
@@ -280,7 +280,9 @@ def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str
     if not isinstance(named, str):
         raise PlannerError("text_config.model_type = {0!r}: give the family, such as llama", named)
     fields, aside = _fields(text, named)
-    source = f"no reader for {kind!r}: this is its text; encoders of images and sound, projectors and speech are left out"
+    source = Message(
+        "no reader for {0!r}: this is its text; encoders of images and sound, projectors and speech are left out", kind
+    )
     known = fields.get("provenance", {})
     return {**fields, "provenance": {**known, "towers": {"kind": "assumed", "source": source}}}, aside
 
@@ -289,7 +291,7 @@ def _flat(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The text of a model whose file has its fields at the top, beside those of the encoders, which are left out."""
     text = text_beside(config, kind)
     fields, aside = _fields(text, text["model_type"])
-    source = f"{kind!r} is read as its text, a {text['model_type']}: {BESIDE_TEXT[kind]} are left out"
+    source = Message("{0!r} is read as its text, a {1}: {2} are left out", kind, text["model_type"], Message(BESIDE_TEXT[kind]))
     return {**fields, "provenance": {**fields.get("provenance", {}), "towers": {"kind": "assumed", "source": source}}}, aside
 
 
@@ -349,7 +351,8 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     if isinstance(seen, Mapping) and not countable(kind, seen):
         named = str(seen.get("model_type"))
         return _left_out(
-            fields, f"the encoder {named!r} in front of {kind!r} is none that the planner counts: this is the text alone"
+            fields,
+            Message("the encoder {0!r} in front of {1!r} is none that the planner counts: this is the text alone", named, kind),
         ), aside
     tower = None if blind else tower_of(kind, config, fields["hidden_size"])
     heard = None if blind else config.get("audio_config")
@@ -362,7 +365,7 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     return (_left_out(fields, AUDIO) if heard and kind not in SOUND else fields), aside
 
 
-AUDIO = "its encoder of sound is left out: the planner counts those of images"
+AUDIO = Message("its encoder of sound is left out: the planner counts those of images")
 
 
 def _left_out(fields: dict[str, Any], source: str) -> dict[str, Any]:

@@ -255,7 +255,8 @@ def _sliding_latents(s: Source, types: list[str]) -> Fields:
 
 def molmo2(s: Source, f: Fields) -> Fields:
     """Molmo 2: further rows of words that the head has not, the images'."""
-    normed = "head" if s.get("qk_norm_type", "qwen3") == "qwen3" else "full"
+    kind = "head" if s.get("qk_norm_type", "qwen3") == "qwen3" else "full"
+    normed = kind if s.flag("use_qk_norm", True) else "none"  # the released files' switch; transformers has the norms always
     s.ignore("norm_after", "rope_scaling_layers")
     return {"qk_norm": normed, "model_vectors": s.count("additional_vocab_size", 128, least=0) * f["hidden_size"]}
 
