@@ -320,9 +320,10 @@ class _Loop:
         b = self.batch
         slope = self.slope[b]
         a, growth = self.base[b] + slope * self.cached, slope * b
-        if a < self.least[b]:
-            a, growth = self.least[b], 0.0
         steps = self.running[0][0] - self.step
+        if a < self.least[b]:
+            steps = min(steps, math.ceil((self.least[b] - a) / growth)) if growth > 0.0 else steps
+            a, growth = self.least[b], 0.0
         if self.keeps < 1.0:
             steps = max(min(steps, math.floor((self.server.cache_tokens - self.cached) / b)), 1.0)
         seconds = steps * a + growth * steps * (steps - 1.0) / 2.0

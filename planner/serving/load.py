@@ -150,6 +150,8 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     batches = np.unique(np.concatenate([2.0 ** np.arange(0, np.log2(slots) + 1e-9), [float(slots)]]))
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     low, high = 1.0, max(context, 2.0)
+    if s.captured_batches and times.draft is not None:  # which is launched at some batches alone
+        batches = np.arange(1.0, slots + 1.0)
     captured = times.on_device
     near, far = captured.decode_s(batches, low), captured.decode_s(batches, high)
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
@@ -179,7 +181,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
         launch_s=times.prompt_launch_s,
-        least_s=np.where(times.launched(every), times.prompt_launch_s + engine.host_s_per_step, 0.0),
+        least_s=times.least_s(every, mean_tokens(s.prompt) + mean_tokens(s.output) / 2.0),
     )
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
 

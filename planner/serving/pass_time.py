@@ -69,24 +69,13 @@ class Times:
 
     def pass_time(self, shape: Shape) -> PassTime:
         """Seconds of a whole pass by part."""
-        setting, engine, model = self.setting, self.setting.engine, self.setting.model
+        setting, engine = self.setting, self.setting.engine
         zero = np.zeros(np.broadcast_shapes(np.shape(shape.tokens), np.shape(shape.past)))
         parts = {"device": zero, "communication": zero, "host_link": zero}
         for row in pass_rows(setting, shape):
             part = "communication" if row.collective else "host_link" if row.block == "host_link" else "device"
             parts[part] = parts[part] + row.repeats * self.row_s(row)
-        rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
-        rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
-        rate = engine.narrow_host_rate if setting.format.compute else rate
-        loops: Number = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
-        alone = shape.phase == "prefill" or self.launched(shape.sequences)
-        loops = loops + np.where(alone, self.prompt_launch_s, 0.0)
-        idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
-        if model.num_image_layers:
-            idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
-        layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
-        step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
-        step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
+        layers, step = self.host_s(shape)
         return PassTime(
             device_s=parts["device"],
             communication_s=parts["communication"],
@@ -95,6 +84,23 @@ class Times:
             host_step_s=zero + step,
             waits=setting.format.name in engine.waiting_formats,
         )
+
+    def host_s(self, shape: Shape) -> tuple[Array, Array]:
+        """Seconds of the host on a pass: launching its layers beside the device, and what the device waits for."""
+        setting, engine, model = self.setting, self.setting.engine, self.setting.model
+        rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
+        rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
+        rate = engine.narrow_host_rate if setting.format.compute else rate
+        loops: Number = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
+        alone = shape.phase == "prefill" or self.launched(shape)
+        loops = loops + np.where(alone, self.prompt_launch_s, 0.0)
+        idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
+        if model.num_image_layers:
+            idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
+        layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
+        step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
+        step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
+        return np.asarray(layers), np.asarray(step)
 
     @cached_property
     def prompt_launch_s(self) -> float:
@@ -108,11 +114,10 @@ class Times:
         skipped = setting.model.num_image_layers * (1.0 - min(setting.serving.images, 1.0))  # by prompts of text alone
         return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
 
-    def launched(self, sequences: Number) -> NDArray[np.bool_]:
-        """Whether no graph holds a decode step of so many sequences: its kernels are launched as those of a pass with prompts."""
+    def launched(self, shape: Shape) -> NDArray[np.bool_]:
+        """Whether no graph holds a decode step: its kernels are launched as those of a pass with prompts."""
         s = self.setting.serving
-        here = np.rint(s.fullest_group(sequences))
-        return ~np.isin(here, s.captured_batches) & bool(s.captured_batches)
+        return ~np.isin(np.rint(s.fullest_group(shape.sequences)), s.captured_batches) & bool(s.captured_batches)
 
     @cached_property
     def on_device(self) -> Times:
@@ -177,15 +182,28 @@ class Times:
         """
         if self.setting.serving.embeds:
             return np.zeros(np.broadcast_shapes(np.shape(batch), np.shape(context)))
+        return self._of_a_token(self.pass_time(self._round(batch, context)).total, batch, context)
+
+    def least_s(self, batch: Number, context: Number) -> Array:
+        """What ``decode_s`` is at least, however short the kernels: of the host where no graph holds the step, else zero."""
+        shape = self._round(batch, context)
+        layers, step = self.host_s(shape)
+        return np.where(self.launched(shape), self._of_a_token(layers + step, batch, context), 0.0)
+
+    def _round(self, batch: Number, context: Number) -> Shape:
+        """The pass that yields the next token of each sequence, or checks the tokens proposed for it."""
         spec = self.setting.serving.speculative
-        queries = 1.0 if spec is None else spec.tokens + 1.0
-        round_s = self.pass_time(self.shape("decode", batch, queries, context)).total
+        return self.shape("decode", batch, 1.0 if spec is None else spec.tokens + 1.0, context)
+
+    def _of_a_token(self, pass_s: Array, batch: Number, context: Number) -> Array:
+        """Seconds of a pass, and of drafting before it, over the tokens that it yields."""
+        spec = self.setting.serving.speculative
         if spec is None:
-            return round_s
+            return pass_s
         if self.draft is not None:
             own = Times(setting=self.draft)
-            round_s = round_s + spec.tokens * own.pass_time(own.shape("decode", batch, 1.0, context)).total
-        return round_s / expected_tokens(spec.tokens, spec.acceptance)
+            pass_s = pass_s + spec.tokens * own.pass_time(own.shape("decode", batch, 1.0, context)).total
+        return pass_s / expected_tokens(spec.tokens, spec.acceptance)
 
     def prefill_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
         """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token.
