@@ -92,6 +92,10 @@ class Catalog:
             names.append(str(base))
         return tuple(names)
 
+    def stated_by(self, name: str, field: str) -> str | None:
+        """The nearest of a file and those that it is based on that states a field; None where none does."""
+        return next((file for file in self.lineage(name) if field in self._own(file)), None)
+
     def state(self, name: str) -> tuple[State, ...]:
         """The states of a file of one's own and of those of one's own that it takes from: what is kept of it holds for these."""
         names = [name]

@@ -50,7 +50,11 @@ def _fits(d: Deployment) -> str:
     need = d.intervals["total_bytes"]
     verdict = {"fits": "yes", "probably fits": "probably", "probably does not fit": "probably not"}.get(d.certainty, "no")
     span = Message("{0:.1f} to {1:.1f}", need.lower / GIB, need.upper / GIB)
-    room = Message("; room for {0:,} requests at once{1}", d.max_batch, " on each replica" if d.serving.dp > 1 else "")
+    each, places = " on each replica" if d.serving.dp > 1 else "", d.times.setting.places
+    room = Message("; room for {0:,} requests at once{1}", d.max_batch, each)
+    if places < d.max_batch:
+        whose = "serving.max_batch" if d.serving.max_batch else d.engine.name
+        room = Message("; {0:,} requests at once{1}, the limit of {2}: memory for {3:,}", places, each, whose, d.max_batch)
     return Message(
         "{0}: {1:.1f} of {2:.1f} GiB per GPU ({3}){4}",
         verdict,

@@ -24,6 +24,9 @@ NAMES = data.CATALOG / "engine_names.toml"
 ENGINES = Catalog(CATALOG, "planner/catalog/engines")
 """Their files; one may be based on another, or take single values from it."""
 
+LIMITS = ("max_batch", "prefill_tokens")
+"""Fields that an engine may take by the card (``on_cards``)."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -67,8 +70,7 @@ class OnCard(Spec):
 
     def limits(self) -> dict[str, int]:
         """Fields of an engine on such a card."""
-        found = {"max_batch": self.max_batch, "prefill_tokens": self.prefill_tokens}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
 
 
 class Engine(Spec):
@@ -222,13 +224,25 @@ def load_engine(name: str) -> Engine:
 @lru_cache(maxsize=1024)
 def _engine(name: str, state: tuple[State, ...]) -> Engine:
     if name.endswith(".toml"):
-        return Engine.build(ENGINES.table(name), name)
+        return Engine.build(_table(name), name)
     found = resolve_engine(name)
     if found is None:
         raise PlannerError(
             "serving.engine = {0!r} is not in {1}; {2}.", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
-    return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
+    return Engine.build(_table(found), str(ENGINES.path(found, "serving.engine")))
+
+
+def _table(name: str) -> dict[str, Any]:
+    """All fields of an engine; what a file states holds on every card, against ``on_cards`` of a file that it is based on."""
+    table, lineage = ENGINES.table(name), ENGINES.lineage(name)
+    entries = table.get("on_cards")
+    if not isinstance(entries, list):
+        return table
+    by = lineage.index(ENGINES.stated_by(name, "on_cards"))
+    stated = {field for field in LIMITS if ENGINES.stated_by(name, field) in lineage[:by]}
+    kept = [{k: v for k, v in entry.items() if k not in stated} if isinstance(entry, dict) else entry for entry in entries]
+    return {**table, "on_cards": kept}
 
 
 def engine_for(spec: Serving, card: Accelerator) -> Engine:

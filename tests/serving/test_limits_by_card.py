@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 import planner
+from planner.common.references import Place
 from planner.hardware.cluster import load_accelerator
 from planner.launchfiles import read_launch
-from planner.serving.engine import engine_for, load_engine
+from planner.reports.serving_answer import serving_lines
+from planner.serving.engine import ENGINES, LIMITS, engine_for, load_engine
 from planner.serving.spec import Serving
 
 # vllm/engine/arg_utils.py, get_batch_defaults, of a server: (sequences, tokens of a pass)
@@ -20,6 +22,10 @@ VLLM = {
     "l4": (256, 2048),
     "rtx-4090-24gb": (256, 2048),
     "l40s": (256, 2048),
+    "tpu-v6e-32gb": (256, 1024),
+    "tpu-v5e-16gb": (256, 512),
+    "tpu-v5p-95gb": (256, 256),  # above 70 GiB, and the platform does not say so
+    "tpu-v7-192gb": (256, 2048),
 }
 # sglang/srt/server_args.py, _handle_gpu_memory_settings: chunked_prefill_size by the card's memory
 SGLANG = {"rtx-4090-24gb": 2048, "l40s": 4096, "h100-sxm5-80gb": 8192, "h200-sxm-141gb": 8192, "b200-sxm-180gb": 16384}
@@ -45,6 +51,55 @@ def test_what_the_user_says_holds_against_the_card() -> None:
         model="llama-3.1-8b", cluster={"accelerator": "l4", "num_gpus": 1}, serving={"prompt": 512, "output": 64, "clients": 8}
     )
     assert (l4.engine.max_batch, l4.times.setting.places, l4.times.setting.pass_tokens) == (256, 256, 2048)
+
+
+@pytest.mark.parametrize("card", ["h100-sxm5-80gb", "l4", "a100-sxm4-80gb"])
+def test_what_the_user_says_of_a_limit_holds_on_every_card(card: str) -> None:
+    said = {"prompt": 512, "output": 64, "max_batch": 300, "pass_tokens": 3000}
+    d = planner.serve(model="llama-3.2-1b", cluster={"accelerator": card, "num_gpus": 1}, serving=said)
+    assert (d.times.setting.places, d.times.setting.pass_tokens) == (300, 3000)
+
+
+@pytest.mark.parametrize("stated", [{"max_batch": 512, "prefill_tokens": 4096}, {"max_batch": 512}, {}])
+def test_what_an_engines_own_file_says_holds_against_the_card(stated: dict[str, int], tmp_path: Path) -> None:
+    """What it leaves out is its base's on that card; a file based on it takes both."""
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    lines = "".join(f"{field} = {value}\n" for field, value in stated.items())
+    first.write_text(f'base = "vllm-v1"\nname = "own"\n{lines}')
+    second.write_text(f'base = "{first}"\nname = "next"\nblock_size = 32\n')
+    for card, (places, tokens) in VLLM.items():
+        for file in (first, second):
+            found = load_engine(str(file)).on(load_accelerator(card))
+            assert {"max_batch": places, "prefill_tokens": tokens, **stated} == {f: getattr(found, f) for f in LIMITS}
+
+
+def test_cards_that_an_engines_own_file_names_hold_against_its_limits(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('base = "vllm-v1"\nname = "own"\nmax_batch = 512\non_cards = [{ named = "l4", max_batch = 64 }]\n')
+    found = [load_engine(str(file)).on(load_accelerator(card)).max_batch for card in ("l4", "h100-sxm5-80gb", "a100-sxm4-80gb")]
+    assert found == [64, 512, 512]
+
+
+@pytest.mark.parametrize("field", LIMITS)
+def test_a_limit_that_depends_on_the_card_is_not_taken_without_the_cards(field: str) -> None:
+    for name in ENGINES.names():
+        others = {place.file for place in ENGINES.places(Place(name, field))} - set(ENGINES.lineage(name))
+        by_card = {other for other in others if any(field in e for e in ENGINES.table(other).get("on_cards", ()))}
+        assert not by_card, f"{name}.{field} is that of {by_card} on one card; state it, or base the file on it"
+
+
+@pytest.mark.parametrize(
+    ("card", "fields", "words"),
+    [
+        ("a100-sxm4-80gb", {}, "256 requests at once, the limit of vllm-v1: memory for"),
+        ("a100-sxm4-80gb", {"max_batch": 100}, "100 requests at once, the limit of serving.max_batch: memory for"),
+        ("l4", {"prompt": 30000}, "room for"),
+    ],
+)
+def test_room_is_what_both_memory_and_the_engine_take(card: str, fields: dict[str, int], words: str) -> None:
+    asked = {"prompt": 512, "output": 64, "clients": 8, **fields}
+    d = planner.serve(model="llama-3.2-1b", cluster={"accelerator": card, "num_gpus": 1}, serving=asked)
+    assert words in dict(serving_lines(d))["fits"]
 
 
 @pytest.mark.parametrize(("card", "tokens", "kept"), [("l4", 2048, False), ("l4", 8192, True), ("h100-sxm5-80gb", 8192, False)])
