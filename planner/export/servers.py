@@ -219,6 +219,8 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "chunked-prefill-size": s.chunked_prefill_tokens or s.pass_tokens or d.engine.prefill_tokens,
         "enable-mixed-chunk": s.chunked_prefill_tokens is not None,
         "mem-fraction-static": d.engine.memory_fraction,
+        "cuda-graph-bs": " ".join(map(str, s.captured_batches)) or None,
+        "disable-cuda-graph-padding": bool(s.captured_batches),
     }
     if groups > 1 and s.dp > 1:
         raise refuse(
@@ -256,13 +258,15 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
         "kv_cache_free_gpu_memory_fraction": d.engine.memory_fraction,
         "extra_llm_api_options": "config.yaml",
     }
-    config = {
+    config: dict[str, Any] = {
         "enable_chunked_prefill": s.chunked_prefill_tokens is not None,
         "enable_attention_dp": s.attention_groups > 1,
         "kv_cache_config": {"dtype": s.kv_dtype if s.kv_dtype in ("fp8", "int8") else "auto"},
         "batch_wait_timeout_iters": s.prefill_wait_steps,
         "batch_wait_max_tokens_ratio": s.prefill_wait_share,
     }
+    if s.captured_batches:
+        config["cuda_graph_config"] = {"batch_sizes": list(s.captured_batches), "enable_padding": False}
     text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
     return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, ['trtllm-serve "${MODEL:?}"', *options(values)])}
 

@@ -40,6 +40,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
         f.pop("serving.embeds", None)
     _lengths(said, as_model(named))
     _speculative(said)
+    _captured(said)
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
         said.unmodelled.append(
@@ -137,6 +138,16 @@ def _passes(said: Said, found: Engine) -> None:
         del f["serving.memory_fraction"]
     if f.get("serving.kv_dtype") == "auto":
         del f["serving.kv_dtype"]
+
+
+def _captured(said: Said) -> None:
+    """Batches with a CUDA graph: said only where none is padded to the next larger one."""
+    f = said.fields
+    captured, padded = f.get("said.captured"), f.get("said.padded")
+    if captured is not None and not padded:
+        f.setdefault("serving.captured_batches", captured if isinstance(captured, list) else [captured])
+    elif captured is None and padded is False:
+        said.unmodelled.append("no batch is padded to one with a CUDA graph: say serving.captured_batches")
 
 
 def _lengths(said: Said, model: Model) -> None:

@@ -15,6 +15,7 @@ import planner
 from planner.common.errors import PlannerError
 from planner.export.servers import SERVERS, export_deployment
 from planner.export.tuners import TUNERS, export_tuning
+from planner.launchfiles import read_launch
 from planner.serving import Deployment, serve
 from planner.training.plan import Plan
 
@@ -33,6 +34,8 @@ def parsed(server: str, text: str) -> argparse.Namespace:
         _, name, kind = line.split()
         if kind == "flag":
             parser.add_argument(name, action="store_true")
+        elif kind == "ints":
+            parser.add_argument(name, type=int, nargs="+")
         elif "|" in kind:
             parser.add_argument(name, choices=kind.split("|"))
         else:
@@ -172,3 +175,32 @@ def test_torchtune_recipes_follow_the_plan() -> None:
 def test_what_a_tool_cannot_do_is_refused(job: dict[str, Any], tool: str, words: str) -> None:
     with pytest.raises(PlannerError, match=words):
         export_tuning(tuning(**job), tool)
+
+
+@pytest.mark.parametrize(("server", "batches"), [("sglang", [1, 2, 4]), ("sglang", [8]), ("tensorrt-llm", [1, 2, 4])])
+def test_batches_with_a_graph_come_back(server: str, batches: list[int], tmp_path: Path) -> None:
+    files = export_deployment(deployment(server, captured_batches=batches), server)
+    assert (server != "sglang") or parsed(server, files["launch.sh"]).cuda_graph_bs == batches
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert read_launch([tmp_path / "launch.sh"]).tables["serving"]["captured_batches"] == batches
+
+
+@pytest.mark.parametrize(("text", "captured", "said"), [
+    ("python -m sglang.launch_server --model-path m --cuda-graph-bs 1 2 4", None, False),  # padded to the next
+    ("python -m sglang.launch_server --model-path m --cuda-graph-bs 1 2 4 --disable-cuda-graph-padding", [1, 2, 4], False),
+    ("python -m sglang.launch_server --model-path m --disable-cuda-graph-padding", None, True),
+    ("python -m sglang.launch_server --model-path m", None, False),
+    ("kv_cache_config: {dtype: auto}\ncuda_graph_config: {batch_sizes: [1, 2], enable_padding: true}", None, False),
+    ("kv_cache_config: {dtype: auto}\ncuda_graph_config: {batch_sizes: [1, 2]}", [1, 2], False),
+    ("kv_cache_config: {dtype: auto}\ncuda_graph_config: {enable_padding: true, max_batch_size: 64}", None, False),
+])  # fmt: skip
+def test_batches_with_a_graph_are_read_where_none_is_padded(
+    text: str, captured: list[int] | None, said: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / ("config.yaml" if "config:" in text else "launch.sh")
+    file.write_text(text)
+    launch = read_launch([file], model="llama-3.1-8b", cluster={"accelerator": "h100-sxm5-80gb"})
+    assert launch.tables["serving"].get("captured_batches") == captured
+    assert any("say serving.captured_batches" in one for one in launch.unmodelled) == said
+    assert not launch.not_understood
