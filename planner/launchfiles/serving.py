@@ -25,6 +25,7 @@ UNQUANTIZED = ("bf16", "fp16", "fp32")
 def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
     """[model] [cluster] [serving] of a server's command; what the command line says holds against the file."""
     f = said.fields
+    _captured(said)
     f |= over
     engine = str(f.get("serving.engine") or next(form.framework for form in said.formats if form.kind == "serve"))
     f["serving.engine"] = engine
@@ -40,7 +41,6 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
         f.pop("serving.embeds", None)
     _lengths(said, as_model(named))
     _speculative(said)
-    _captured(said)
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
         said.unmodelled.append(
@@ -143,9 +143,9 @@ def _passes(said: Said, found: Engine) -> None:
 def _captured(said: Said) -> None:
     """Batches with a CUDA graph: said only where none is padded to the next larger one."""
     f = said.fields
-    captured, padded = f.get("said.captured"), f.get("said.padded")
+    captured, padded = f.pop("serving.captured_batches", None), f.get("said.padded")
     if captured is not None and not padded:
-        f.setdefault("serving.captured_batches", captured if isinstance(captured, list) else [captured])
+        f["serving.captured_batches"] = captured if isinstance(captured, list) else [captured]
     elif captured is None and padded is False:
         said.unmodelled.append("no batch is padded to one with a CUDA graph: say serving.captured_batches")
 
