@@ -219,7 +219,7 @@ def test_more_memory_and_more_places_serve_no_less(engine: str, prompt: int, out
     before = 0.0
     for fraction in (0.93, 0.955, 0.97, 0.975, 0.98, 0.985, 0.99, 1.0):
         asked = {"engine": engine, "weights": "bf16", "prompt": prompt, "output": output, "memory_fraction": fraction}
-        if (engine, prompt) == ("sglang", 128):  # passes of 2,048 tokens leave it 187 places for 169 whole requests: 8 % preempted
+        if (engine, prompt) == ("sglang", 128):  # of 2,048 tokens: 187 places for 169 whole requests, 8 % preempted
             asked |= {"pass_tokens": 8192}
         served = planner.serve(model="qwen2.5-3b", cluster="rtx-3070", serving=asked)
         now = capacity_of(served)
