@@ -203,7 +203,11 @@ def _part(plan: Plan, part: str, show: Callable[[float], str]) -> str:
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = True) -> RenderableType:
     """What stands behind the tables: notes, and the constants that nobody measured; their number without ``explain``."""
-    lines = [Line(Message("{0}: {1}", label, note)) for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
+    lines = [
+        Line(note if note.startswith(f"{label}: ") else Message("{0}: {1}", label, note))  # a model's notes have its name
+        for label, plan in zip(labels, plans, strict=True)
+        for note in plan.notes
+    ]
     assumed = {(a.where, a.field): a for plan in plans for a in plan.assumptions}
     wheres: dict[str, list[str]] = {}
     for (where, field), assumption in sorted(assumed.items()):

@@ -270,3 +270,17 @@ def test_no_blank_line_comes_before_a_table(run: Run, tmp_path: Path) -> None:
     assert err.strip() == err
     assert out.splitlines()[0].strip()
     assert json.loads(run("validate", PAPER, "--json")[1])["rows"]
+
+
+def test_the_notes_of_a_model_have_its_name_once(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "au").mkdir()
+    config = {"model_type": "gemma4", "text_config": {"model_type": "gemma4_text", "num_hidden_layers": 6}}
+    config |= {"vision_config": None, "audio_config": {"hidden_size": 1024}}
+    (tmp_path / "au" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for language, said in (("en", "au: its encoder of sound"), ("zh", "au：未计其声音编码器")):
+        asked = ("--on", "8xh100", "--seq-len", "1024", "--explain", "--lang", language)
+        code, out, _ = run("plan", str(tmp_path / "au" / "config.json"), *asked)
+        assert code == 0
+        assert said in out
+        assert "au: au" not in out
+        assert "au：au" not in out
