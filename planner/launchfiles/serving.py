@@ -147,7 +147,7 @@ def _captured(said: Said) -> None:
     if captured is not None and not padded:
         f["serving.captured_batches"] = captured if isinstance(captured, list) else [captured]
     elif captured is None and padded is False:
-        said.unmodelled.append("no batch is padded to one with a CUDA graph: say serving.captured_batches")
+        said.unmodelled.append(Message("no batch is padded to one with a CUDA graph: say serving.captured_batches"))
 
 
 def _lengths(said: Said, model: Model) -> None:
