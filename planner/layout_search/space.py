@@ -151,7 +151,7 @@ class LayoutGrid:
             shard_group_size=group,
             offload_optimizer=self._optimizer_switch.reshape(-1, 1, 1),
             offload_parameters=np.zeros((1, 1, 1)),
-            offload_activations=self._switch("offload_activations").reshape(-1, 1, 1, 1),
+            offload_activations=self._switch("offload_activations", "offload_checkpoints").reshape(-1, 1, 1, 1),
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
         )
 
@@ -166,7 +166,7 @@ class LayoutGrid:
         for pp in self.pps(tp):
             rows = self.num_rows(tp, pp)
             ranks = self.question.cluster.num_gpus // (tp * pp)
-            switches = len(self._optimizer_switch) * len(self._switch("offload_activations"))
+            switches = len(self._optimizer_switch) * len(self._switch("offload_activations", "offload_checkpoints"))
             tails = len(self._shardings(ranks, tp)) * switches
             total += rows * tails * sum(map(len, self.cuts(pp).values()))
         return total
@@ -208,8 +208,8 @@ class LayoutGrid:
     def _has(self, feature: str) -> bool:
         return feature in self.question.framework.features
 
-    def _switch(self, feature: str) -> Array:
-        return np.arange(2.0 if self._has(feature) and "offload" in self.allow else 1.0)
+    def _switch(self, *features: str) -> Array:
+        return np.arange(2.0 if any(map(self._has, features)) and "offload" in self.allow else 1.0)
 
     @cached_property
     def _optimizer_switch(self) -> Array:

@@ -660,7 +660,8 @@ def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             y.pp,
         ),
     )
-    if "offload_checkpoints" not in q.framework.features:
+    have = q.framework.features & {"offload_activations", "offload_checkpoints"}
+    if have == {"offload_activations"}:
         yield Rule(
             reason="activations on the host beside recomputation",
             broken=(x.offload_activations > 0) & (x.recompute != Recompute.NONE),
@@ -671,10 +672,21 @@ def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
                 q.framework.name,
             ),
         )
+    if have == {"offload_checkpoints"}:
+        yield Rule(
+            reason="activations on the host without recomputation",
+            broken=(x.offload_activations > 0) & (x.recompute == Recompute.NONE),
+            message=lambda y: Message(
+                "layout.offload_activations with recompute = {0!r}: {1} moves only what recomputation keeps; use recompute = 'full'",
+                y.recompute,
+                q.framework.name,
+            ),
+        )
 
 
 def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     have = q.framework.features
+    moves = x.offload_activations > 0
     wanted: dict[Feature, Mask] = {
         "tp": x.tp > 1,
         "sequence_parallel": (x.sequence_parallel > 0) & (x.tp > 1),
@@ -690,7 +702,8 @@ def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         "hybrid_shard": x.shard_group_size > 0,
         "offload_optimizer": x.offload_optimizer > 0,
         "offload_parameters": x.offload_parameters > 0,
-        "offload_activations": x.offload_activations > 0,
+        "offload_activations": moves & ("offload_checkpoints" not in have),
+        "offload_checkpoints": moves & ("offload_activations" not in have),
         "selective_recompute": x.recompute == Recompute.SELECTIVE,
         "time_mixing": (x.tp > 0) & mixes_time(q.model),
     }

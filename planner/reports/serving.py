@@ -135,7 +135,7 @@ def _load_rows(row: Rows) -> None:
         row(title, lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
     row("goodput", _goodput)
     row("mean batch, replica", lambda d: f"{d.load.mean_batch:.1f}" if d.load and d.load.mean_batch is not None else "-")
-    row("needed at that batch, one GPU", lambda d: gib(sum(d.loaded_bytes.values())) if d.load and d.load.mean_batch else "-")
+    row("needed at that batch, one GPU", lambda d: gib(d.loaded_total_bytes) if d.load and d.load.mean_batch else "-")
     row("preemptions", _preempted)
 
 

@@ -47,7 +47,7 @@ def serving_notes(d: Deployment, today: datetime.date) -> list[str]:
 
 
 def _fits(d: Deployment) -> str:
-    need = d.intervals["total_bytes"]
+    need = interval_of(d.times.setting, "total_bytes", d.loaded_total_bytes)
     verdict = {"fits": "yes", "probably fits": "probably", "probably does not fit": "probably not"}.get(d.certainty, "no")
     span = Message("{0:.1f} to {1:.1f}", need.lower / GIB, need.upper / GIB)
     each, places = " on each replica" if d.serving.dp > 1 else "", d.times.setting.places
@@ -56,12 +56,13 @@ def _fits(d: Deployment) -> str:
         whose = "serving.max_batch" if d.serving.max_batch else d.engine.name
         room = Message("; {0:,} requests at once{1}, the limit of {2}: memory for {3:,}", places, each, whose, d.max_batch)
     return Message(
-        "{0}: {1:.1f} of {2:.1f} GiB per GPU ({3}){4}",
+        "{0}: {1:.1f} of {2:.1f} GiB per GPU with {5} ({3}){4}",
         verdict,
-        d.total_bytes / GIB,
+        d.loaded_total_bytes / GIB,
         d.limit_bytes / GIB,
         span,
         room if d.fits else "",
+        _at_once(d, d.loaded_batch),
     )
 
 
@@ -191,7 +192,11 @@ def _on(d: Deployment) -> str:
 
 
 def _batch(d: Deployment) -> str:
-    return Message("{0:,} at once{1}", d.serving.batch, " on each replica" if d.serving.dp > 1 else "")
+    return _at_once(d, d.serving.batch)
+
+
+def _at_once(d: Deployment, batch: int) -> str:
+    return Message("{0:,} at once{1}", batch, " on each replica" if d.serving.dp > 1 else "")
 
 
 def _based_on(d: Deployment) -> str:

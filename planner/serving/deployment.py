@@ -16,7 +16,7 @@ from planner.prices.price import Price
 from planner.serving import intervals as sure
 from planner.serving.engine import Engine
 from planner.serving.expense import Expense
-from planner.serving.load import Load
+from planner.serving.load import Load, slots_of
 from planner.serving.memory import KINDS, memory
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
@@ -113,8 +113,13 @@ class Deployment:
 
     @property
     def loaded_batch(self) -> int:
-        """Sequences that a replica has at once under the load, on average, rounded up; ``serving.batch`` where that is more."""
-        mean = self.load.mean_batch if self.load is not None else None
+        """Sequences that a replica has at once under the load, on average, rounded up; ``serving.batch`` where that is more.
+
+        A queue that grows without end keeps every place taken.
+        """
+        if self.load is None:
+            return self.serving.batch
+        mean = self.load.mean_batch if self.load.stable else slots_of(self.times)
         return self.serving.batch if mean is None else max(math.ceil(mean), self.serving.batch)
 
     @cached_property
@@ -124,6 +129,11 @@ class Deployment:
         context = mean_tokens(s.prompt) + mean_tokens(s.output)
         used = memory(setting, float(self.loaded_batch), longest_tokens(s.prompt), context, self.times.draft)
         return {kind: float(getattr(used, f"{kind}_bytes")) for kind in KINDS}
+
+    @property
+    def loaded_total_bytes(self) -> float:
+        """Bytes of the fullest GPU with ``loaded_batch`` sequences: ``total_bytes`` where no load is asked for."""
+        return sum(self.loaded_bytes.values())
 
     @property
     def weights_bytes_per_gpu(self) -> float:

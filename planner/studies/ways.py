@@ -95,9 +95,9 @@ class Way:
 
     @property
     def need_bytes(self) -> float | None:
-        """Memory of the fullest GPU."""
+        """Memory of the fullest GPU; of a deployment, with the requests that its load keeps at work at once."""
         if self.deployment is not None:
-            return self.deployment.total_bytes
+            return self.deployment.loaded_total_bytes
         return None if self.plan is None else self.plan.peak_total_bytes
 
     @property

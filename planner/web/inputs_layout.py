@@ -68,7 +68,7 @@ def _axes(case: int, tables: Tables, given: dict[str, Any], more: dict[str, Any]
     now = given.get("recompute", "none")
     choice(case, "layout", "recompute", t("in.recompute"), modes, now, lambda r: t(f"in.recompute_{r}"), **more)
     for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
-        if name in has or given.get(name):
+        if name in has or given.get(name) or (name == "offload_activations" and "offload_checkpoints" in has):
             switch(case, "layout", name, t(f"in.{name}"), bool(given.get(name, False)), **more)
 
 

@@ -24,7 +24,7 @@ from planner.export.megatron import model_arguments
 from planner.export.servers import OF_REQUESTS, SERVERS, export_deployment
 from planner.export.tuners import TUNERS, export_tuning
 from planner.launchfiles import Launch, read_launch
-from planner.launchfiles.formats import formats, load_format, plain_name
+from planner.launchfiles.formats import Format, formats, load_format, plain_name
 from planner.launchfiles.shell import read_script
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
@@ -32,7 +32,7 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.serving import serve
 from planner.serving.spec import Serving
 from planner.training.plan import Plan
-from planner.workload.framework import Framework
+from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
 
@@ -424,6 +424,36 @@ def test_options_lead_to_fields_that_exist_and_every_file_has_its_source() -> No
     code = "".join(path.read_text() for path in Path(planner.launchfiles.__file__).parent.glob("*.py"))
     unread = {name for name in said if f'"{name}"' not in code}
     assert not unread
+
+
+@pytest.mark.parametrize("form", [form for form in formats() if form.framework in framework_names()], ids=lambda form: form.name)
+def test_what_a_launch_file_moves_to_the_host_its_framework_moves(form: Format) -> None:
+    """Else a file that the tool takes is refused."""
+    moved = {option.field.partition(".")[2] for option in form.options.values() if option.field.startswith("layout.offload_")}
+    have = load_framework(form.framework).features
+    either = {"offload_activations"} if "offload_checkpoints" in have else set()
+    assert moved <= have | either
+
+
+def test_torchtune_moves_what_recomputation_keeps(tmp_path: Path) -> None:
+    """torchtune's recipes demand enable_activation_checkpointing beside enable_activation_offloading."""
+    text = """
+tokenizer: {max_seq_len: 4096}
+batch_size: 2
+gradient_accumulation_steps: 4
+optimizer: {_component_: torch.optim.AdamW}
+dtype: bf16
+enable_activation_checkpointing: True
+enable_activation_offloading: True
+max_steps_per_epoch: 100
+"""
+    said: dict[str, Any] = {"model": "llama-3.1-8b", "cluster": {**H100, "num_gpus": 8}}
+    found = planner.plan(**read(tmp_path, {"8B_full.yaml": text}, **said).tables, explain=False)
+    assert found.layout.offload_activations
+    assert found.layout.recompute == "full"
+    alone = read(tmp_path, {"8B_full.yaml": text.replace("checkpointing: True", "checkpointing: False")}, **said)
+    with pytest.raises(PlannerError, match="moves only what recomputation keeps"):
+        planner.plan(**alone.tables, explain=False)
 
 
 def declared(package: str, path: str, *classes: str) -> list[str]:

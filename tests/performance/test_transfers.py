@@ -185,6 +185,8 @@ def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_proce
         ("megatron-core", {"pp": 2, "offload_activations": True}, "no framework here moves them beside a pipeline"),
         ("fsdp", {"zero": 3, "pp": 2, "offload_activations": True}, "no framework here moves them beside a pipeline"),
         ("megatron-core", {"offload_activations": True, "recompute": "full"}, "recomputes nothing beside"),
+        ("torchtune", {"zero": 3, "offload_activations": True}, "moves only what recomputation keeps"),
+        ("huggingface", {"offload_activations": True, "recompute": "full"}, "does not offer offload_activations"),
     ],
 )
 def test_parameters_and_activations_stay_where_the_stack_cannot_move_them(stack: str, layout: dict[str, Any], why: str) -> None:

@@ -253,5 +253,18 @@ def test_memory_under_a_load_is_that_of_a_batch_of_as_many(load: dict[str, Any])
     assert found.loaded_batch == max(-int(-found.load.mean_batch // 1), load.get("batch", load.get("clients", 1)))
     alone = serve(**tables, serving={"prompt": 512, "output": 128, "batch": found.loaded_batch})
     assert found.loaded_bytes == alone.memory_bytes == alone.loaded_bytes
+    assert found.loaded_total_bytes == alone.total_bytes
     cache = found.loaded_bytes["kv_cache"]
     assert cache == pytest.approx(found.loaded_batch * 640 * 2 * 32 * 8 * 128 * 2, rel=0.01)  # whole blocks of tokens
+
+
+def test_memory_grows_with_the_rate_and_an_overloaded_server_is_full() -> None:
+    """A queue that grows without end keeps every place taken: never less than a rate that the server keeps up with."""
+    lengths = {"prompt": 4096, "output": 1024, "num_requests": 1000}
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "cluster": "1xh100"}
+    found = [serve(**asked, serving={**lengths, "requests_per_s": rate}) for rate in (0.5, 1.0, 2.0, 4.0, 8.0)]
+    assert [d.load.stable for d in found if d.load is not None] == [True, True, True, False, False]
+    need = [d.loaded_total_bytes for d in found]
+    assert need == sorted(need)
+    assert found[-1].loaded_batch == found[-1].max_batch
+    assert all(one <= d.limit_bytes for one, d in zip(need, found, strict=True))

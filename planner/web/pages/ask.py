@@ -368,7 +368,7 @@ def _served(case: int, tables: state.Tables) -> None:
 
 def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     gpus = f"{found.num_gpus} x {found.cluster.accelerator.name}"
-    memory = _figure("gib", show.gib(found.total_bytes))
+    memory = _figure("gib", show.gib(found.loaded_total_bytes))
     room = show.gib(found.limit_bytes)
     if not found.fits:
         sentence = escape(t("ask.not", gpus=gpus, room=room, need="{}")).replace("{}", memory)
@@ -376,6 +376,8 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     sure = chance(found.fit_probability)
     parts = [escape(t("ask.yes_holds", gpus=gpus, room=room, sure=sure, need="{}")).replace("{}", memory)]
     load = found.load
+    if load is not None:
+        parts[0] += t("show.comma") + escape(t("serving.at_once", batch=f"{found.loaded_batch:,}"))
     notes: list[str] = []
     good = True
     if load is not None:

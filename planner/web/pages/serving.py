@@ -283,7 +283,7 @@ def saturated(found: Deployment) -> bool:
 def card(found: Deployment, label: str) -> str:
     """Headline figures of the operating point that was asked for, and of no other, as HTML."""
     kind = "show.fits" if found.certainty == "fits" else "show.probably_fits"
-    need = sum(found.loaded_bytes.values())
+    need = found.loaded_total_bytes
     words = t(kind, free=show.gib(found.limit_bytes - need), sure=chance(found.fit_probability))
     usable = t("show.of_usable", usable=show.gib(found.limit_bytes))
     rows: list[show.Item] = [
@@ -389,7 +389,7 @@ def memory_figure(found: Deployment, label: str) -> Figure:
     """Bytes of the fullest GPU by kind against the limit, with the requests that are at work at once."""
     used = found.loaded_bytes
     parts = [(t(f"serving.kind_{kind}"), used[kind] / GIB) for kind in KINDS]
-    need = show.gib(sum(used.values()))
+    need = show.gib(found.loaded_total_bytes)
     title = t("serving.memory_title", gib=need, batch=f"{found.loaded_batch:,}", weights=show.gib(used["weights"]))
     rows = [(label, parts, need, found.limit_bytes / GIB)]
     return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows, charts.KINDS)
