@@ -190,7 +190,8 @@ def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
 @lru_cache(maxsize=256)
 def _cached_leanest(text: str) -> Interval:
     asked = json.loads(text)
-    model, cluster, job = as_model(asked["model"]), as_cluster(asked["cluster"]), as_job(asked["job"])
+    model, cluster = as_model(asked["model"]), as_cluster(asked["cluster"])
+    job = as_job(asked["job"], cluster)
     question = Question(model, cluster, framework_of(asked.get("framework"), model, cluster, job, None)[0], job)
     least = leanest(LayoutGrid(question=question.on_stack(), allow=frozenset()))
     if least is None:

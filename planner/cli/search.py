@@ -344,7 +344,8 @@ def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | N
     tables: dict[str, Any] = {name: table for name, table in case.asked().items() if name != "layout"}
     with placed(case.where):
         cluster = as_cluster(tables["cluster"])
-        tables |= {"model": as_model(tables["model"]), "cluster": cluster, "job": as_job(tables["job"], cluster)}
+        tables |= {"model": as_model(tables["model"]), "cluster": cluster}
+        as_job(tables["job"], cluster)  # the search takes the table: its usual precision is each cluster's own
     if frameworks is not None:
         tables["framework"] = frameworks
     if terms is not None:

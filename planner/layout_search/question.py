@@ -252,16 +252,16 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
     the_model = as_model(model)
     the_cluster = as_cluster(cluster)
-    the_job = as_job(job, the_cluster)
-    check_sizes(the_model, the_job)
     clusters = _clusters(the_cluster, gpus, accelerators)
-    stacks, notes = _frameworks(framework, the_model, clusters, the_job)
+    jobs = {c: as_job(job, c) for c in clusters}
+    check_sizes(the_model, jobs[clusters[0]])
+    stacks, notes = _frameworks(framework, the_model, jobs)
     admitted, accepted = allowed(allow), check_risk(risk)
 
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
         return tuple(
             Setup(
-                grid=LayoutGrid(question=Question(the_model, c, f, the_job), allow=admitted),
+                grid=LayoutGrid(question=Question(the_model, c, f, jobs[c]), allow=admitted),
                 price=as_price(p, c.accelerator.name, c.node),
                 risk=accepted,
                 recovery=recovery,
@@ -272,7 +272,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         )
 
     able, refused = _able(setups(stacks))
-    leaner = {c: list(leaner_frameworks(stacks[c][0], c, the_job, accepted)) for c in clusters} if framework is None else {}
+    leaner = {c: list(leaner_frameworks(stacks[c][0], c, jobs[c], accepted)) for c in clusters} if framework is None else {}
     others = [
         {c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))
     ]
@@ -315,15 +315,15 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
 
 
 def _frameworks(
-    given: FrameworkLike | Sequence[FrameworkLike] | None, model: Model, clusters: Sequence[Cluster], job: Job
+    given: FrameworkLike | Sequence[FrameworkLike] | None, model: Model, jobs: Mapping[Cluster, Job]
 ) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
     """(the frameworks of each cluster, why those that nobody named)."""
     if given is not None:
-        several = _several(given)
+        several, job = _several(given), next(iter(jobs.values()))
         named = [as_framework(f, job.kind) for f in several]
         told = (read_as(f, found, job.kind) for f, found in zip(several, named, strict=True))
-        return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
-    usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
+        return dict.fromkeys(jobs, named), tuple(why for whys in told for why in whys)
+    usual = {cluster: default_framework(model, cluster, job) for cluster, job in jobs.items()}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
     return {cluster: [found.framework] for cluster, found in usual.items()}, whys
 

@@ -677,7 +677,8 @@ def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             reason="activations on the host without recomputation",
             broken=(x.offload_activations > 0) & (x.recompute == Recompute.NONE),
             message=lambda y: Message(
-                "layout.offload_activations with recompute = {0!r}: {1} moves only what recomputation keeps; use recompute = 'full'",
+                "layout.offload_activations with recompute = {0!r}: {1} moves only what recomputation keeps; use "
+                "recompute = 'full'",
                 y.recompute,
                 q.framework.name,
             ),

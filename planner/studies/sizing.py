@@ -40,7 +40,7 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.question import Question
-from planner.workload.resolve import ModelLike, as_model
+from planner.workload.resolve import ModelLike, as_model, usual_precision
 from planner.workload.tuning import USUAL_RANK
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
@@ -639,7 +639,7 @@ def _trained(
 
     Where no framework is named: the usual one, and a leaner one where that leaves too little free, or gives way and is slower.
     """
-    precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
+    precision = usual_precision(card)
     cluster = _cluster(card, num_gpus)
     build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     if framework is not None:

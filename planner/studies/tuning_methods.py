@@ -200,8 +200,8 @@ def _cell(
 
 def _surely(question: Mapping[str, Any], found: Evaluation, risk: float) -> NDArray[np.bool_]:
     """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the accepted risk."""
-    named, job = question["framework"], as_job(question["job"])
     model, cluster = as_model(question["model"]), question["cluster"]
+    named, job = question["framework"], as_job(question["job"], cluster)
     stack = default_framework(model, cluster, job).framework if named is None else as_framework(named, job.kind)
     rule = fit_rule(Question(model, cluster, stack, job), risk)
     return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))

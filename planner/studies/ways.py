@@ -29,7 +29,7 @@ from planner.serving.load import Load
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.job import Job
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_model, usual_precision
 
 MOST_GPUS = 16
 """Powers of two up to this many are tried where nothing limits the time; with a deadline up to MOST_IN_TIME."""
@@ -116,9 +116,9 @@ def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: i
     if "usd_per_gpu_hour" in found.get("price", {}):
         found.pop("price")
     if "job" in found:
-        job, peaks = found["job"], load_accelerator(accelerator).peak_flops_per_s
-        if job.get("precision", "bf16") == "bf16" and "bf16" not in peaks:
-            job["precision"] = "fp16"
+        job, card = found["job"], load_accelerator(accelerator)
+        if job.get("precision", "bf16") == "bf16" and "bf16" not in card.peak_flops_per_s:
+            job["precision"] = usual_precision(card)
         batch = job.get("global_batch_size")
         if isinstance(batch, int) and batch % num_gpus:
             job["global_batch_size"] = -(-batch // num_gpus) * num_gpus

@@ -224,7 +224,9 @@ def _put(tables: dict[str, Any], path: Sequence[str], cell: Any) -> None:
 
 
 def _key(value: Any) -> Hashable:
-    """What tells a table from others; True, 1 and 1.0 are three values."""
+    """What tells a table from others; True, 1 and 1.0 are three values, and a job has a precision of its own or the usual one."""
+    if isinstance(value, Job):
+        return value, "precision" in value.model_fields_set
     if isinstance(value, Mapping):
         return tuple((name, _key(value[name])) for name in value)
     if isinstance(value, list | tuple):

@@ -10,11 +10,13 @@ from planner.common.quantities import RUN_LENGTHS
 from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.training.trainable import teachers
+from planner.web.answers import cluster_of
 from planner.web.controls import choice, key_of, slider
 from planner.web.inputs import changed, load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
 from planner.workload.job import Kind, Optimizer, Precision
+from planner.workload.resolve import usual_precision
 from planner.workload.tuning import USUAL_RANK
 
 SEQUENCES = [2**i for i in range(7, 21)]
@@ -30,7 +32,9 @@ def size(case: int, tables: Tables) -> None:
     job = tables.get("job", {})
     slider(case, "job", "seq_len", t("in.seq_len"), SEQUENCES, job.get("seq_len", 2048))
     slider(case, "job", "global_batch_size", t("in.batch"), BATCHES, job.get("global_batch_size", 32))
-    choice(case, "job", "precision", t("in.precision"), get_args(Precision), job.get("precision", "bf16"))
+    cluster = cluster_of(tables)
+    usual = "bf16" if cluster is None else usual_precision(cluster.accelerator)
+    choice(case, "job", "precision", t("in.precision"), get_args(Precision), job.get("precision", usual))
 
 
 def training(case: int, tables: Tables) -> None:

@@ -102,9 +102,11 @@ def as_cluster(value: ClusterLike) -> Cluster:
 
 
 def as_job(value: JobLike, cluster: Cluster | None = None) -> Job:
-    """A job from its fields, or itself; fields that name no precision have the cluster's usual one."""
+    """A job from its fields, or itself; where nobody named its precision, the cluster's usual one."""
     if isinstance(value, Job):
-        return value.checked("job")
+        found = value.checked("job")
+        usual = found.precision if cluster is None else usual_precision(cluster.accelerator)
+        return found if usual == found.precision or "precision" in found.model_fields_set else found.replaced(precision=usual)
     if cluster is not None and isinstance(value, Mapping) and "precision" not in value:
         value = {**value, "precision": usual_precision(cluster.accelerator)}
     return Job.build(value, "job")

@@ -58,10 +58,11 @@ def test_no_framework_runs_flashattention_2_before_ampere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chip", "generation"), [("h100-sxm5-80gb", 3), ("b200-sxm-180gb", 3), ("a100-sxm4-80gb", 2), ("rtx-4090-24gb", 2)]
+    ("chip", "generation"),
+    [("h100-sxm5-80gb", 3), ("b200-sxm-180gb", 3), ("b300-sxm-270gb", 3), ("a100-sxm4-80gb", 2), ("rtx-4090-24gb", 2)],
 )
 def test_pytorch_2_13_takes_cudnn_on_hopper_and_data_centre_blackwell(chip: str, generation: int) -> None:
-    """aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 9.0 and 10.0 only."""
+    """aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: majors 9 and 10."""
     accelerator, framework = load_accelerator(chip), load_framework("torchtitan")
     assert attention_on(framework, accelerator, False).flash_attention == generation
     for older in ({"cudnn_attention": False}, {"flash_attention": 2}):  # PyTorch before 2.13; flash-attn asked for by name
