@@ -274,7 +274,10 @@ def test_tables_own_precision_is_kept_in_a_refusal() -> None:
 
 def test_refusals_of_a_search_keep_their_label() -> None:
     question = as_question(
-        model={"name": "llama-2-7b"}, cluster=CLUSTER, job=JOB, accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"]
+        model={"name": "llama-2-7b"},
+        cluster=CLUSTER,
+        job={**JOB, "precision": "bf16"},
+        accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"],
     )
     shown = chinese(question.refused[0])
     assert shown.startswith("8 x v100-sxm2-32gb")
