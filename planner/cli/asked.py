@@ -16,7 +16,7 @@ from planner.cli.choices import as_choice, set_fields
 from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.quantities import COUNTS, SECONDS
+from planner.common.quantities import COUNTS, SECONDS, share
 
 if TYPE_CHECKING:
     from planner.scenarios.scenario import Scenario
@@ -92,7 +92,7 @@ class OfStep:
 
     def choice(self) -> dict[str, Any]:
         """How a layout is chosen: ``risk`` and ``allow`` of ``planner.plan``."""
-        return {"risk": self.risk, "allow": allowed_names(self.allow)}
+        return {"risk": share(self.risk, "--risk"), "allow": allowed_names(self.allow)}
 
     def of_training(self) -> list[str]:
         """The options given that only training has."""
@@ -178,9 +178,11 @@ def price_table(text: str | None) -> dict[str, Any] | None:
 
 
 DOLLARS = re.compile(
-    r"\$?\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]?nan|[+-]?inf)(?:\s*(?:\$|usd)?\s*(?:/|per )\s*(?:gpu[- ]?)?(?:h|hr|hour))?", re.I
+    r"\$?\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]?nan|[+-]?inf)(?:\s*(?:\$|usd))?"
+    r"(?:\s*(?:/|per )\s*(?:gpu[- ]?)?(?:h|hr|hour))?",
+    re.I,
 )
-"""2.5, $2.50, 2.5 USD/h, $2/GPU-hour."""
+"""2.5, $2.50, 2.5 USD, 2.5$/h, $2/GPU-hour."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.options import share_of
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -19,18 +18,16 @@ def own_command(
     on: Annotated[str, typer.Argument(metavar="GPUS", help="32xh100, 2x dgx-h100, rtx-4090 ...")],
     years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
     use: Annotated[
-        float | None,
-        typer.Option("--use", metavar="N", parser=share_of("--use"), help="Part of all hours in which they work; 0.85, 85%."),
+        str | None,
+        typer.Option("--use", metavar="N", help="Part of all hours in which they work; 0.85, 85%."),
     ] = None,
     rent: Annotated[str | None, typer.Option("--rent", metavar="N", help="Your on-demand dollars per GPU-hour.")] = None,
     preemption: Annotated[
         str | None, typer.Option("--preemption", help="Mean time between preemptions of a spot node: 16h, 30d.")
     ] = None,
     resale: Annotated[
-        float | None,
-        typer.Option(
-            "--resale", metavar="N", parser=share_of("--resale"), help="Part of the book value that a sale brings; 0.5."
-        ),
+        str | None,
+        typer.Option("--resale", metavar="N", help="Part of the book value that a sale brings; 0.5."),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -48,7 +45,7 @@ def own_command(
 
     planner own 64xh100 --years 3 --use 0.6 --set purchase_usd_per_gpu=35000 --plot own.png
     """
-    from planner.common.quantities import dollars
+    from planner.common.quantities import dollars, share
     from planner.common.tables import check_output, write_table
     from planner.hardware.asked import cluster_table
     from planner.prices.ownership import Ownership
@@ -60,19 +57,19 @@ def own_command(
         check_output(out)
     fields = _fields(change)
     pue, tariff, power = (fields.pop(name, None) for name in ("pue", "electricity_usd_per_kwh", "power_w_per_gpu"))
-    if use is not None and not 0.0 < use <= 1.0:
-        raise PlannerError(
-            "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", use, field="--use", value=use
-        )
     if use is not None:
-        fields["utilisation"] = use
+        used = fields["utilisation"] = share(use, "--use")
+        if not 0.0 < used <= 1.0:
+            raise PlannerError(
+                "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", used, field="--use", value=use
+            )
     found = holding(
         as_cluster(cluster_table(on)),
         Ownership.build(fields, "cost.own"),
         years=years,
         rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),
         preemption_mtbf_s=_duration(preemption),
-        resale_share=resale,
+        resale_share=None if resale is None else share(resale, "--resale"),
         pue=pue,
         electricity_usd_per_kwh=tariff,
         power_w_per_gpu=power,

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -188,7 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hurry()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        given = [halfwidth(word) for word in spoken_in(given)]
+        given = spoken_in(given)
+        given = [halfwidth(word, before.translate(FULLWIDTH)) for before, word in pairwise(["", *given])]
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
@@ -221,14 +223,32 @@ def hurry() -> None:
 FULLWIDTH = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
 
 
-def halfwidth(word: str) -> str:
-    """A word with the letters, digits and marks of Chinese keyboards as ASCII has them; a path that exists stays as it is.
+PATHS = (
+    *("--from", "--write", "--plot", "--out", "-o", "--memory", "--rows", "--months", "--focus", "--xlsx"),
+    *("--markdown", "--scenario", "--report"),
+)
+"""Options whose value is a path, in every command that has them; a test holds them so. (--output is one of ``init`` alone.)"""
+
+
+def halfwidth(word: str, before: str = "") -> str:
+    """A word with the letters, digits and marks of Chinese keyboards as ASCII has them; a path stays as it is: one that exists
+    and the value of an option that takes a path, which may be the word ``before``.
 
     >>> halfwidth("８×Ｈ１００"), halfwidth("－－tokens＝１００Ｂ")
     ('8×H100', '--tokens=100B')
+    >>> halfwidth("－－write＝（一）.toml"), halfwidth("（一）.toml", "--write")
+    ('--write=（一）.toml', '（一）.toml')
     """
     found = word.translate(FULLWIDTH)
-    return word if found != word and os.path.exists(word) else found
+    if found == word or (_is_path(before, word) and not found.startswith("--")):
+        return word
+    name, mark, _ = found.partition("=")
+    value = word[len(name) + 1 :]  # each letter of Chinese keyboards is one of ASCII
+    return f"{name}={value}" if mark and _is_path(name, value) else found
+
+
+def _is_path(option: str, value: str) -> bool:
+    return option in PATHS or value.endswith(".toml") or os.path.exists(value)
 
 
 def spoken_in(given: list[str]) -> list[str]:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from planner.common.quantities import RUN_LENGTHS, share
+from planner.common.quantities import RUN_LENGTHS
 
-RISK = 0.05  # planner.performance.risk.RISK, kept here so that --help imports nothing; a test holds them equal
-
-
-def share_of(option: str) -> Callable[[Any], float]:
-    """What reads an option that is a part of a whole: 0.05 or 5%."""
-
-    def read(value: Any) -> float:
-        return share(value, option) if isinstance(value, str) else float(value)
-
-    return read
+RISK = "0.05"  # planner.performance.risk.RISK, kept here so that --help imports nothing; a test holds them equal
 
 
-Risk = Annotated[
-    float,
-    typer.Option(
-        "--risk", metavar="N", parser=share_of("--risk"), help="Accepted probability of running out of GPU memory: 0.05, 5%."
-    ),
-]
+Risk = Annotated[str, typer.Option("--risk", metavar="N", help="Accepted probability of running out of GPU memory: 0.05, 5%.")]
 Allow = Annotated[
     str | None,
     typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/guide/search.md."),

@@ -10,7 +10,7 @@ import typer
 
 from planner.cli.asked import Laid, OfLayout, grouped, laying, other_cases, stepping
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
-from planner.cli.options import UNREAD
+from planner.cli.options import UNREAD, names
 from planner.cli.output import check_new, check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
@@ -114,7 +114,7 @@ def compare_command(
     """
     check_plot(plot)
     served_tokens = _served_tokens(served, at)
-    places: list[str | None] = [None] if given.on is None else [one.strip() for one in given.on.split(",")]
+    places: list[str | None] = [None] if given.on is None else [*(names(given.on) or [given.on])]
     targets = (given.target, *(more or ()))
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)

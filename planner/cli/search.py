@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases
+from planner.cli.choices import as_choice
 from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -94,7 +95,7 @@ class Sought(Given):
 
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
-        from planner.common.quantities import dollars, duration_s
+        from planner.common.quantities import dollars, duration_s, share
         from planner.layout_search.question import Objective, as_question
 
         run = scenario.cases[0].require_sound_run()
@@ -106,7 +107,7 @@ class Sought(Given):
             deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),
             budget_usd=None if self.budget_usd is None else dollars(self.budget_usd, "--budget-usd"),
             top=self.top,
-            risk=self.risk,
+            risk=share(self.risk, "--risk"),
             allow=allowed_names(self.allow),
             recovery=run.recovery(),
         )
@@ -193,14 +194,17 @@ def sweep_command(
     from planner.cli.output import check_plot
     from planner.common.tables import check_output, write_table
     from planner.reports.sweep import save_sweep, sweep_table
-    from planner.studies.sweep import as_sweep, crossovers, parse_variation
+    from planner.studies.sweep import Variation, as_sweep, crossovers, parse_variation
     from planner.studies.sweep_api import run_sweep
+
+    def as_meant(variation: Variation) -> Variation:
+        return replace(variation, values=tuple(as_choice(variation.key, value) for value in variation.values))
 
     check_plot(plot)
     if out is not None:
         check_output(out)
     scenario, usual = given.scenario(unread=UNREAD["sweep"])
-    question = as_sweep(scenario, [parse_variation(text) for text in vary], **given.choice())
+    question = as_sweep(scenario, [as_meant(parse_variation(text)) for text in vary], **given.choice())
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
     with progress_bar("points", quiet=as_json) as progress:

@@ -10,7 +10,7 @@ import typer
 
 from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, price_table, refuse_launch_file
 from planner.cli.choices import set_fields
-from planner.cli.options import RISK, Risk, share_of
+from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common.errors import PlannerError
@@ -211,11 +211,8 @@ def size_command(
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
     headroom: Annotated[
-        float,
-        typer.Option(
-            "--headroom", metavar="N", parser=share_of("--headroom"), help="Share of a GPU's memory to keep free in addition."
-        ),
-    ] = 0.0,
+        str, typer.Option("--headroom", metavar="N", help="Share of a GPU's memory to keep free in addition.")
+    ] = "0",
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
@@ -234,7 +231,7 @@ def size_command(
     from typing import cast, get_args
 
     from planner.common.errors import meant
-    from planner.common.quantities import length, seconds
+    from planner.common.quantities import length, seconds, share
     from planner.model.catalog import load_model
     from planner.reports.sizing import SHOWN, sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
@@ -266,8 +263,8 @@ def size_command(
             weights=weights,
             engine=engine,
             framework=framework,
-            headroom=headroom,
-            risk=risk,
+            headroom=share(headroom, "--headroom"),
+            risk=share(risk, "--risk"),
             max_gpus=max_gpus,
             job=None if rank is None else {"adapter": {"rank": rank}},
             accelerator=accelerator,

@@ -131,9 +131,12 @@ def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, un
 def _written(key: str, text: str) -> Any:
     """A table or a list, as a scenario has it: ``--set 'serving.speculative={tokens=4, acceptance=0.7}'``."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        raise PlannerError("{0} = {1!r}: is no table or list of TOML; write it as a scenario file has it.", key, text) from None
+        found = {}
+    if set(found) != {"value"}:  # not TOML, or more than one value
+        raise PlannerError("{0} = {1!r}: is no table or list of TOML; write it as a scenario file has it.", key, text)
+    return found["value"]
 
 
 def changed_tables(tables: Tables, changes: Mapping[str, Any]) -> Tables:

@@ -143,6 +143,12 @@ def replica_gpus(cut: Mapping[str, Any]) -> int:
     return int(max(cut.get("tp", 1), cut.get("ep", 1)) * cut.get("pp", 1))
 
 
+def cut_gpus(tables: Tables) -> int:
+    """GPUs that the cut of a deployment shares: all but those of a pool for prompts."""
+    pool = tables.get("serving", {}).get("prefill_pool")
+    return num_gpus(tables) - (0 if pool is None else replica_gpus(pool) * int(pool.get("replicas", 1)))
+
+
 def settle_cut(tables: Tables) -> None:
     """On another number of GPUs the planner cuts a deployment that no longer fills them."""
     serving, gpus = tables.get("serving", {}), num_gpus(tables)

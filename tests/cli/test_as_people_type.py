@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import typer
 from command_line import Run
 
 from planner.cli.asked import price_table
+from planner.cli.main import COMMANDS, PATHS, app
+from planner.cli.options import RISK
 from planner.common.errors import PlannerError
 from planner.common.quantities import rate_per_s, share
 from planner.hardware.asked import cluster_table
+from planner.performance.risk import RISK as planner_risk
 from planner.workload.resolve import as_cluster
 
 MODEL = ("plan", "gpt2", "--on", "rtx-4090")
+SWEEP = ("sweep", "gpt2", "--on", "v100-sxm2-32gb", "--vary")
 SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*MODEL, "--precision", "FP16"), (*MODEL, "--precision", "fp16")),
     ((*MODEL, "--set", "job.optimizer=AdamW"), (*MODEL, "--set", "job.optimizer=adamw")),
     ((*MODEL, "--set", "layout.recompute=Full"), (*MODEL, "--set", "layout.recompute=full")),
     ((*MODEL, "--risk", "10%"), (*MODEL, "--risk", "0.1")),
     ((*MODEL, "--tokens", "1M", "--price", "$2.50/h"), (*MODEL, "--tokens", "1M", "--price", "2.5")),
+    ((*MODEL, "--tokens", "1M", "--price", "2.50 USD"), (*MODEL, "--tokens", "1M", "--price", "2.5")),
+    ((*MODEL, "--tokens", "1M", "--price", "2.5$"), (*MODEL, "--tokens", "1M", "--price", "2.5")),
     ((*MODEL, "--tokens", "1M", "--price", "On demand"), (*MODEL, "--tokens", "1M", "--price", "on-demand")),
     (("plan", "gpt2", "--on", "ＲＴＸ４０９０", "－－tokens", "１Ｍ"), (*MODEL, "--tokens", "1M")),
+    ((*SWEEP, "job.precision=FP16,FP32"), (*SWEEP, "job.precision=fp16,fp32")),
+    (("compare", "gpt2", "--on", "rtx-4090,h100,"), ("compare", "gpt2", "--on", "rtx-4090,h100")),
     (("own", "8xh100", "--use", "70%"), ("own", "8xh100", "--use", "0.7")),
     (("size", "gpt2", "--for", "LoRA", "--on", "rtx-4090"), ("size", "gpt2", "--for", "lora", "--on", "rtx-4090")),
     (
@@ -38,6 +48,62 @@ def test_other_words_are_the_same_question(run: Run, typed: tuple[str, ...], pla
     found, expected = (run(*line, "--json") for line in (typed, plain))
     assert found[0] == expected[0] == 0, found[2]
     assert found[1] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("--use", ("own", "8xh100")),
+        ("--resale", ("own", "8xh100")),
+        ("--risk", MODEL),
+        ("--risk", ("search", "gpt2", "--on", "rtx-4090", "--tokens", "1M")),
+        ("--risk", ("size", "gpt2", "--for", "lora", "--on", "rtx-4090")),
+        ("--headroom", ("size", "gpt2", "--for", "lora", "--on", "rtx-4090")),
+    ],
+)
+def test_a_share_that_is_none_is_explained_as_every_number_is(run: Run, option: str, line: tuple[str, ...]) -> None:
+    code, out, err = run(*line, option, "blue")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option} = 'blue': must be a part of 1 such as 0.7, or 70%")
+    said = json.loads(run(*line, option, "blue", "--json")[2])
+    assert (said["error"]["field"], said["error"]["value"]) == (option, "blue")
+
+
+def test_the_usual_risk_of_the_command_line_is_the_planners() -> None:
+    assert share(RISK, "--risk") == planner_risk
+
+
+@pytest.mark.parametrize("between", [(), ("＝",), ("=",)])
+def test_a_path_keeps_its_letters(run: Run, tmp_path: Path, between: tuple[str, ...]) -> None:
+    """A file is written and read under the name that was typed, marks of Chinese keyboards and all."""
+    mine, picture = tmp_path / "计划（一）.toml", tmp_path / "图：１.png"
+    for option, path in (("--write", mine), ("--plot", picture)):
+        assert run(*MODEL, *([f"{option}{between[0]}{path}"] if between else [option, path]))[0] == 0
+    assert {one.name for one in tmp_path.iterdir()} == {mine.name, picture.name}
+    assert run("plan", mine)[0] == 0
+    recipe = tmp_path / "配置（一）.yaml"
+    recipe.write_text("model_name_or_path: gpt2\nstage: sft\nfinetuning_type: full\ncutoff_len: 512\n", encoding="utf-8")
+    given = [f"--from{between[0]}{recipe}"] if between else ["--from", recipe]
+    code, _, err = run("plan", *given, "--on", "rtx-4090")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_of_paths_are_those_whose_values_are_left_alone(name: str) -> None:
+    """An option takes a path in every command that has it, or in none; --output, of init a .toml file, is tokens of serving."""
+    found = [typer.main.get_group(app).get_command(None, name)]
+    while found:
+        one = found.pop()
+        found += getattr(one, "commands", {}).values()
+        for option in (param for param in one.params if param.param_type_name == "option"):
+            is_path = bool(re.search(r"\bPath\b|'metavar': '(FILE|FOLDER)", repr(vars(option))))
+            assert {spelled in PATHS for spelled in option.opts if spelled != "--output"} <= {is_path}, (one.name, option.opts)
+
+
+def test_set_takes_one_value(run: Run) -> None:
+    code, _, err = run(*MODEL, "--set", "layout.tp=[1]\nother=2")
+    assert code == 2
+    assert "is no table or list of TOML" in err
 
 
 @pytest.mark.parametrize(

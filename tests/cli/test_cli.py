@@ -172,6 +172,8 @@ def test_models_show_reads_a_hugging_face_config(run: Run, tmp_path: Path) -> No
     assert json.loads(run("models", "show", tmp_path / "config.json", "--json")[1])["parameters_total"] == 6_738_415_616
 
 
+TO_JOB = GOOD[GOOD.index("dgx-a100-80gb") + len("dgx-a100-80gb") : GOOD.index("seq_len")]
+"""What follows the node, up to the fields of [job]."""
 BAD = {
     "unknown model": (("llama-2-7b", "lama-2-7b"), "did you mean llama-2-7b"),
     "unknown node": (("dgx-a100-80gb", "dgx-a100-80"), "did you mean dgx-a100-80gb"),
@@ -191,7 +193,7 @@ BAD = {
     "text for a number": (("seq_len = 2048", 'seq_len = "2048"'), "seq_len = '2048'"),
     "two lengths": (("num_tokens", "num_steps = 5\nnum_tokens"), "give one of num_samples, num_tokens, num_steps"),
     "fp8 on A100": (("seq_len", 'precision = "fp8"\nseq_len'), "has no fp8 matrix units"),
-    "bf16 on V100": (("dgx-a100-80gb", "dgx-1v-32gb"), "has no bf16 matrix units"),
+    "bf16 on V100": (("dgx-a100-80gb" + TO_JOB, "dgx-1v-32gb" + TO_JOB + 'precision = "bf16"\n'), "has no bf16 matrix units"),
     "unknown precision": (("seq_len", 'precision = "bf8"\nseq_len'), "precision = 'bf8'"),
     "zero 4": (("zero = 1", "zero = 4"), "zero = 4"),
     "a feature the stack lacks": (("megatron-core", "huggingface"), "huggingface does not offer tp"),

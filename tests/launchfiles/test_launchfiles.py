@@ -451,6 +451,9 @@ max_steps_per_epoch: 100
     found = planner.plan(**read(tmp_path, {"8B_full.yaml": text}, **said).tables, explain=False)
     assert found.layout.offload_activations
     assert found.layout.recompute == "full"
+    split = read(tmp_path, {"8B_full.yaml": text + "tensor_parallel_dim: 2\n"}, **said)  # no tensor parallelism is offered
+    assert [line.partition(":")[0] for line in split.unmodelled] == ["tensor_parallel_dim = 2"]
+    assert planner.plan(**split.tables, explain=False).step_time_s == found.step_time_s
     alone = read(tmp_path, {"8B_full.yaml": text.replace("checkpointing: True", "checkpointing: False")}, **said)
     with pytest.raises(PlannerError, match="moves only what recomputation keeps"):
         planner.plan(**alone.tables, explain=False)

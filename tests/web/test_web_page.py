@@ -447,6 +447,16 @@ def test_a_slider_of_the_cut_stays_and_the_others_fill_the_gpus(gpus, moved):
             assert inputs.replica_gpus(cut) * cut["dp"] == gpus
 
 
+@pytest.mark.parametrize(("moved", "value"), [("tp", 1), ("tp", 2), ("tp", 4), ("dp", 1), ("dp", 2), ("pp", 2), ("ep", 2)])
+def test_a_cut_leaves_the_pool_of_prompts_its_gpus(moved, value):
+    pool = {"replicas": 2, "tp": 2}
+    serving = {"tp": 1, "dp": 4, "prefill_pool": pool, "requests_per_s": 1.0, "prompt": 64, "output": 64}
+    tables = {"model": {"name": "mixtral-8x7b"}, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8}, "serving": serving}
+    cut = filled(tables, {"tp": 1, "pp": 1, "ep": 1, "dp": 4} | {moved: value}, moved)
+    assert cut[moved] == value
+    assert planner.serve(**{**tables, "serving": {**serving, **cut}}).num_gpus == 8
+
+
 def test_other_gpus_are_cut_anew_and_a_cut_that_fills_them_stays():
     tables = {**SMALL, "serving": {"prompt": 8, "output": 8, "tp": 2, "dp": 1}}
     inputs.settle_cut(tables)

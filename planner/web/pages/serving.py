@@ -155,7 +155,7 @@ def _controls(case: int, tables: state.Tables, found: Deployment | None) -> None
 
 def _cut(case: int, tables: state.Tables, found: Deployment | None) -> None:
     """How the GPUs share the work: as the planner cuts it until somebody moves a slider."""
-    given, gpus, model = tables["serving"], inputs.num_gpus(tables), inputs.load_or_none(tables)
+    given, gpus, model = tables["serving"], max(inputs.cut_gpus(tables), 1), inputs.load_or_none(tables)
     cut = {name: given.get(name, 1) if found is None else getattr(found.serving, name) for name in CUT}
     own = bool(set(CUT) & set(given))
     tag = f".{gpus}.{sorted(cut.items())}"
@@ -186,7 +186,7 @@ GIVE_WAY = {"tp": ("ep", "pp"), "pp": ("ep", "tp"), "ep": ("pp", "tp")}
 
 def filled(tables: state.Tables, cut: dict[str, int], moved: str) -> dict[str, int]:
     """The cut with all GPUs used: what was moved stays, the others give way as far as they must."""
-    gpus, model, cluster = inputs.num_gpus(tables), inputs.load_or_none(tables), cluster_of(tables)
+    gpus, model, cluster = max(inputs.cut_gpus(tables), 1), inputs.load_or_none(tables), cluster_of(tables)
     if moved == "dp":
         heads, replica = model.num_heads if model else 1, gpus // cut["dp"]
         wide = min(replica, cluster.node.num_gpus if cluster else replica)
