@@ -36,22 +36,22 @@ LONGCAT: Config = {
     "ffn_hidden_size": 12288, "hidden_size": 6144, "expert_ffn_hidden_size": 2048, "kv_lora_rank": 512, "q_lora_rank": 1536,
     "mla_scale_kv_lora": True, "mla_scale_q_lora": True, "moe_topk": 12, "n_routed_experts": 512, "num_attention_heads": 64,
     "num_layers": 28, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 131072,
-    "zero_expert_num": 256, "zero_expert_type": "identity", "router_bias": False,
+    "zero_expert_num": 256, "zero_expert_type": "identity", "router_bias": False, "max_position_embeddings": 131072,
 }  # fmt: skip
 PUBLISHED: dict[str, tuple[Config, float, float]] = {
     "LongCat-Flash (arXiv 2509.01322: 560B, 27B in the mean)": (LONGCAT, 560, 27.5),
-    "Ling-mini-2.0": (LING_MINI, 16.3, 1.43),
+    "Ling-mini-2.0": ({**LING_MINI, "max_position_embeddings": 32768}, 16.3, 1.43),
     "Ling-1T": (
         {
             **LING, "hidden_size": 8192, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 80,
-            "num_attention_heads": 64, "num_key_value_heads": 8, "first_k_dense_replace": 4,
+            "num_attention_heads": 64, "num_key_value_heads": 8, "first_k_dense_replace": 4, "max_position_embeddings": 32768,
         },
         1000, 51,
     ),
     "Ling-flash-2.0 (arXiv 2510.22115, table 1: 103B, 6.1B)": (
         {
             **LING, "hidden_size": 4096, "intermediate_size": 9216, "moe_intermediate_size": 1024, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+            "num_attention_heads": 32, "num_key_value_heads": 4, "first_k_dense_replace": 1, "max_position_embeddings": 32768,
         },
         103, 6.1,
     ),
@@ -60,7 +60,7 @@ PUBLISHED: dict[str, tuple[Config, float, float]] = {
             "architectures": ["HunYuanForCausalLM"], "model_type": "hunyuan", "hidden_size": 6400, "intermediate_size": 18304,
             "num_hidden_layers": 64, "num_attention_heads": 80, "num_key_value_heads": 8, "num_experts": 16, "moe_topk": 1,
             "num_shared_expert": 1, "use_cla": True, "cla_share_factor": 2, "use_qk_norm": True, "use_mixed_mlp_moe": True,
-            "vocab_size": 129024, "tie_word_embeddings": True,
+            "vocab_size": 129024, "tie_word_embeddings": True, "max_position_embeddings": 131072,
         },
         389, 52,
     ),

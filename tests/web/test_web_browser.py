@@ -264,7 +264,7 @@ def test_a_gpu_for_five_requests_a_second_is_what_serve_says(page, address):
     way = serving_way(asked, card, Wish())
     assert way.enough
     assert way.num_gpus == int(gpus)
-    assert f"{way.deployment.total_bytes / 2**30:,.1f} GiB" in words
+    assert f"{way.deployment.loaded_total_bytes / 2**30:,.1f} GiB" in words
     assert problems(page) == []
 
 
