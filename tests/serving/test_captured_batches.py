@@ -42,9 +42,13 @@ def test_a_loop_loses_nothing_where_every_batch_has_a_graph() -> None:
 def test_a_step_takes_no_less_than_its_launches() -> None:
     """Answers of 5, 4 and 2 tokens: one step of three sequences, 3 ms; two of two, launched in 10; one of one, 1 ms."""
     server = Server(
-        step_s=np.array([0.0, 1e-3, 2e-3, 3e-3]), token_s=np.zeros(4), pass_s=0.0, slots=3, cache_tokens=1e9,
+        step_s=np.array([0.0, 1e-3, 2e-3, 3e-3]),
+        token_s=np.zeros(4),
+        pass_s=0.0,
+        slots=3,
+        cache_tokens=1e9,
         least_s=np.array([0.0, 0.0, 10e-3, 0.0]),
-    )  # fmt: skip
+    )
     requests = Requests(arrivals_s=np.zeros(3), prompts=np.ones(3), outputs=np.array([5.0, 4.0, 2.0]))
     found = simulate(server, requests, np.zeros(3))
     assert found.done_s.tolist() == pytest.approx([3e-3 + 2 * 10e-3 + 1e-3, 3e-3 + 2 * 10e-3, 3e-3])

@@ -62,9 +62,11 @@ def test_every_command_and_the_page_say_the_same_dollars(seed: int, run: Run, tm
     file.write_text(scenario_toml({"title": "x", "cases": cases}), encoding="utf-8")
     said = {}
     for name, words in {
-        "run": ("run", file), "plan": ("plan", file), "at": ("compare", file, "--at", "flops"),
+        "run": ("run", file),
+        "plan": ("plan", file),
+        "at": ("compare", file, "--at", "flops"),
         "search": ("search", file, "--objective", "cost", "--top", "1"),
-    }.items():  # fmt: skip
+    }.items():
         code, out, err = run(*words, "--json")
         assert code == 0, err
         said[name] = json.loads(out)

@@ -431,8 +431,13 @@ def test_a_deployment_on_the_page_is_that_of_planner_serve(model, card, gpus, lo
         **{name: line[name] for name in ("model", "cluster")}, serving={**line["serving"], **line.get("load", {})}
     )
     assert (one.serving.tp, one.serving.pp, one.serving.dp, one.serving.ep, one.serving.weights, one.engine.name) == (
-        other.serving.tp, other.serving.pp, other.serving.dp, other.serving.ep, other.serving.weights, other.engine.name
-    )  # fmt: skip
+        other.serving.tp,
+        other.serving.pp,
+        other.serving.dp,
+        other.serving.ep,
+        other.serving.weights,
+        other.engine.name,
+    )
     assert (one.total_bytes, one.load, one.expense) == (other.total_bytes, other.load, other.expense)
 
 
