@@ -28,16 +28,15 @@ GEFORCE = re.compile(r"[1-5]0[5-9]0")
 """The number of a GeForce GPU, which is no number of GPUs: 2070."""
 
 
+OF_NODES = r"(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?"
+"""What follows a number of nodes."""
 BOXES = re.compile(
-    r"\s*0*([1-9]\d*)\s*(?:(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?|[x×*])"
+    rf"\s*0*([1-9]\d*)\s*(?:{OF_NODES}|[x×*])"
     r"\s*0*([1-9]\d*)\s*(?:[x×*卡张块]|(?<=\d)\s)\s*(\S.*?)(?:\s+each)?\s*",
     re.IGNORECASE,
 )
 """Nodes, GPUs of each, and the GPU: 2x8xh100, 2 nodes of 8 A100 80G, 4台8卡H800."""
-MACHINES = re.compile(
-    r"\s*0*([1-9]\d*)\s*(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?\s*(\S.*?)\s*",
-    re.IGNORECASE,
-)
+MACHINES = re.compile(rf"\s*0*([1-9]\d*)\s*{OF_NODES}\s*(\S.*?)\s*", re.IGNORECASE)
 """Nodes and what each is: 2 servers h100, 2台h100, 4 nodes of p4d."""
 
 

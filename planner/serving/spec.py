@@ -90,6 +90,11 @@ class Speculative(Spec):
     acceptance: Fraction
 
 
+def replica_gpus(*, tp: int = 1, pp: int = 1, ep: int = 1) -> int:
+    """GPUs of one replica: tp x pp, or ep x pp where experts spread wider."""
+    return max(tp, ep) * pp
+
+
 class PrefillPool(Spec):
     """GPUs of their own for prompts, beside those of ``tp``, ``pp``, ``ep`` and ``dp``, which then only decode."""
 
@@ -101,7 +106,7 @@ class PrefillPool(Spec):
     @property
     def num_gpus(self) -> int:
         """GPUs of all prefill replicas."""
-        return max(self.tp, self.ep) * self.pp * self.replicas
+        return replica_gpus(tp=self.tp, pp=self.pp, ep=self.ep) * self.replicas
 
 
 PROMPT, OUTPUT, PASSAGE = 1024, 256, 512
@@ -353,8 +358,8 @@ class Serving(Spec):
 
     @property
     def gpus_per_replica(self) -> int:
-        """tp x pp, or ep x pp where experts spread wider."""
-        return max(self.tp, self.ep) * self.pp
+        """Those of ``replica_gpus``."""
+        return replica_gpus(tp=self.tp, pp=self.pp, ep=self.ep)
 
     @property
     def num_gpus(self) -> int:

@@ -19,6 +19,7 @@ from planner.model.catalog import model_names
 from planner.model.huggingface import model_from_config
 from planner.model.huggingface.forms import config_of
 from planner.prices.price import load_prices
+from planner.serving import spec
 from planner.serving.cuts import CUT
 from planner.web import state
 from planner.web.answers import calibrated, cluster_of
@@ -140,7 +141,7 @@ def all_cards() -> list[str]:
 
 def replica_gpus(cut: Mapping[str, Any]) -> int:
     """GPUs of one replica of a deployment."""
-    return int(max(cut.get("tp", 1), cut.get("ep", 1)) * cut.get("pp", 1))
+    return spec.replica_gpus(**{name: int(cut[name]) for name in ("tp", "pp", "ep") if name in cut})
 
 
 def cut_gpus(tables: Tables) -> int:
