@@ -101,7 +101,7 @@ class LayoutGrid:
         return [d for d in divisors(asked.cluster.num_gpus // tp) if d <= asked.model.num_layers]
 
     def vpps(self, pp: int) -> list[int]:
-        """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
+        """Chunks per stage: 1, and all that the layers fill evenly, with embedding and loss counted where a stack can.
 
         Uneven cuts, which some frameworks take stage by stage (``uneven_vpp``), are not searched.
         """
@@ -110,7 +110,8 @@ class LayoutGrid:
         layers = self.question.model.num_layers
         # the first and last chunk may hold embedding and loss alone
         most = (layers + (2 if "edge-chunks" in self.allow else 0)) // pp
-        even = [v for v in range(2, most + 1) if any((layers + more) % (pp * v) == 0 for more in (0, 1, 2))]
+        edges = self.question.framework.edge_layers
+        even = [v for v in range(2, most + 1) if any((layers + more) % (pp * v) == 0 for more in edges)]
         return [1, *even]
 
     def rows(self, tp: int, pp: int) -> Layouts:

@@ -529,10 +529,10 @@ def _low_rank_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 
 
 def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
-    m, batch = q.model, q.job.global_batch_size
+    m, batch, edges = q.model, q.job.global_batch_size, q.framework.edge_layers
     yield Rule(
         reason="more pipeline chunks than layers",
-        broken=x.pp * x.vpp > m.num_layers + np.where(x.vpp > 1, 2, 0),
+        broken=x.pp * x.vpp > m.num_layers + np.where(x.vpp > 1, max(edges), 0),
         message=lambda y: Message(
             "layout.pp x vpp = {0} x {1} = {2}: {3} has only {4} layers; use a product of at most {5}",
             y.pp,
@@ -549,18 +549,14 @@ def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         message=lambda y: Message("layout.vpp = {0}: needs pp > 1", y.vpp),
     )
     chunks = x.pp * x.vpp
-    # Megatron may count the embedding, the loss or both as layers (account_for_embedding_in_pipeline_split, ..._loss_...)
-    even = ((m.num_layers % chunks) == 0) | (((m.num_layers + 1) % chunks) == 0) | (((m.num_layers + 2) % chunks) == 0)
+    even = np.logical_or.reduce([(m.num_layers + more) % chunks == 0 for more in edges])
     even = even | ("uneven_vpp" in q.framework.features)  # a pipeline layout given stage by stage
+    counted = Message(", or one or two more (embedding and loss counted as layers)") if max(edges) else ""
     yield Rule(
         reason="virtual stages do not divide the layers",
         broken=(x.vpp > 1) & ~even,
         message=lambda y: Message(
-            "layout.vpp = {0}: pp x vpp = {1} must divide num_layers = {2}, or one or two more (embedding and loss "
-            "counted as layers)",
-            y.vpp,
-            y.pp * y.vpp,
-            m.num_layers,
+            "layout.vpp = {0}: pp x vpp = {1} must divide num_layers = {2}{3}", y.vpp, y.pp * y.vpp, m.num_layers, counted
         ),
     )
     microbatches = batch / (x.micro_batch_size * x.dp)

@@ -37,6 +37,7 @@ Feature = Literal[
     "offload_activations",
     "offload_checkpoints",
     "selective_recompute",
+    "edge_layers",
     "uneven_vpp",
     "fp8",
     "time_mixing",
@@ -165,6 +166,12 @@ class Framework(Spec):
     compile: bool = False  # torch.compile of each layer, and of the loss where ``compiled_loss`` says so
     liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
     expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+
+    @property
+    def edge_layers(self) -> tuple[int, ...]:
+        """How many layers embedding and loss may count as when virtual stages are cut evenly (Megatron-LM,
+        ``account_for_embedding_in_pipeline_split``, ``account_for_loss_in_pipeline_split``; torchtitan counts both)."""
+        return (0, 1, 2) if "edge_layers" in self.features else (0,)
 
     @property
     def memory_rate(self) -> float:

@@ -115,7 +115,7 @@ def numbers(explored: list[Explored]) -> Counter[tuple[float, ...]]:
 def uneven(space: LayoutGrid, layouts: Layouts) -> np.ndarray:
     """Cuts that leave chunks of different sizes: stacks that take them are not searched for them."""
     chunks = layouts.pp * layouts.vpp
-    return np.all([(space.question.model.num_layers + more) % chunks != 0 for more in (0, 1, 2)], axis=0)
+    return np.all([(space.question.model.num_layers + more) % chunks != 0 for more in space.question.framework.edge_layers], axis=0)
 
 
 @pytest.mark.parametrize(("fields_", "stack", "count", "work"), SPACES)

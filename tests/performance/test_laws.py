@@ -23,6 +23,7 @@ from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
 from planner.performance.collectives import collective_s
 from planner.performance.evaluation import Evaluation, evaluate
+from planner.performance.feasibility import rules
 from planner.performance.memory import KINDS
 from planner.performance.pipeline import stages
 from planner.performance.step_time import PARTS
@@ -382,6 +383,20 @@ def test_layers_that_do_not_divide_leave_the_ends_light() -> None:
     first, last = next(s for s in content if s.embedding), next(s for s in content if s.head)
     assert [sum(n for _, n in s.layers) for s in (first, last)] == [7, 7]
     assert all(sum(n for _, n in s.layers) == 8 for s in content if not (s.embedding or s.head))
+
+
+@pytest.mark.parametrize(("stack", "vpp", "possible"), [
+    ("megatron-2022", 5, False),  # 48 layers in 10 chunks
+    ("megatron-2022", 6, True),
+    ("megatron-core", 5, True),  # 50 with embedding and loss
+    ("torchtitan", 5, True),
+])  # fmt: skip
+def test_embedding_and_loss_count_as_layers_where_a_stack_can(stack: str, vpp: int, possible: bool) -> None:
+    question = Question(load_model("megatron-22b"), gpus(8), framework(stack), job(global_batch_size=8))
+    space, layout = LayoutGrid(question=question), Layout(tp=4, pp=2, vpp=vpp)
+    columns = as_columns(layout, question.cluster.num_gpus)
+    rule = next(r for r in rules(question, columns) if r.reason == "virtual stages do not divide the layers")
+    assert (vpp in space.vpps(2), not np.any(rule.broken)) == (possible, possible)
 
 
 # --- what an independent review found -----------------------------------------------------------------------------------
