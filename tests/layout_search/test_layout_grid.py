@@ -114,8 +114,8 @@ def numbers(explored: list[Explored]) -> Counter[tuple[float, ...]]:
 
 def uneven(space: LayoutGrid, layouts: Layouts) -> np.ndarray:
     """Cuts that leave chunks of different sizes: stacks that take them are not searched for them."""
-    chunks = layouts.pp * layouts.vpp
-    return np.all([(space.question.model.num_layers + more) % chunks != 0 for more in space.question.framework.edge_layers], axis=0)
+    chunks, asked = layouts.pp * layouts.vpp, space.question
+    return np.all([(asked.model.num_layers + more) % chunks != 0 for more in asked.framework.edge_layers], axis=0)
 
 
 @pytest.mark.parametrize(("fields_", "stack", "count", "work"), SPACES)
