@@ -399,6 +399,15 @@ def test_embedding_and_loss_count_as_layers_where_a_stack_can(stack: str, vpp: i
     assert (vpp in space.vpps(2), not np.any(rule.broken)) == (possible, possible)
 
 
+@pytest.mark.parametrize("stack", ["fsdp", "torchtitan", "automodel", "jax-xla"])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_pytorch_moves_activations_to_the_host_with_and_without_recomputation(stack: str, recompute: str) -> None:
+    # offload_wrapper and checkpoint_wrapper of torch.distributed nest; long sequences are tuned so (huggingface/trl 6845)
+    question = Question(model(LLAMA), gpus(8), framework(stack), job(global_batch_size=8))
+    columns = as_columns([{"zero": 3, "recompute": recompute, "offload_activations": True}], 8)
+    assert [str(r.reason) for r in rules(question, columns) if np.any(r.broken)] == []
+
+
 # --- what an independent review found -----------------------------------------------------------------------------------
 
 
