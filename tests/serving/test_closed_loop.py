@@ -15,10 +15,11 @@ from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
 from planner.serving import serve
 from planner.serving.batching import Outcome, Server, simulate
-from planner.serving.closed_loop import closed_loop
+from planner.serving.closed_loop import closed_loop, loop_figures, near_figures, run_loop
 from planner.serving.curves import client_curve
 from planner.serving.engine import load_engine
-from planner.serving.load import capacity_per_s, replica
+from planner.serving.intervals import figure_of
+from planner.serving.load import capacity_per_s, replica, server_s
 from planner.serving.requests import Requests
 
 H100 = {"node": "dgx-h100", "num_gpus": 1}
@@ -185,6 +186,26 @@ def test_the_servers_front_adds_to_the_first_token_only() -> None:
     assert b.tpot_s is not None
     assert b.ttft_s["p50"] - a.ttft_s["p50"] == pytest.approx(0.2)
     assert b.tpot_s["p50"] == pytest.approx(a.tpot_s["p50"])
+
+
+def test_figures_of_a_replica_near_itself_are_its_own() -> None:
+    """To the last bit but one: the derivatives of a fit begin at the simulated figures."""
+    one = replica(serving_times(load_model("llama-2-7b"), prompt=512))
+    coming = drawn(80, 2)
+    found = run_loop(one, coming, 8)
+    token_s, first_s = loop_figures(one, coming, found)
+    assert near_figures(one, one, coming, found) == pytest.approx((token_s, first_s), rel=1e-12)
+    front = float(np.mean(server_s(one.times.setting.engine, coming.prompts)))
+    busy = float(np.sum(found.done_s - found.first_s)) + 80 * (first_s - front)
+    assert busy == pytest.approx(float(np.sum(found.done_s - found.arrived_s)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("loaded", "batch", "figure"), [
+    (True, 1, "loop_token"), (True, 64, "loop_token"), (False, 64, "batched"), (False, 1, "decode"), (False, None, "decode"),
+])  # fmt: skip
+def test_a_question_meets_the_figure_that_was_measured_as_it_asks(loaded: bool, batch: int | None, figure: str) -> None:
+    assert figure_of("decode", batch, loaded) == figure
+    assert figure_of("prefill", batch, loaded) == ("loop_first" if loaded else "prefill")
 
 
 def test_a_curve_over_clients_gives_throughput_for_latency() -> None:
