@@ -102,7 +102,8 @@ def test_the_fullest_expert_rank_by_hand() -> None:
     assert (touched, pairs) == pytest.approx((8.0, 1.5 * 6e8 / 8), rel=1e-3)
     for tokens in (1.0, 30.0, 1000.0):  # never below the mean, nor above all that there is
         touched, pairs = (float(x) for x in fullest_rank(64, 6, tokens, 8, 1.0))
-        assert tokens * 6 / 8 < pairs <= tokens * 6 and float(distinct_experts(64, 6, tokens)) / 8 <= touched <= 8
+        assert tokens * 6 / 8 < pairs <= tokens * 6
+        assert float(distinct_experts(64, 6, tokens)) / 8 <= touched <= 8
 
 
 def test_one_gpu_communicates_nothing() -> None:
