@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from examples import GPT, LLAMA, MIXTRAL, setting
+from examples import GPT, LLAMA, MIXTRAL, model, setting
 
 from planner.model.parameters import layer_parameters, parameters_total
 from planner.operators.attention import attention, cross_attention
@@ -18,7 +18,7 @@ from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
 from planner.operators.moe import expert_tokens, mixture_of_experts
 from planner.operators.norm import norm, norm_saved_bytes
-from planner.operators.optimizer import decomposition_flops, update_bytes
+from planner.operators.optimizer import decomposition_flops, low_rank_s, update_bytes
 from planner.operators.row import Matmul, Row, alignment
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.streams import streams
@@ -345,6 +345,12 @@ def test_an_update_reads_and_writes_weights_and_moments(changes: dict[str, str],
 def test_a_projection_to_a_low_rank_by_hand() -> None:
     """GaLore: 6 n m^2 + 20 m^3 of a decomposition (Golub and Van Loan); a projection and two moments are kept of a matrix."""
     assert decomposition_flops(2.0, 3.0) == 6 * 3 * 4 + 20 * 8
+    # 4 layers of 512 x 512 (q, o), 512 x 256 (k, v), 512 x 1536 (gate, up, down); 4 m n r flops each step, one in 200 decomposes
+    sides = [(512, 512)] * 2 + [(256, 512)] * 2 + [(512, 1536)] * 3
+    products = sum(4 * m * n * 64 for m, n in sides) / 1e14
+    new = sum((6 * n * m**2 + 20 * m**3) / 0.8e12 / 200 for m, n in sides)
+    adam = as_job({"seq_len": 1, "global_batch_size": 1, "optimizer": "galore-adamw", "optimizer_rank": 64})
+    assert low_rank_s(model(LLAMA), adam, 1e14) == pytest.approx(4 * (products + new), rel=1e-9)
 
 
 def test_the_entrance_keeps_its_numbers_of_words_and_of_positions() -> None:

@@ -19,8 +19,8 @@ FREE_HOST = {"host_s_per_kernel": 0.0, "host_s_per_layer": 0.0}
 
 def backward_s(stack: str, count: int = 1, changes: dict[str, Any] | None = None, **of: Any) -> float:
     """Seconds of a step's backward passes on ``count`` GPUs."""
-    layout = of.pop("layout", {})
-    question = Question(WIDE, gpus(count), framework(stack, **{**FREE_HOST, **(changes or {})}), job(**of))
+    layout, of_model = of.pop("layout", {}), of.pop("of", WIDE)
+    question = Question(of_model, gpus(count), framework(stack, **{**FREE_HOST, **(changes or {})}), job(**of))
     return float(evaluate(question, as_columns(Layout(**layout), count)).step.backward_s[0])
 
 
@@ -65,6 +65,16 @@ def test_sharded_gradients_are_summed_by_the_shard() -> None:
     of: dict[str, Any] = {"layout": {"zero": 3, "dp": 8}}
     more = backward_s("fsdp", 8, **of) - backward_s("fsdp", 8, {"gradient_sum": "fused"}, **of)
     assert more == pytest.approx(12.0 * parameters_total(WIDE) / 8 / rate("fsdp"), rel=1e-6)
+
+
+def test_gradients_of_experts_are_summed_by_their_own_group() -> None:
+    """8 GPUs, 4 ranks of experts: a rank sums an eighth of the dense gradients, and half of its quarter of the experts'."""
+    mixture = model(LLAMA, hidden_size=4096, num_heads=32, num_experts=8, top_k=2, expert_ffn_hidden_size=11008)
+    experts = 4 * 8 * 3 * 4096 * 11008
+    of: dict[str, Any] = {"layout": {"zero": 3, "dp": 8, "ep": 4}, "of": mixture}
+    more = backward_s("fsdp", 8, **of) - backward_s("fsdp", 8, {"gradient_sum": "fused"}, **of)
+    elements = (parameters_total(mixture) - experts) / 8 + experts / 4 / 2
+    assert more == pytest.approx(12.0 * elements / rate("fsdp"), rel=1e-6)
 
 
 def test_a_pipeline_of_fsdp_sums_whole_gradients_and_shards_them_once() -> None:

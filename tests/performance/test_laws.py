@@ -408,6 +408,11 @@ def test_pytorch_moves_activations_to_the_host_with_and_without_recomputation(st
     assert [str(r.reason) for r in rules(question, columns) if np.any(r.broken)] == []
 
 
+def test_images_need_an_encoder() -> None:
+    with pytest.raises(PlannerError, match=r"job.images = 1: llama has no vision encoder"):
+        evaluate(Question(model(LLAMA), gpus(1), framework("megatron-core"), job(images=1)), as_columns(Layout(), 1))
+
+
 # --- what an independent review found -----------------------------------------------------------------------------------
 
 
