@@ -32,6 +32,9 @@ UNCACHED = ("router", "logits")
 """Linear layers of whose weights the framework keeps no second copy."""
 INT8_KERNELS = 6.0
 """Beside an LLM.int8 multiplication: row maxima, cast, outliers' columns, their product, scaling, sum. Assumed."""
+GPTQ_KERNELS = 13.0
+"""AutoGPTQ unpacks for training with torch: zeros and weights are each shifted, cast and masked, zeros raised by one, groups cast
+and gathered for scales and zeros, the difference and its product (auto_gptq/nn_modules/qlinear/qlinear_cuda.py, forward)."""
 COMMON_INPUT = {
     ("attention", "query"): "entrance", ("attention", "query down"): "entrance", ("attention", "key value down"): "entrance",
     ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens", ("moe", "latent in"): "tokens",
@@ -247,13 +250,14 @@ class _Weights:
         width = DTYPE_BYTES[quantization.compute_dtype] if quantization.compute_dtype else setting.width
         separate = np.maximum(self.row.kernels, self.work.batch)
         double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
+        torch_operations = quantization.format.startswith("gptq") and not setting.framework.fused_adapters  # those have a kernel
         row = Row(
             name=Message("{0} unpacked", self.row.operator),
             block=self.row.block,
             phase="forward" if phase == "forward" else "backward",
             bytes_moved=(self.packed + width) * self.elements,
             workspace_bytes=width * self.elements / separate,
-            kernels=(2.0 if double else 1.0) * separate,
+            kernels=(GPTQ_KERNELS if torch_operations else 2.0 if double else 1.0) * separate,
             rate=setting.framework.dequantize_rate,
         )
         yield _scaled(row, part)

@@ -168,6 +168,22 @@ def test_bytes_of_an_adapters_own_input_and_sum(
     assert moved["down adapter input gradient sum", "backward"] == pytest.approx((6.0 + (input_bytes or 0.0)) * wide)
 
 
+@pytest.mark.parametrize(
+    ("stack", "kind", "form", "kernels"),
+    [
+        ("peft", "qlora", "nf4", 2.0),  # bitsandbytes: the blocks' constants, then weights
+        ("peft", "gptq-lora", "gptq-int4", 13.0),  # AutoGPTQ: torch operations
+        ("peft-fused", "gptq-lora", "gptq-int4", 1.0),
+    ],
+)
+def test_kernels_that_unpack_a_layers_weights(stack: str, kind: str, form: str, kernels: float) -> None:
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8}, "bf16").replaced(kind=kind, quantization={"format": form})
+    layer = list(table(model, work, stack=stack).layers.values())[-1]
+    assert [float(np.ravel(r.kernels)[0]) for r in layer if str(r.name) == "out projection unpacked"] == [kernels, kernels]
+
+
 def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:
     """huggingface/peft 0.11, tuners/lora/layer.py, update_layer: to(dtype=weight.dtype) where the weight is a float."""
     work = tuning_job(1, 8, {"rank": 8})
