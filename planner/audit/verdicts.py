@@ -142,7 +142,7 @@ def audit_articles(ids: Iterable[str] = (), claims: Path | None = None, progress
     wanted = list(dict.fromkeys(ids)) or list(known)
     for name in wanted:
         if name not in known:
-            raise PlannerError("unknown claim {0!r}; {1}", name, near(name, known))
+            raise PlannerError("unknown claim {0!r}; {1}.", name, near(name, known))
     asked = [file for file in files if any(known[name] is file for name in wanted)]
     readings = []
     for done, file in enumerate(asked):

@@ -32,11 +32,12 @@ def nothing_asked(remedy: str) -> PlannerError:
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
 
 
-def one_question(words: list[str], on: str | None, command: str, several: str) -> PlannerError:
+def one_question(words: list[str], on: str | None, command: str, several: str, adapters: str = "") -> PlannerError:
     """The error of further words where one question is answered: GPUs without --on, a blank within GPUs, a number or a
-    name, another question.
+    name, a rank after --lora, another question.
 
-    ``words``: all that stand without an option; ``command`` is the one asked, such as "planner plan".
+    ``words``: all that stand without an option; ``command`` is the one asked, such as "planner plan"; ``adapters``: --lora or
+    --qlora where it is given.
     """
     from planner.model.names import is_model
 
@@ -44,8 +45,11 @@ def one_question(words: list[str], on: str | None, command: str, several: str) -
     whole = " ".join(words)
     if is_model(whole):
         return PlannerError("{0}: a name with a blank stands in quotes: '{1}'.", words[1], whole, **said)
-    if on is not None and on.isdecimal() and _are_gpus(f"{on}x{words[1]}"):
-        return PlannerError("--on {0} {1}: number and GPU stand in one word: --on {0}x{1}.", on, words[1], **said)
+    number = re.fullmatch(r"(\d+)\s*[x×*]?", on or "", re.IGNORECASE)
+    if number is not None and _are_gpus(f"{number[1]}x{words[1]}"):
+        return PlannerError("--on {0} {1}: number and GPU stand in one word: --on {2}x{1}.", on, words[1], number[1], **said)
+    if adapters and words[-1].isdecimal():
+        return PlannerError("{0} {1}: takes no value; the rank is --set job.adapter.rank={1}.", adapters, words[-1], **said)
     if words[1].lower() in {*COUNTS, *SECONDS}:
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
     for at in range(1, len(words)) if on is None else ():
@@ -55,6 +59,16 @@ def one_question(words: list[str], on: str | None, command: str, several: str) -
                 right = f"{command} {shlex.quote(model)} --on {shlex.quote(gpus)}"
                 return PlannerError("{0}: GPUs stand after --on: {1}.", gpus, right, **{**said, "value": gpus})
     return PlannerError("{0}: one question is answered at a time; {1}.", words[1], several, **said)
+
+
+def refuse_turned(target: str, on: str) -> None:
+    """PlannerError where GPUs stand in the model's place and the model after --on."""
+    from planner.model.names import is_model
+
+    if not is_model(target) and is_model(on) and _are_gpus(target):
+        raise PlannerError(
+            "--on {0}: is a model, and {1} are GPUs; the other way round: {0} --on {1}.", on, target, field="--on", value=on
+        )
 
 
 def _are_gpus(text: str) -> bool:
@@ -78,7 +92,7 @@ class OfStep:
     """What the command line says of a question about one step: no length of a run and no price, which would change nothing."""
 
     target: Target
-    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090, 2x dgx-h100 ...")] = None
+    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090, 2xdgx-h100 ...")] = None
     lora: Annotated[bool, typer.Option("--lora", help="Tune with LoRA.")] = False
     qlora: Annotated[bool, typer.Option("--qlora", help="Tune with QLoRA.")] = False
     finetune: Annotated[bool, typer.Option("--finetune", help="Tune all weights.")] = False
@@ -139,6 +153,7 @@ class OfStep:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
         named_model = self.target.lower() in model_files() or (not is_scenario(self.target) and is_model(self.target))
         if self.on is not None and (named_model or not is_scenario(self.target)):
+            refuse_turned(self.target, self.on)
             method: Any = named[0].lstrip("-") if named else usually
             found = quick_scenario(self.target, self.on, method, self.job(), self.others() | self.whole())
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))

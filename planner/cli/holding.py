@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 
 def own_command(
-    on: Annotated[str, typer.Argument(metavar="GPUS", help="32xh100, 2x dgx-h100, rtx-4090 ...")],
+    on: Annotated[list[str], typer.Argument(metavar="GPUS", help="32xh100, 2xdgx-h100, rtx-4090 ...")],
     years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
     use: Annotated[
         str | None,
@@ -37,7 +37,9 @@ def own_command(
             help="A field of [cost.own], or of [cost] pue, power_w_per_gpu or electricity_usd_per_kwh; again for more.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write dollars by month: .csv, .xlsx ...")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write dollars by month: .csv, .xlsx ...")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw all ways in one chart.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,7 @@ def own_command(
                 "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", used, field="--use", value=use
             )
     found = holding(
-        as_cluster(cluster_table(on)),
+        as_cluster(cluster_table(" ".join(on))),
         Ownership.build(fields, "cost.own"),
         years=years,
         rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),

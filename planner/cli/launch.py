@@ -43,7 +43,9 @@ class Launched(Laid):
                 "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
         if self.more:
-            raise one_question([self.target, *self.more], self.on, "planner plan", "planner compare answers several")
+            adapters = "--lora" if self.lora else "--qlora" if self.qlora else ""
+            words = [self.target, *self.more]
+            raise one_question(words, self.on, "planner plan", "planner compare answers several", adapters)
         return super().scenario(usually, unread)
 
     def launch(self) -> Launch:

@@ -81,6 +81,19 @@ class Command(Spoken, TyperCommand):
                 if len(values) > 1:
                     said: dict[str, Any] = {"code": "usage", "field": one.opts[0], "value": values[1]}
                     raise PlannerError("{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said)
+        options = {spelled for one in self.get_params(ctx) if one.param_type_name == "option" for spelled in one.opts}
+        for one in self.get_params(ctx):
+            if one.param_type_name == "option" and not getattr(one, "is_flag", False):
+                swallowed = [v for spelled in one.opts for v in _all_given_to(spelled, args) if v is not None and v in options]
+                if swallowed:
+                    said = {"code": "usage", "field": one.opts[0], "value": swallowed[0]}
+                    raise PlannerError(
+                        "{0}: takes a value, and what follows is the option {1}; give {0} {2}.",
+                        one.opts[0],
+                        swallowed[0],
+                        one.metavar or "VALUE",
+                        **said,
+                    )
         found: list[str] = super().parse_args(ctx, args)
         return found
 
@@ -294,7 +307,8 @@ PARSER = {
 def _told(text: str) -> str:
     """A complaint of the parser as a message; one that is not known stays as it is."""
     found = ((re.fullmatch(words, text), told) for words, told in PARSER.items())
-    return next((Message(told.key, *match.groups()) for match, told in found if match is not None), text)
+    groups = ((told.key, match.groups()) for match, told in found if match is not None)
+    return next((Message(key, *(part.replace("' / '", " / ") for part in parts)) for key, parts in groups), text)
 
 
 def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
@@ -304,7 +318,9 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
         sys.exit(2)
     text = _told(error.format_message().strip().rstrip("."))
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "planner"
+    command = (
+        context.command_path if context is not None else " ".join(["planner", *(name for name in given[:1] if name in COMMANDS)])
+    )
     remedy = Message("`{0} --help` lists what it takes", command)
     param = getattr(error, "param", None)
     needed = next((said for words, said in NUMBERS.items() if words in text), None)

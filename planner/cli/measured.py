@@ -49,7 +49,8 @@ def validate_command(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Of a trace: the steps that it holds; unasked, its marks.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json."),
     ] = None,
 ) -> None:
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""

@@ -28,7 +28,7 @@ STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
 Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
 
@@ -51,13 +51,15 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
 class Sought(Given):
     """What is searched, what is best and what is ruled out."""
 
-    objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time"
+    objective: Annotated[str, typer.Option("--objective", "--by", help="cost, time, memory or energy.")] = "time"
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None
     framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, with commas.")] = None
     term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
-    budget_usd: Annotated[str | None, typer.Option("--budget-usd", metavar="N", help="The run must cost at most this.")] = None
+    budget_usd: Annotated[
+        str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="The run must cost at most this.")
+    ] = None
     top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
 
     def others(self) -> dict[str, dict[str, Any]]:
@@ -233,10 +235,11 @@ def limit_command(
 ) -> None:
     """Find the largest value of a field that fits in memory: on the scenario's layout, or on any layout where it gives none."""
     from planner.scenarios.tables import placed
-    from planner.studies.limit import largest
+    from planner.studies.limit import FIELDS, largest
 
     scenario, usual = given.scenario(unread=UNREAD["limit"])
-    case = scenario.cases[0]
+    plain = {name.rpartition(".")[2]: name for name in FIELDS}
+    case, field = scenario.cases[0], plain.get(meant(field, plain), field)
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
         found = largest(case.asked(), field, step, **given.choice(), progress=progress)
     if as_json:
@@ -262,7 +265,8 @@ def export_command(
     *,
     stack: Annotated[str, typer.Option("--to", help=TO)],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files to this folder instead of printing them.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Write the files to this folder instead of printing them."),
     ] = None,
     rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="Rows that search --out wrote.")] = None,
     rank: Annotated[int, typer.Option("--rank", help="Which row of --rows to export.")] = 1,

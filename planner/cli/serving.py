@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, price_table, refuse_launch_file
+from planner.cli.asked import (
+    Set,
+    grouped,
+    is_scenario,
+    no_gpus,
+    nothing_asked,
+    one_question,
+    price_table,
+    refuse_launch_file,
+    refuse_turned,
+)
 from planner.cli.choices import set_fields
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
@@ -35,7 +45,7 @@ class Served:
         list[str] | None,
         typer.Option("--from", metavar="FILE...", help="The start command of vLLM, SGLang, TensorRT-LLM or llama.cpp."),
     ] = None
-    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2x rtx-4090, dgx-h100 ...")] = None
+    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2xrtx-4090, dgx-h100 ...")] = None
     clients: Annotated[
         str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
     ] = None
@@ -44,11 +54,18 @@ class Served:
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
     weights: Annotated[str | None, typer.Option("--weights", help="bf16, fp8, int4-awq ...")] = None
     engine: Annotated[str | None, typer.Option("--engine", help="See planner engines list.")] = None
+    ttft: Annotated[
+        str | None, typer.Option("--ttft", metavar="N", help="Target of the first token, with --clients or --rate: 500ms, 2s.")
+    ] = None
+    tpot: Annotated[
+        str | None, typer.Option("--tpot", metavar="N", help="Target of each further token, with --clients or --rate: 50ms.")
+    ] = None
+    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
     change: Set = None
 
     def serving(self) -> dict[str, Any]:
         """The fields of [serving] that are given."""
-        from planner.common.quantities import count, length, rate_per_s
+        from planner.common.quantities import count, length, rate_per_s, seconds
 
         found = {
             "clients": None if self.clients is None else count(self.clients, "--clients"),
@@ -57,8 +74,17 @@ class Served:
             "output": None if self.output is None else length(self.output, "--output"),
             "weights": self.weights,
             "engine": self.engine,
+            "ttft_target_s": None if self.ttft is None else seconds(self.ttft, "--ttft"),
+            "tpot_target_s": None if self.tpot is None else seconds(self.tpot, "--tpot"),
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    def changes(self) -> dict[str, Any]:
+        """What --price and --set change."""
+        from planner.scenarios.serving import TABLES
+
+        price = price_table(self.price) or {}
+        return {f"price.{name}": value for name, value in price.items()} | set_fields(self.change, TABLES)
 
     def launch(self) -> Launch | None:
         """The launch files' question, where some are given."""
@@ -66,8 +92,8 @@ class Served:
 
         if not self.launch_files:
             return None
-        own = {f"serving.{name}": value for name, value in self.serving().items()}
-        found = launch_of([self.target, *(self.more or ())], self.launch_files, self.on, own | set_fields(self.change))
+        over = {f"serving.{name}": value for name, value in self.serving().items()} | set_fields(self.change)
+        found = launch_of([self.target, *(self.more or ())], self.launch_files, self.on, over)
         if not found.serves:
             raise PlannerError(
                 "--from {0}: trains; ask `planner plan --from`.", self.launch_files[0], code="usage", field="--from"
@@ -77,7 +103,7 @@ class Served:
     def scenario(self, launch: Launch | None = None) -> tuple[ServingScenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it)."""
         if launch is not None:
-            return _of_launch(launch, self.launch_files, self.change), ()
+            return _of_launch(launch, self.launch_files, self.changes()), ()
         if not self.target:
             raise nothing_asked(
                 "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
@@ -87,14 +113,14 @@ class Served:
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model
         from planner.scenarios.quick_serving import changed_deployment, quick_serving
-        from planner.scenarios.serving import TABLES, ServingCase, ServingScenario, read_serving_scenario
+        from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
-        own = {f"serving.{name}": value for name, value in self.serving().items()}
-        changes = own | set_fields(self.change, TABLES)
+        changes = {f"serving.{name}": value for name, value in self.serving().items()} | self.changes()
         named_model = not is_scenario(self.target) and (self.on is not None or is_model(self.target))
         if named_model and self.on is None:
             raise no_gpus(self.target)
         if named_model and self.on is not None:
+            refuse_turned(self.target, self.on)
             given = {key.partition(".")[2]: value for key, value in changes.items() if key.startswith(("serving.", "load."))}
             plain = {name: value for name, value in given.items() if f"serving.{name}" in changes and "." not in name}
             found, notes = quick_serving(self.target, self.on, plain, told={name.partition(".")[0] for name in given})
@@ -113,13 +139,13 @@ class Served:
         return ServingScenario(title=found.title, cases=tuple(cases)), notes
 
 
-def _of_launch(launch: Launch, files: list[str] | None, change: list[str] | None) -> ServingScenario:
+def _of_launch(launch: Launch, files: list[str] | None, changes: dict[str, Any]) -> ServingScenario:
     from planner.cli.launch import launch_title
     from planner.scenarios.quick_serving import changed_deployment
-    from planner.scenarios.serving import TABLES, ServingCase, ServingScenario
+    from planner.scenarios.serving import ServingCase, ServingScenario
     from planner.scenarios.tables import model_label
 
-    tables, title = changed_deployment(launch.tables, set_fields(change, TABLES)), launch_title(launch, files)
+    tables, title = changed_deployment(launch.tables, changes), launch_title(launch, files)
     return ServingScenario(title=title, cases=(ServingCase(label=model_label(tables), tables=tables, where=title),))
 
 

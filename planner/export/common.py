@@ -9,6 +9,7 @@ from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, GIB
 from planner.common.version import VERSION
 from planner.export.carried import carried_lines
+from planner.serving.engine import engine_family, resolve_engine
 from planner.training.plan import Plan
 from planner.workload.framework_names import framework_of_name
 
@@ -19,12 +20,17 @@ def tool_of(name: str, tools: Mapping[str, tuple[str, ...]]) -> str:
 
     >>> tool_of("TorchTitan", {"torchtitan": ("torchtitan", "fsdp")}), tool_of("Megatron-LM", {"megatron": ("megatron-core",)})
     ('torchtitan', 'megatron')
+    >>> tool_of("TRT-LLM", {"vllm": (), "tensorrt-llm": ()})
+    'tensorrt-llm'
     >>> tool_of("blue", {"megatron": ("megatron-core",)})
     'blue'
     """
     found = meant(name, tools)
     if found in tools:
         return found
+    server = engine_family(resolve_engine(name) or name)
+    if server in tools:
+        return server
     try:
         software = framework_of_name(name, "--to", None)
     except PlannerError:  # known, and not one of these, or several

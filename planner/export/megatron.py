@@ -122,7 +122,7 @@ def _check_model(plan: Plan) -> None:
             raise refuse(
                 "megatron",
                 Message("{0} has {1}, which the command line of Megatron-LM does not set", m.name, what),
-                "write the spec",
+                "the recipe of --to nemo holds the model itself, or write the spec",
             )
     for name in PLAIN:
         default = Model.model_fields[name].default

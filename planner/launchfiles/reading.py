@@ -143,11 +143,7 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
     if form is None:
-        raise PlannerError(
-            "{0}: none of the tools is known by these keys; --from reads {1}.",
-            path,
-            ", ".join(one.title for one in formats() if one.marks),
-        )
+        raise _of_no_tool(path, data)
     stage = next((stage for key, stage in form.marked.items() if key in keys), None)
     if stage is not None and "stage" not in keys:
         found.given.append(Given(form=form, name="stage", value=stage, where=path.name))
@@ -164,6 +160,15 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
         found.given.append(Given(form=form, name=name, value=value, where=path.name))
     for name, value in further:
         _further(path, form, name, value, found)
+
+
+def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:
+    """The error of a configuration that is no tool's."""
+    if {"model", "cluster"} <= set(data):
+        command = "serve" if "serving" in data else "plan"
+        return PlannerError("{0}: is a scenario, not a launch file; `planner {1} {0}` answers it.", path, command)
+    tools = ", ".join(one.title for one in formats() if one.marks)
+    return PlannerError("{0}: none of the tools is known by these keys; --from reads {1}.", path, tools)
 
 
 def _form_of(keys: set[str]) -> Format | None:

@@ -32,6 +32,9 @@ UNCACHED = ("router", "logits")
 """Linear layers of whose weights the framework keeps no second copy."""
 INT8_KERNELS = 6.0
 """Beside an LLM.int8 multiplication: row maxima, cast, outliers' columns, their product, scaling, sum. Assumed."""
+GPTQ_KERNELS = 13.0
+"""AutoGPTQ unpacks for training with torch: zeros and weights are each shifted, cast and masked, zeros raised by one, groups cast
+and gathered for scales and zeros, the difference and its product (auto_gptq/nn_modules/qlinear/qlinear_cuda.py, forward)."""
 COMMON_INPUT = {
     ("attention", "query"): "entrance", ("attention", "query down"): "entrance", ("attention", "key value down"): "entrance",
     ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens", ("moe", "latent in"): "tokens",
@@ -247,13 +250,14 @@ class _Weights:
         width = DTYPE_BYTES[quantization.compute_dtype] if quantization.compute_dtype else setting.width
         separate = np.maximum(self.row.kernels, self.work.batch)
         double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
+        torch_operations = quantization.format.startswith("gptq") and not setting.framework.fused_adapters  # those have a kernel
         row = Row(
             name=Message("{0} unpacked", self.row.operator),
             block=self.row.block,
             phase="forward" if phase == "forward" else "backward",
             bytes_moved=(self.packed + width) * self.elements,
             workspace_bytes=width * self.elements / separate,
-            kernels=(2.0 if double else 1.0) * separate,
+            kernels=(GPTQ_KERNELS if torch_operations else 2.0 if double else 1.0) * separate,
             rate=setting.framework.dequantize_rate,
         )
         yield _scaled(row, part)
@@ -268,12 +272,27 @@ def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Num
     return work.m, inputs, outputs * linear.share, work.batch
 
 
+def _casts(setting: Setting) -> bool:
+    """Whether the input is cast to the adapters' fp32 and, for their products, back to 16 bit (peft under autocast)."""
+    fp32 = adapter_dtype(setting.job, setting.framework) == "fp32" and setting.width < 4
+    return fp32 and not setting.framework.fused_adapters
+
+
 def _copied(setting: Setting, adapter: Adapter) -> bool:
     """Whether each adapter keeps an input of its own: cast to its type, or dropped out."""
-    if adapter.dropout > 0:
-        return True
-    casts = adapter_dtype(setting.job, setting.framework) == "fp32" and setting.width < 4
-    return casts and not setting.framework.fused_adapters
+    return adapter.dropout > 0 or _casts(setting)
+
+
+def _input_passes(setting: Setting, adapter: Adapter) -> tuple[float, float]:
+    """(bytes moved per element, kernels) that make an adapter's own input: two casts, and dropout with its mask of a byte.
+
+    Eager kernels read and write the input each, dropout in the type that it has by then; torch.compile makes one of them.
+    """
+    w, casts, drops = setting.width, _casts(setting), adapter.dropout > 0
+    if setting.framework.compile:
+        return (2.0 * w + drops, 1.0) if casts or drops else (0.0, 0.0)
+    dropped = 2.0 * (4.0 if casts else w) + 1.0
+    return 2.0 * (w + 4.0) * casts + dropped * drops, 2.0 * casts + drops
 
 
 def _adapters_forward(
@@ -294,14 +313,14 @@ def _adapters_forward(
         name = Message("{0} adapter", linear.part)
         narrow, wide = Message("{0} A", name), Message("{0} B", name)
         if copied and not fused:
-            passes = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0)
+            passes, kernels = _input_passes(setting, adapter)
             yield Row(
                 name=Message("{0} input", name),
                 block=row.block,
                 phase="forward",
                 bytes_moved=passes * inputs,
-                kernels=2.0 + (adapter.dropout > 0),
-                workspace_bytes=4.0 * inputs,
+                kernels=kernels,
+                workspace_bytes=4.0 * inputs if _casts(setting) else 0.0,
             )
         down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
         up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
@@ -312,8 +331,8 @@ def _adapters_forward(
             name=Message("{0} sum", name),
             block=row.block,
             phase="forward",
-            bytes_moved=(3.0 if fused else 5.0) * w * outputs,
-            kernels=1.0 if fused else 2.0,
+            bytes_moved=(3.0 if fused or setting.framework.compile else 5.0) * w * outputs,
+            kernels=1.0 if fused or setting.framework.compile else 2.0,
         )
 
 
@@ -370,7 +389,7 @@ def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Ite
 
 def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
     """Gradients of B, of A, and of the input where it is wanted; the sum with the base layer's input gradient."""
-    w, rank, copied = setting.width, float(adapter.rank), _copied(setting, adapter)
+    w, rank = setting.width, float(adapter.rank)
     fused = setting.framework.fused_adapters
     for linear in parts:
         m, k, n, b = _share(row, linear, False)
@@ -387,12 +406,12 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         yield _multiply(Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
         outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
         yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
-        casts = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0) if copied and not fused else 0.0
+        passes, kernels = _input_passes(setting, adapter) if not fused else (0.0, 0.0)
         back = Row(
             name=Message("{0} input gradient sum", name),
             block=row.block,
             phase="backward",
-            bytes_moved=(3.0 * w + casts) * inputs,
-            kernels=1.0 + (2.0 if casts else 0.0),
+            bytes_moved=(3.0 * w + passes) * inputs,
+            kernels=1.0 + kernels,
         )
         yield _scaled(back, flow)

@@ -234,7 +234,8 @@ def stage_moments(
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     summed = unsharded_gradients(content, layouts, framework, precision) * (num_microbatches > 1)
     summed = np.maximum(states.gradients_bytes, summed)
-    early = summed * always
+    # an optimizer in backward meets the output layer's gradient first, beside all that forward kept
+    early = states.gradients_bytes if job.optimizer_in_backward else summed * always
     # while the first layer's backward runs, its own gradients are still to come
     coming = content.largest_layer_parameters / np.maximum(content.dense_parameters + content.expert_parameters, 1.0)
     late = summed * (1.0 - coming * (1.0 - always))
@@ -299,10 +300,15 @@ def _overhead(layouts: Layouts, framework: Framework) -> Array:
 
 
 def peak(moments: tuple[StageMemory, ...]) -> StageMemory:
-    """The moment that needs the most memory, the first of equals."""
+    """The moment that needs the most memory, the first of equals; where paged states fill the GPU each time, that which leaves
+    them the least."""
     best = moments[0]
     for now in moments[1:]:
-        best = best.where(best.total_bytes >= now.total_bytes, now)
+        most = best.total_bytes >= now.total_bytes
+        if best.pageable_bytes.any() or now.pageable_bytes.any():
+            full = np.isclose(best.total_bytes, now.total_bytes, rtol=10.0 * (PAGED - 1.0), atol=0.0)
+            most = np.where(full, best.firm_bytes >= now.firm_bytes, most)
+        best = best.where(most, now)
     return best
 
 

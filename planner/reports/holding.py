@@ -22,7 +22,7 @@ from planner.studies.holding import BreakEven, Holding
 
 def holding_table(found: Holding) -> RenderableType:
     """Dollars of each way by year, the break-even of owning against each, and what all of it rests on."""
-    title = "{0}, {1} GPUs, {2:.0%} of the hours used: dollars so far"
+    title = "{0}, GPUs: {1}, {2:.0%} of the hours used: dollars so far"
     title = Message(title, found.cluster.name, found.cluster.num_gpus, found.utilisation)
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("way")

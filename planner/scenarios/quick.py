@@ -41,7 +41,7 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
 
     ``other``: tables framework, layout, price, run and cost as far as they are given.
     """
-    cluster = cluster_table(on)
+    cluster, on = cluster_table(on), on.strip(" ,，")
     the_model = as_model({"name": model})
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "job": _job(the_model, cluster, method, job)}
     tables |= {name: dict(other[name]) for name in TABLES if name in other}

@@ -28,7 +28,7 @@ def quick_serving(
     model: str, on: str, given: Mapping[str, Any], told: Collection[str] = ()
 ) -> tuple[ServingScenario, tuple[str, ...]]:
     """(a serving scenario of a model and a cluster, what was taken as usual in it); ``told``: fields that are set afterwards."""
-    the_model, cluster = as_model({"name": model}), cluster_table(on)
+    the_model, cluster, on = as_model({"name": model}), cluster_table(on), on.strip(" ,，")
     card = as_cluster(cluster).accelerator
     engine = usual_engine(card, the_model, given.get("weights") or the_model.stored_weights)
     usual = {"engine": engine, **usual_serving(the_model, given.get("embeds") is True)}

@@ -383,10 +383,10 @@ def _crowded(load: Load | None) -> tuple[str, ...]:
 def assumptions_of(setting: Setting) -> tuple[Assumption, ...]:
     """Constants behind the answer that nobody measured."""
     specs = (
-        ("model " + setting.model.name, setting.model),
-        ("engine " + setting.engine.name, setting.engine),
-        ("accelerator " + setting.cluster.accelerator.name, setting.cluster.accelerator),
-        ("curves " + setting.curves.name, setting.curves),
+        (Message("model {0}", setting.model.name), setting.model),
+        (Message("engine {0}", setting.engine.name), setting.engine),
+        (Message("accelerator {0}", setting.cluster.accelerator.name), setting.cluster.accelerator),
+        (Message("curves {0}", setting.curves.name), setting.curves),
     )
     return tuple(
         Assumption(where=where, field=field, value=value, source=spec.provenance[field].source)

@@ -1,8 +1,9 @@
-"""How many experts a batch touches."""
+"""How many experts a batch touches, and what falls on the fullest of the ranks that hold them."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,6 +21,30 @@ def distinct_experts(num_experts: int, top_k: int, tokens: Number, zipf: float =
         return np.asarray(num_experts * (1.0 - np.power(1.0 - top_k / num_experts, t)))
     chances = np.asarray(_popularity(num_experts, top_k, zipf))
     return np.asarray((1.0 - np.power(1.0 - chances, t[..., None])).sum(axis=-1))
+
+
+def fullest_rank(num_experts: int, top_k: int, tokens: Number, ep: int, load: float, zipf: float = 0.0) -> tuple[Array, Array]:
+    """(distinct experts, token-expert pairs) of the fullest of ``ep`` ranks, expected; shape of ``tokens``.
+
+    Which experts the tokens of one pass choose is chance. Of n experts without replacement from E, a rank with E / ep of them
+    gets a hypergeometric number: mean n / ep, variance n / ep (1 - 1 / ep) (E - n) / (E - 1); n is the distinct experts, and
+    ``top_k`` for each token's pairs. The largest of ep that add up to n lies sigma / sqrt(1 - 1 / ep) times the largest of ep
+    standard normals above the mean. ``load``, what popularity makes of the fullest rank over the mean, spreads beside it.
+    """
+    t = np.asarray(tokens, dtype=float)
+    distinct = distinct_experts(num_experts, top_k, t, zipf)
+    if ep == 1:
+        return distinct, t * top_k
+    above = NormalDist().inv_cdf((ep - 0.375) / (ep + 0.25))  # of the largest of ep normals (Blom 1958)
+
+    def fullest(mean: Array, drawn: Number, draws: Number) -> Array:
+        left = np.maximum(num_experts - np.asarray(drawn), 0.0) / max(num_experts - 1.0, 1.0)
+        chance = above * np.sqrt(draws * drawn / ep * left)
+        return np.asarray(mean + np.hypot((load - 1.0) * mean, chance))
+
+    here = num_experts / ep
+    pairs = np.clip(fullest(t * top_k / ep, float(top_k), t), 1.0, np.maximum(t * min(float(top_k), here), 1.0))
+    return np.clip(fullest(distinct / ep, distinct, 1.0), 1.0, np.minimum(here, pairs)), pairs
 
 
 @lru_cache(maxsize=64)

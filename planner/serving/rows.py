@@ -15,7 +15,7 @@ from planner.model.parameters import embedding_parameters
 from planner.model.projections import Projection, gate_width, of_tensors, projections
 from planner.operators.mixer import kept_elements, products, scan_flops
 from planner.operators.row import FusedAttention, Matmul, Row, communication
-from planner.serving.experts import distinct_experts
+from planner.serving.experts import fullest_rank
 from planner.serving.kv_cache import INDEX_KEY_BYTES, image_bytes, token_layer_bytes
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import part_of
@@ -534,10 +534,9 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     sizes = {way: _sizes(setting, of_tensors(m, kind, f"experts.{way}.")) for way in ("in", "out")}
     f = sizes["out"].k
     lanes = 2.0 if m.gated_ffn else 1.0
-    load = s.rank_load(m.num_experts)
-    touched = distinct_experts(m.num_experts, m.top_k, shape.tokens, s.expert_zipf) / s.ep
-    touched = np.minimum(touched * load, m.num_experts / s.ep)
-    pairs = shape.tokens * k / s.ep * load
+    mean_pairs = shape.tokens * k / s.ep
+    touched, pairs = fullest_rank(m.num_experts, m.top_k, shape.tokens, s.ep, s.rank_load(m.num_experts), s.expert_zipf)
+    load = pairs / mean_pairs
     each = setting.layer_bytes(kind, "experts.") * s.ep / m.num_experts
     first = setting.layer_bytes(kind, "experts.in") * s.ep / m.num_experts
     quantized = "experts" not in setting.format.kept
@@ -588,7 +587,7 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
                 bytes_moved=s.expert_offload * touched * each,
             )
         )
-    rows += _exchange(inside, shape, local, pairs / load)
+    rows += _exchange(inside, shape, local, mean_pairs)
     if m.expert_latent_size:
         rows += [_projected(f"latent {way}", "moe", setting, kind, local, f"latent.{way}") for way in ("in", "out")]
     if m.num_shared_experts:

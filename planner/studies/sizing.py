@@ -222,7 +222,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     rented = rented_accelerators()
-    names = rented if accelerator is None else accelerator_names() if accelerator == EVERY else _named(accelerator)
+    names, gpus = (rented, gpus) if accelerator is None else _named(accelerator, gpus)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most, price=price)
     _require_price(price, names)
     weights = weights or (None if the_model.stored_weights else weights_of_tags(engine))
@@ -382,13 +382,20 @@ def _per_million(s: Size) -> float:
     return math.inf if s.usd_per_million_tokens is None else s.usd_per_million_tokens
 
 
-def _named(accelerators: str) -> list[str]:
-    """The accelerators of "rtx-3090,l40s", each by its name or a part that means one."""
+def _named(accelerators: str, gpus: int | None) -> tuple[list[str], int | None]:
+    """(the accelerators of "rtx-3090,l40s", each by its name or a part that means one, or all; how many GPUs: ``gpus``, or the
+    number before every type: 8xh100)."""
+    if accelerators == EVERY:
+        return accelerator_names(), gpus
     asked = [name.strip() for name in accelerators.split(",") if name.strip()]
-    for name in asked or [accelerators]:
-        if not name or re.match(r"\d+\s*x\s*\S", name):
-            raise PlannerError("--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus.", accelerators, field="--on")
-    return list(dict.fromkeys(accelerator_named(name) for name in asked))
+    counted = [re.fullmatch(r"0*([1-9]\d*)\s*[x×*]\s*(\S.*)", name, re.IGNORECASE) for name in asked]
+    numbers = {gpus if one is None else int(one[1]) for one in counted}
+    if not asked or len(numbers) > 1 or (gpus is not None and numbers != {gpus}):
+        raise PlannerError(
+            "--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus, one number for all.", accelerators, field="--on"
+        )
+    names = [name if one is None else one[2] for name, one in zip(asked, counted, strict=True)]
+    return list(dict.fromkeys(accelerator_named(name) for name in names)), numbers.pop()
 
 
 def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:

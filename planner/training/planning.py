@@ -327,12 +327,12 @@ def _explained(answer: Plan) -> Plan:
 def _assumptions(q: Question) -> tuple[Assumption, ...]:
     model, cluster, framework = q.model, q.cluster, q.framework
     specs = {
-        f"model {model.name}": model,
-        f"accelerator {cluster.accelerator.name}": cluster.accelerator,
-        f"curves {cluster.accelerator.curves}": curves_of(cluster.accelerator),
-        f"node {cluster.node.name}": cluster.node,
-        f"framework {framework.name}": framework,
-        **{f"link {link.name}": link for link in cluster.node.links},
+        Message("model {0}", model.name): model,
+        Message("accelerator {0}", cluster.accelerator.name): cluster.accelerator,
+        Message("curves {0}", cluster.accelerator.curves): curves_of(cluster.accelerator),
+        Message("node {0}", cluster.node.name): cluster.node,
+        Message("framework {0}", framework.name): framework,
+        **{Message("link {0}", link.name): link for link in cluster.node.links},
     }
     return tuple(
         Assumption(where=where, field=field, value=value, source=spec.provenance[field].source)

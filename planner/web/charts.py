@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
@@ -50,6 +51,8 @@ NARROW: Any = alt.ExprRef("width < 450 ? 135 : 190")
 """Pixels of a legend's text."""
 FEW: Any = alt.ExprRef("width < 450 ? 3 : 6")
 """Ticks of an axis of dollars."""
+WRAPPED = "width < 450 ? split(datum.label, '\\n') : join(split(datum.label, '\\n'), '')"
+"""A label in several lines on a phone."""
 NO_ROOM = "width < 450 && datum.value < 0.13 * datum.edge"
 """Where a figure would not stand inside its part of a bar: on a phone."""
 CONFIG = {
@@ -202,6 +205,26 @@ def stacked(
     return Figure(name=name, title=title, alt=description, spec=spec, rows=data)
 
 
+def in_lines(text: str, most: int = 11) -> str:
+    """A label in lines of ``most`` Latin letters where it can be broken: after a blank or a Chinese character, which is as wide
+    as two. Nothing is taken out but the ends of lines.
+
+    >>> in_lines("2. end of forward, loss"), in_lines("1. 一步开始")
+    ('2. end of \\nforward, \\nloss', '1. 一步开始')
+    """
+    lines, now = [], ""
+    for piece in re.findall(r"[^\s\u2e80-\uffef]+\s*|[\u2e80-\uffef][，、。；：）]?\s*", text):
+        if now and _wide(now + piece.rstrip()) > most:
+            lines.append(now)
+            now = ""
+        now += piece
+    return "\n".join([*lines, now])
+
+
+def _wide(text: str) -> int:
+    return sum(2 if letter > "\u2e7f" else 1 for letter in text)
+
+
 def unlike(labels: Sequence[str]) -> list[str]:
     """Labels with a number where the same comes again.
 
@@ -220,7 +243,11 @@ def areas_spec(lang: str, names: tuple[str, ...]) -> Spec:
     """GiB by kind over the moments of a step, stacked, a line at the capacity."""
     axis = say(lang, "chart.memory_axis")
     base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("when:N", title=say(lang, "chart.moment_axis"), axis=alt.Axis(labelAngle=0, labelLimit=150)),
+        x=alt.X(
+            "label:N",
+            title=say(lang, "chart.moment_axis"),
+            axis=alt.Axis(labelAngle=0, labelLimit=150, labelOverlap=False, labelExpr=WRAPPED),
+        ),
     )
     scale = alt.Scale(nice=False, zero=True)
     areas = base.mark_area(line={"strokeWidth": 1}).encode(
@@ -255,7 +282,8 @@ def areas(
     totals = {row["at"]: sum(r["value"] for r in rows if r["at"] == row["at"]) for row in rows}
     words, edge = t("chart.usable", gib=f"{capacity:.1f}"), 1.05 * max(*totals.values(), capacity)
     end = max(totals)  # there a step is back at what it keeps: the line's label stands free
-    data = [{**row, "capacity": capacity, "capacity_text": words, "edge": edge, "last": row["at"] == end} for row in rows]
+    more = {"capacity": capacity, "capacity_text": words, "edge": edge}
+    data = [{**row, **more, "label": in_lines(row["when"]), "last": row["at"] == end} for row in rows]
     return Figure(name=name, title=title, alt=description, spec=areas_spec(language(), tuple(names)), rows=data)
 
 
@@ -404,7 +432,7 @@ def scatter(
 @lru_cache(maxsize=64)
 def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], samples: bool) -> Spec:
     """Lines of ``y`` over ``x`` by group; or samples, ``y`` measured, with a dash where the fit ``fitted`` lies."""
-    scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
+    scale = {"type": "log" if logarithmic else "linear", "nice": False, "padding": 12, **({} if logarithmic else {"zero": False})}
     range_ = [GROUPS[i % len(GROUPS)] for i in range(len(groups))]
     number = "~s" if logarithmic else ",~r"  # prefixes follow the steps of an axis: "0.2k" beside "1k"
     colour = alt.Color(

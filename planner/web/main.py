@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from planner.common.errors import PlannerError
 from planner.web import adding, download, inputs, inputs_job, inputs_layout, show, state
 from planner.web.answers import Answer, answers, load_archive, profile_archive, profiles_of
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
-from planner.web.text import LANGUAGES, language, speaking, t
+from planner.web.text import LANGUAGES, language, speaking, streamlit_words, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
@@ -40,6 +41,8 @@ SCRIPT = """document.documentElement.lang = '{code}'; /* {name} */ {{
   }}, 200);
 }}"""
 """The language of the page for those who have it read aloud; then the open page in sight among all pages."""
+WORDS = Path(__file__).with_name("words.js").read_text(encoding="utf-8")
+"""Streamlit speaks English alone: its words are put in place."""
 LOG = logging.getLogger("planner.web")
 
 
@@ -70,7 +73,8 @@ def _draw() -> None:
     st.session_state["pages"] = pages  # where other pages lead to
     chosen = st.navigation(list(pages.values()), position="top")
     name = chosen.url_path or FIRST
-    st.html(f"<script>{SCRIPT.format(code=CODES[language()], name=name)}</script>", unsafe_allow_javascript=True)
+    said = WORDS.replace("SAID", json.dumps(streamlit_words(language()), ensure_ascii=False))
+    st.html(f"<script>{SCRIPT.format(code=CODES[language()], name=name)}{said}</script>", unsafe_allow_javascript=True)
     prepare(name)
     with st.sidebar:
         _language()

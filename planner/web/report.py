@@ -92,7 +92,7 @@ def _sources(known: Sequence[Answer]) -> str:
 
 
 def _assumptions(known: Sequence[Answer]) -> str:
-    found = {(a.where, a.field, f"{a.value}", a.source) for one in known for a in one.known.assumptions}
+    found = {(said(a.where), a.field, f"{a.value}", said(a.source)) for one in known for a in one.known.assumptions}
     return _table(sorted(found), (t("evidence.where"), t("evidence.field"), t("evidence.value"), t("evidence.source")))
 
 

@@ -27,6 +27,16 @@ def words(language: str) -> dict[str, str]:
     return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
 
 
+@lru_cache(maxsize=8)
+def streamlit_words(language: str) -> dict[str, str]:
+    """Streamlit's own words -> those of a language; empty where they are its own."""
+    path = FOLDER / f"streamlit.{language}.toml"
+    if not path.is_file():
+        return {}
+    found: dict[str, str] = parsed_toml(path.read_text(encoding="utf-8"))["words"]
+    return found
+
+
 _speaking: ContextVar[str | None] = ContextVar("speaking", default=None)
 
 

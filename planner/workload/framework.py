@@ -120,7 +120,8 @@ class Framework(Spec):
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
-    adapter_dtype: Literal["fp32", "same"] = "fp32"  # peft keeps A and B in fp32; others in the type of the model
+    # peft keeps A and B in fp32; others in the type of the model; peft until 0.11 in that of 16-bit weights, else in fp32
+    adapter_dtype: Literal["fp32", "same", "weights"] = "fp32"
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains

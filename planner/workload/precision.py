@@ -143,8 +143,11 @@ def precisions(job: Job, framework: Framework) -> Precisions:
 
 
 def adapter_dtype(job: Job, framework: Framework) -> Literal["fp32", "same"]:
-    """The type of adapters: the job's, else the framework's."""
-    return (job.adapter.dtype if job.adapter is not None else None) or framework.adapter_dtype
+    """The type of adapters: the job's, else the framework's, which may follow the weights beside them."""
+    said = (job.adapter.dtype if job.adapter is not None else None) or framework.adapter_dtype
+    if said == "weights":
+        return "same" if job.quantization is None else "fp32"
+    return said
 
 
 def _adapter_precisions(job: Job, framework: Framework) -> Precisions:

@@ -11,7 +11,7 @@ import typer
 from command_line import Run
 
 from planner.cli.asked import price_table
-from planner.cli.main import COMMANDS, PATHS, app
+from planner.cli.main import COMMANDS, PATHS, Doors, app
 from planner.cli.options import RISK
 from planner.common.errors import PlannerError
 from planner.common.quantities import rate_per_s, share
@@ -21,6 +21,10 @@ from planner.workload.resolve import as_cluster
 
 MODEL = ("plan", "gpt2", "--on", "rtx-4090")
 SWEEP = ("sweep", "gpt2", "--on", "v100-sxm2-32gb", "--vary")
+SET_TARGETS = ("--set", "serving.ttft_target_s=0.5", "--set", "serving.tpot_target_s=0.05")
+SIZE = ("size", "gpt2", "--for", "serve", "--on")
+LIMIT = ("limit", "gpt2", "--on", "rtx-4090", "--set", "layout.micro_batch_size=1", "--field")
+SEARCH_BY_COST = ("search", "gpt2", "--on", "l4", "--tokens", "1M", "--objective", "cost")
 SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*MODEL, "--precision", "FP16"), (*MODEL, "--precision", "fp16")),
     ((*MODEL, "--set", "job.optimizer=AdamW"), (*MODEL, "--set", "job.optimizer=adamw")),
@@ -40,6 +44,18 @@ SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("search", "gpt2", "--on", "2xrtx-4090", "--tokens", "1M", "--objective", "cost"),
     ),
     (("serve", "gpt2", "--on", "l4", "--rate", "120/min"), ("serve", "gpt2", "--on", "l4", "--rate", "2")),
+    (("serve", "gpt2", "--on", "l4,", "--price", "$2/h"), ("serve", "gpt2", "--on", "l4", "--set", "price.usd_per_gpu_hour=2")),
+    (
+        ("serve", "gpt2", "--on", "l4", "--clients", "2", "--ttft", "500ms", "--tpot", "50ms"),
+        ("serve", "gpt2", "--on", "l4", "--clients", "2", *SET_TARGETS),
+    ),
+    (("own", "2x", "dgx-h100"), ("own", "2xdgx-h100")),
+    ((*SIZE, "2xrtx-4090,"), (*SIZE, "rtx-4090", "--gpus", "2")),
+    ((*SIZE, "2xl4,2*rtx-4090"), (*SIZE, "l4,rtx-4090", "--gpus", "2")),
+    ((*LIMIT, "seq-len"), (*LIMIT, "job.seq_len")),
+    ((*LIMIT, "Micro_Batch_Size"), (*LIMIT, "layout.micro_batch_size")),
+    (("search", "gpt2", "--on", "l4", "--tokens", "1M", "--by", "cost"), SEARCH_BY_COST),
+    (("search", "gpt2", "--on", "l4", "--tokens", "1M", "--budget", "9"), (*SEARCH_BY_COST[:-2], "--budget-usd", "9")),
 ]
 
 
@@ -196,6 +212,33 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(PlannerError, match="300/min"):
         rate_per_s(text, "--rate")
+
+
+VALUED = [
+    (name, one.opts[0], one.metavar or "VALUE")
+    for name in COMMANDS
+    for command in (Doors(name="planner").get_command(None, name),)
+    for one in command.params
+    if not hasattr(command, "commands") and one.param_type_name == "option" and not getattr(one, "is_flag", False)
+]
+
+
+@pytest.mark.parametrize(("name", "option", "metavar"), VALUED)
+def test_an_option_is_no_value_of_another(run: Run, name: str, option: str, metavar: str) -> None:
+    code, out, err = run(name, option, "--help")
+    assert (code, out) == (2, "")
+    assert err.strip() == f"error: {option}: takes a value, and what follows is the option --help; give {option} {metavar}."
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name, option, _ in VALUED])
+def test_an_option_without_its_value_names_its_own_command(run: Run, name: str, option: str) -> None:
+    assert f"`planner {name} --help` lists what it takes." in run(name, option)[2]
+
+
+def test_an_output_is_given_by_its_letter_in_every_command() -> None:
+    commands = [Doors(name="planner").get_command(None, name) for name in COMMANDS]
+    every = [one for command in commands for c in (command, *getattr(command, "commands", {}).values()) for one in c.params]
+    assert all("-o" in one.opts for one in every if "--out" in one.opts)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from planner.launchfiles.shell import read_script
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
+from planner.scenarios.shipped import scenario_path
 from planner.serving import serve
 from planner.serving.spec import Serving
 from planner.training.plan import Plan
@@ -691,6 +692,12 @@ def test_plan_from_a_server_answers_as_serve_does(run: Run, tmp_path: Path) -> N
     assert json.loads(again)["cases"][0]["tpot_s"] == json.loads(out)["tpot_s"]
     code, _, err = run("plan", "--from", script, "--on", "h100", "--details")
     assert (code, "of training" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "command"), [("bert-3x-rtx-3070", "plan"), ("serving/chatlaw2-moe", "serve")])
+def test_a_scenario_is_no_launch_file(run: Run, name: str, command: str) -> None:
+    path = scenario_path(name)
+    assert f"{path}: is a scenario, not a launch file; `planner {command} {path}` answers it." in run("plan", "--from", path)[2]
 
 
 def test_several_files_and_a_model_beside_them(run: Run, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from planner.operators.table import Table, build_table
 from planner.workload.adapters import tuned_model
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.precision import adapter_dtype
 
 TARGETS = [
     ["q_proj", "v_proj"],
@@ -138,3 +139,54 @@ def test_int8_multiplies_packed_weights_forward_and_unpacks_them_backward() -> N
     assert product.work.dtype == "int8"
     # one byte a token's value and a weight, four a result
     assert float(np.sum(product.bytes_moved)) == 64 * 512 + 512 * 256 + 4 * 64 * 256
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dropout", "compiled", "input_bytes", "sum_bytes"),
+    [
+        ("same", 0.0, False, None, 10.0),  # the base layer's own input; scaled (2 + 2) and added (2 + 2 + 2)
+        ("same", 0.1, False, 2 + 2 + 1, 10.0),  # dropout in 16 bit, with a mask of a byte; nothing to cast
+        ("fp32", 0.0, False, (2 + 4) + (4 + 2), 10.0),  # to fp32, and back for autocast's product
+        ("fp32", 0.1, False, (2 + 4) + (4 + 4 + 1) + (4 + 2), 10.0),  # dropout on the fp32 copy
+        ("same", 0.1, True, 2 + 2 + 1, 6.0),  # torch.compile: one kernel makes the input, one scales and adds
+        ("fp32", 0.1, True, 2 + 2 + 1, 6.0),
+    ],
+)
+def test_bytes_of_an_adapters_own_input_and_sum(
+    dtype: str, dropout: float, compiled: bool, input_bytes: float | None, sum_bytes: float
+) -> None:
+    adapter = {"rank": 8, "target_modules": ["down_proj"], "dropout": dropout, "dtype": dtype}
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work, stack = tuning_job(2, 16, adapter), framework("huggingface", compile=True) if compiled else framework("huggingface")
+    columns = as_columns(Layout(micro_batch_size=2, dp=1), 1)
+    layers = build_table(distinct_axes(columns, tuned_model(model, work), stack, work)[0]).layers
+    moved = {(str(row.name), row.phase): float(np.ravel(row.bytes_moved)[0]) for row in list(layers.values())[-1]}
+    wide, narrow = 2 * 16 * 176, 2 * 16 * 64
+    assert moved.get(("down adapter input", "forward")) == (None if input_bytes is None else pytest.approx(input_bytes * wide))
+    assert moved["down adapter sum", "forward"] == pytest.approx(sum_bytes * narrow)
+    assert moved["down adapter input gradient sum", "backward"] == pytest.approx((6.0 + (input_bytes or 0.0)) * wide)
+
+
+@pytest.mark.parametrize(
+    ("stack", "kind", "form", "kernels"),
+    [
+        ("peft", "qlora", "nf4", 2.0),  # bitsandbytes: the blocks' constants, then weights
+        ("peft", "gptq-lora", "gptq-int4", 13.0),  # AutoGPTQ: torch operations
+        ("peft-fused", "gptq-lora", "gptq-int4", 1.0),
+    ],
+)
+def test_kernels_that_unpack_a_layers_weights(stack: str, kind: str, form: str, kernels: float) -> None:
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8}, "bf16").replaced(kind=kind, quantization={"format": form})
+    layer = list(table(model, work, stack=stack).layers.values())[-1]
+    assert [float(np.ravel(r.kernels)[0]) for r in layer if str(r.name) == "out projection unpacked"] == [kernels, kernels]
+
+
+def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:
+    """huggingface/peft 0.11, tuners/lora/layer.py, update_layer: to(dtype=weight.dtype) where the weight is a float."""
+    work = tuning_job(1, 8, {"rank": 8})
+    packed = work.replaced(kind="qlora", quantization={"format": "nf4"})
+    for stack, plain, quantized in (("peft", "fp32", "fp32"), ("qwen", "same", "fp32"), ("torchtune", "same", "same")):
+        assert (adapter_dtype(work, framework(stack)), adapter_dtype(packed, framework(stack))) == (plain, quantized)

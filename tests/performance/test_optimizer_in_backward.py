@@ -29,12 +29,14 @@ def tuned(gpus: int = 1, layout: dict[str, object] | None = None, on: str = "", 
 
 
 def test_gradients_are_those_of_one_layer_or_of_the_ends() -> None:
-    """16-bit gradients of all weights against those of embedding and output layer, which are the largest here."""
+    """16-bit gradients of all weights against those of embedding and output layer, which are the largest here and stand beside
+    all that the forward pass kept: of 2 x 2048 tokens the inputs of 32 layers."""
     whole, freed = tuned(), tuned(optimizer_in_backward=True)
-    n, ends = 8.03e9, 2 * 128256 * 4096
+    n, ends, kept = 8.03e9, 2 * 128256 * 4096, 2 * 32 * 4096 * 4096
     assert whole.memory_bytes["gradients"] == pytest.approx(2 * n, rel=0.03)  # at the peak one layer's are to come
     assert freed.memory_bytes["gradients"] <= 2 * ends * 1.01
-    assert 2 * (n - ends) * 0.9 < whole.peak_allocated_bytes - freed.peak_allocated_bytes
+    assert freed.memory_bytes["activations"] > kept
+    assert 2 * (n - ends) * 0.9 < whole.peak_allocated_bytes - (freed.peak_allocated_bytes - kept)
     assert freed.step_time_s == pytest.approx(whole.step_time_s, rel=1e-6)
 
 
@@ -49,7 +51,10 @@ def test_a_card_that_paged_states_fill_to_the_byte_is_large_enough() -> None:
     """The same run on the README's card: what does not fit moves to the host, and torch's allocator never held the states."""
     found = tuned(on="rtx-4090", optimizer_in_backward=True, optimizer="paged-adamw-8bit")
     assert found.fits
-    assert 2 * 8.03e9 < found.peak_allocated_bytes < 18.9 * 2**30 < found.peak_total_bytes
+    assert found.peak_allocated_bytes == pytest.approx(18.9 * 2**30, rel=0.01)
+    assert found.peak_allocated_bytes < found.peak_total_bytes
+    away = tuned(on="rtx-4090", optimizer_in_backward=True, optimizer="paged-adamw")  # four times the states: they go further
+    assert away.peak_allocated_bytes == pytest.approx(found.peak_allocated_bytes)
 
 
 @pytest.mark.parametrize(

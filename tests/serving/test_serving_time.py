@@ -22,7 +22,7 @@ from planner.operators.row import Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.serving import serve
 from planner.serving.engine import load_engine
-from planner.serving.experts import distinct_experts
+from planner.serving.experts import distinct_experts, fullest_rank
 from planner.serving.feasibility import warnings_of
 from planner.serving.load import Load
 from planner.serving.pass_time import Times, kernel_constants, overlapped
@@ -80,6 +80,30 @@ def test_distinct_experts_by_drawing() -> None:
     drawn = [len(np.unique(np.concatenate([rng.permutation(16)[:3] for _ in range(5)]))) for _ in range(4000)]
     assert float(distinct_experts(16, 3, 5)) == pytest.approx(np.mean(drawn), rel=0.01)
     assert float(distinct_experts(16, 3, 5, 1.0)) < float(distinct_experts(16, 3, 5))
+
+
+@pytest.mark.parametrize(("experts", "top_k", "ep"), [(256, 8, 8), (128, 8, 4), (8, 2, 8), (64, 6, 2), (128, 1, 8), (384, 8, 32)])
+@pytest.mark.parametrize("tokens", [4, 16, 64])
+def test_the_fullest_expert_rank_by_drawing(experts: int, top_k: int, ep: int, tokens: int) -> None:
+    """Experts alike in popularity still meet unevenly in one pass: the fullest rank's are what all wait for."""
+    rng = np.random.default_rng(0)
+    chosen = np.argsort(rng.random((400, tokens, experts)), axis=2)[:, :, :top_k].reshape(400, -1)
+    ranks = np.stack([np.bincount(one, minlength=experts) for one in chosen]).reshape(400, ep, -1)
+    touched, pairs = fullest_rank(experts, top_k, float(tokens), ep, 1.0)
+    assert float(touched) == pytest.approx((ranks > 0).sum(axis=2).max(axis=1).mean(), rel=0.13)
+    assert float(pairs) == pytest.approx(ranks.sum(axis=2).max(axis=1).mean(), rel=0.15)
+
+
+def test_the_fullest_expert_rank_by_hand() -> None:
+    """One token and two experts on two ranks: one of them computes the pair. Of many tokens chance is nothing, the load all."""
+    assert [float(x) for x in fullest_rank(2, 1, 1.0, 2, 1.0)] == pytest.approx([1.0, 1.0])
+    assert [float(x) for x in fullest_rank(64, 6, 10.0, 1, 1.0)] == pytest.approx([float(distinct_experts(64, 6, 10.0)), 60.0])
+    touched, pairs = (float(x) for x in fullest_rank(64, 6, 1e8, 8, 1.5))
+    assert (touched, pairs) == pytest.approx((8.0, 1.5 * 6e8 / 8), rel=1e-3)
+    for tokens in (1.0, 30.0, 1000.0):  # never below the mean, nor above all that there is
+        touched, pairs = (float(x) for x in fullest_rank(64, 6, tokens, 8, 1.0))
+        assert tokens * 6 / 8 < pairs <= tokens * 6
+        assert float(distinct_experts(64, 6, tokens)) / 8 <= touched <= 8
 
 
 def test_one_gpu_communicates_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import signal
@@ -204,6 +205,79 @@ def test_the_dark_page_can_be_read_in_chinese(page, address, name):
         assert b.faint(page) == []
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+
+
+SPOKEN = """
+const found = new Set(), english = /[A-Za-z]{3}/, chinese = /[\\u4e00-\\u9fff]/;
+const add = text => { if (text && english.test(text) && !chinese.test(text)) found.add(text.trim()); };
+const own = ['stFileUploader', 'stMainMenuPopover', 'stHeader', 'stSkipToContent', 'stProgress', 'stSelectbox', 'stNumberInput'];
+for (const place of document.querySelectorAll(own.map(id => `[data-testid="${id}"]`).join())) {
+  const walk = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) if (!walk.currentNode.parentElement.closest('[data-testid=stIconMaterial], script, style'))
+    add(walk.currentNode.data);
+  for (const e of place.querySelectorAll('*'))
+    for (const name of ['aria-label', 'placeholder', 'title']) add(e.getAttribute(name));
+}
+return [...found];
+"""
+"""Words without Chinese in Streamlit's own controls."""
+
+
+def test_streamlit_s_own_controls_speak_chinese(page, address, tmp_path):
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("no record")
+    page.get(f"{address}/?lang=zh")
+    b.wait_ready(page)
+    b.wait_for(page, "return document.documentElement.lang === 'zh-CN'")
+    left = set(page.execute_script(SPOKEN))
+    page.get(f"{address}/calibrate?lang=zh")
+    b.wait_ready(page)
+    settled(page)
+    left |= set(page.execute_script(SPOKEN))
+    page.find_element("css selector", 'input[type="file"]').send_keys(str(wrong))
+    settled(page)
+    page.find_element("css selector", '[data-testid="stMainMenuButton"], [data-testid="stMainMenu"] button').click()
+    b.wait_for(page, "return document.querySelector('[data-testid=stMainMenuPopover]')?.innerText.includes('打印')")
+    left |= set(page.execute_script(SPOKEN))
+    names = r"• JSON|wrong\.txt.*|[a-z0-9-]+( · \d+ GiB)?|config\.json|planner measure|[A-Z]"  # of files, models and GPUs
+    assert sorted(text for text in left if not re.fullmatch(names, text)) == []
+    page.get(f"{address}/calibrate?lang=en")
+    b.wait_ready(page)
+    assert "8MB per file" in page.find_element("css selector", '[data-testid="stFileUploader"]').text
+
+
+MOMENTS = """
+const chart = [...document.querySelectorAll('[data-testid=stVegaLiteChart] svg')][1];
+const labels = [...chart.querySelectorAll('.role-axis .role-axis-label text')].filter(e => /[0-9][.]/.test(e.textContent));
+return labels.map(e => [e.textContent, e.getBoundingClientRect().left, e.getBoundingClientRect().right]);
+"""
+COLUMNS = """
+return [...document.querySelectorAll('table.figures tbody tr')].map(row => [...row.querySelectorAll('td')].map(
+  cell => Math.round(cell.getBoundingClientRect().width)));
+"""
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_phone_shows_every_moment_of_a_step_and_columns_of_one_width(page, address, language):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.get(f"{address}/memory?lang={language}")
+        b.wait_ready(page)
+        b.wait_for(page, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= 2")
+        labels = sorted(page.execute_script(MOMENTS), key=lambda label: label[1])
+        assert [text.split(".")[0] for text, _, _ in labels] == [str(i + 1) for i in range(len(labels))]
+        assert len(labels) >= 4
+        assert all(right <= left for (_, _, right), (_, left, _) in itertools.pairwise(labels))
+        page.get(f"{address}/compare?lang={language}")
+        b.wait_ready(page)
+        for row in page.execute_script(COLUMNS):
+            assert len(row) == 3
+            assert max(row) - min(row) <= 1
+            assert min(row) >= 99  # the difference, last, has as much as a configuration
+            assert sum(row) <= 390
+    finally:
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 
 
 def test_a_ready_made_question_gets_a_verdict_that_is_the_plans(page, address):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
 import pyarrow as pa
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 import planner
@@ -22,7 +24,7 @@ from planner.evidence.pairs import load_pairs
 from planner.performance.evaluation import operator_table
 from planner.web import main
 from planner.web.pages import evidence
-from planner.web.text import say
+from planner.web.text import say, streamlit_words
 from planner.workload.layout import as_columns
 
 TERMS = {
@@ -37,7 +39,7 @@ UNREAD = {"id", "icon", "type", "url", "element_id", "deferred_file_id", "column
 """Of an element: what nobody reads."""
 SHOWN = {"title", "alt", "domain", "description"}
 """Of a figure's specification: what stands in it."""
-CITED = {"source", "source_ref", "id", *(say("zh", f"evidence.{name}") for name in ("source", "sources", "where", "field"))}
+CITED = {"source", "source_ref", "id", *(say("zh", f"evidence.{name}") for name in ("source", "sources", "field"))}
 """Columns that quote: a publication, a file and its field have the names that they have."""
 QUOTED = re.compile(
     r"<style.*?</style>|<[^>]+>|`[^`]+`|:material/\w+:|&\w+;|“[^”]*”|来源：[^。]*|planner(?: [-\w./=]+)+", re.DOTALL
@@ -133,6 +135,16 @@ def test_a_chinese_page_has_no_english_word_but_names_and_terms(page: str, secti
     texts = (text for element in elements for text in strings(element))
     left = {word: text for word, text in english(texts).items() if word not in TERMS}
     assert sorted(left.items()) == []
+
+
+def test_every_word_of_streamlit_that_is_put_into_chinese_is_still_its_own() -> None:
+    """A release of Streamlit that says something else needs other words here; keys that it puts together are left out."""
+    scripts = "".join(path.read_text(encoding="utf-8") for path in Path(streamlit.__file__).parent.glob("static/static/js/*.js"))
+    assert streamlit_words("en") == {}
+    for words, chinese in streamlit_words("zh").items():
+        parts = [part for part in words.split("{0}") if part.strip()]
+        assert words.startswith(("Press ", "add ")) or all(part in scripts for part in parts), words
+        assert ("{0}" in words) == ("{0}" in chinese)
 
 
 # ---- operators

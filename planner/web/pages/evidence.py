@@ -274,7 +274,7 @@ def _assumptions() -> None:
             row = rows.setdefault(
                 (a.where, a.field),
                 {
-                    t("evidence.where"): a.where,
+                    t("evidence.where"): said(a.where),
                     t("evidence.field"): a.field,
                     t("evidence.value"): value,
                     t("evidence.source"): said(a.source),
