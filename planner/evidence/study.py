@@ -15,6 +15,7 @@ from planner.evidence.held_out import rows_of
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import check_states, settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
+from planner.performance.risk import fit_rule
 from planner.uncertainty.subject import movable_part
 from planner.workload.layout import as_columns
 
@@ -41,6 +42,14 @@ class Peak(NamedTuple):
     movable: float
 
 
+class Fate(NamedTuple):
+    """Whether one run was predicted to fit, and how surely: nan where its recomputation was chosen so that it does."""
+
+    run: Run
+    fits: bool
+    probability: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Log ratios log(predicted / measured) of step times, run by run, and what follows from them."""
@@ -53,7 +62,7 @@ class Study:
     baseline_left_out: Vector
     held_out: pd.DataFrame  # of this set's figures: held_out.rows_of
     memory: tuple[Peak, ...]
-    verdicts: tuple[tuple[Run, bool], ...]  # run, predicted to fit
+    verdicts: tuple[Fate, ...]
     refused: tuple[Refusal, ...]
 
 
@@ -93,11 +102,11 @@ def study(
     )
 
 
-def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], list[tuple[Run, bool]], list[Refusal]]:
+def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], list[Fate], list[Refusal]]:
     """Runs with one layout each; what their memory was predicted to be."""
     timed: list[Run] = []
     memory: list[Peak] = []
-    verdicts: list[tuple[Run, bool]] = []
+    verdicts: list[Fate] = []
     refused: list[Refusal] = []
     for done, run in enumerate(runs, start=1):
         say("reading runs", done, len(runs))
@@ -109,14 +118,15 @@ def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], 
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
             continue
-        verdicts.append((one, settle.fits))
+        need, states = settle.value(answer.firm_bytes), settle.value(answer.states_bytes)
+        sure = float(fit_rule(one.question).probability(need, states)) if len(run.layouts) == 1 else np.nan
+        verdicts.append(Fate(one, settle.fits, sure))
         predicted = {
             "allocated": answer.memory.allocated_bytes,
             "reserved": answer.memory.reserved_bytes,
             "device": answer.memory.device_bytes,
         }
         if settle.share == 0.0:  # else the card is full by construction
-            states = settle.value(answer.states_bytes)
             for kind, value in run.memory_bytes.items():
                 need = settle.value(predicted[kind])
                 memory.append(Peak(one, kind, float(np.log(need / value)), float(movable_part(states, need))))

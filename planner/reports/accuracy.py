@@ -14,11 +14,14 @@ from planner.evidence.fit import Vector
 from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Run
 from planner.evidence.published_runs import compare_published
-from planner.evidence.study import LEFT_OUT, Study
+from planner.evidence.study import LEFT_OUT, Fate, Study
 from planner.reports.gpu_hours import section
 from planner.reports.plots import save_accuracy
 from planner.reports.uncertainty import intervals_section, markdown_table
+from planner.uncertainty.hierarchy import source_weights
 
+SAID = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Probabilities at which a bin of the table of runs that fit ends."""
 GPU_HOURS = "## GPU-hours of published runs"
 
 
@@ -220,13 +223,36 @@ def _memory_table(found: Study) -> str:
 
 
 def _fits(found: Study) -> str:
-    ran = [fits for run, fits in found.verdicts if not run.out_of_memory]
-    out = [fits for run, fits in found.verdicts if run.out_of_memory]
+    ran = [one.fits for one in found.verdicts if not one.run.out_of_memory]
+    out = [one.fits for one in found.verdicts if one.run.out_of_memory]
     text = f"{sum(ran)} of {len(ran)} runs that ran are predicted to fit ({100.0 * sum(ran) / max(len(ran), 1):.1f} %)"
     if out:
         right = len(out) - sum(out)
         text += f"; {right} of {len(out)} that ran out of memory are predicted not to ({100.0 * right / len(out):.0f} %)"
-    return text + ".\n"
+    return text + ".\n" + _reliability(found.verdicts)
+
+
+def _reliability(verdicts: Sequence[Fate]) -> str:
+    """How many runs ran, by the probability that was said; a source of n runs in a bin counts there as sqrt(n)."""
+    told = [one for one in verdicts if not np.isnan(one.probability)]
+    if not any(one.run.out_of_memory for one in told):
+        return ""
+    rows = []
+    at = np.searchsorted(SAID, [one.probability for one in told], side="right")
+    for k in np.unique(at):
+        members = [one for one, place in zip(told, at, strict=True) if place == k]
+        weights = source_weights({"source": np.array([source_name(one.run) for one in members])})
+        said = np.average([one.probability for one in members], weights=weights)
+        ran = np.average([not one.run.out_of_memory for one in members], weights=weights)
+        sources = str(len({source_name(one.run) for one in members}))
+        ends = (0.0, *SAID, 1.0)
+        name = f"{100.0 * ends[k]:.0f} to {100.0 * ends[k + 1]:.0f} %"
+        rows.append([name, str(len(members)), sources, f"{100.0 * said:.0f}", f"{100.0 * ran:.0f}"])
+    text = (
+        "\nBy the probability that was said, of runs whose recomputation is stated; a source counts as the square root of its "
+        "runs. Few people publish what ran out of memory, so that the high ones hold more often than said.\n\n"
+    )
+    return text + markdown_table(["probability", "runs", "sources", "said, %", "ran, %"], rows)
 
 
 def _constants(found: Study) -> str:

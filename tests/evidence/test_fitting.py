@@ -9,6 +9,8 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,8 +39,9 @@ from planner.evidence.held_out import scales
 from planner.evidence.measured_runs import Run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
 from planner.evidence.serving.residuals import classify, residuals_text
-from planner.evidence.study import utilization_baseline
+from planner.evidence.study import Fate, utilization_baseline
 from planner.evidence.write_fit import with_constant
+from planner.reports.accuracy import _reliability
 from planner.training.planning import plan
 from planner.uncertainty.classify import effective_runs
 from planner.uncertainty.interval import (
@@ -354,3 +357,18 @@ def test_either_kind_of_runs_has_nine_of_ten_inside_and_the_incomplete_are_never
     outermost = told & (off < NORMAL_95 * scale * (1 - 1e-9))
     assert weights[outermost].sum() < 0.9 * weights[told].sum()
     assert further >= 1.0
+
+
+def test_a_source_of_four_runs_counts_as_two_where_it_is_told_how_many_ran() -> None:
+    """Of four runs at 60 %, three ran: 2 x 3/4; another source's one run at 70 % ran: (1.5 + 1) / 3 are 83 %, 63 said."""
+
+    def fate(source: str, ran: bool, said: float) -> Fate:
+        run: Any = SimpleNamespace(columns={"source": source}, out_of_memory=not ran)
+        return Fate(run, True, said)
+
+    runs = [fate("a", ran, 0.6) for ran in (True, True, True, False)]
+    told = _reliability([*runs, fate("b", True, 0.7), fate("b", True, 0.99), fate("b", False, float("nan"))])
+    assert "| 50 to 75 % | 5 | 2 | 63 | 83 |" in told
+    assert "| 95 to 100 % | 1 | 1 | 99 | 100 |" in told
+    assert told.count(" to ") == 2  # the run whose recomputation was chosen is in no line
+    assert _reliability([fate("b", True, 0.7)]) == ""
