@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from planner.common.message import Message
 from planner.model.parameters import parameters_total
 from planner.reports.line import Line
@@ -33,7 +35,7 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
         table.add_column(name, justify="right")
     for s in shown:
         hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
-        each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
+        each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else _million(s)
         table.add_row(
             s.accelerator,
             *[s.software for _ in software],
@@ -47,9 +49,11 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
             each,
             ""
             if s.value is None
-            else Message("{0:.2f} with {1} ({2:,} at once)", s.value.usd_per_million_tokens, s.value.num_gpus, s.value.batch),
+            else Message("{0} with {1} ({2:,} at once)", _million(s.value), s.value.num_gpus, s.value.batch),
         )
     lines = []
+    if found.purpose == "serve" and found.model.embeds:
+        lines.append(Line(Message("tokens are of the texts read: {0} makes vectors", found.model.name)))
     for name, best in (("smallest: {0}", found.smallest), ("cheapest: {0}", found.cheapest)):
         lines.append(Line(Message(name, _card(best)), style="bold"))
     best = found.best_value
@@ -57,10 +61,10 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
         lines.append(
             Line(
                 Message(
-                    "cheapest per token: {0} x {1}, ${2:.2f} per million, {3:,} at once",
+                    "cheapest per token: {0} x {1}, ${2} per million, {3:,} at once",
                     best.num_gpus,
                     best.accelerator,
-                    best.usd_per_million_tokens,
+                    _million(best),
                     best.batch,
                 ),
                 style="bold",
@@ -100,3 +104,9 @@ def _card(best: Size | None) -> str:
         return Message("none")
     hourly = "" if best.usd_per_hour is None else Message(", ${0:.2f} per hour", best.usd_per_hour)
     return Message("{0} x {1}{2}", best.num_gpus, best.accelerator, hourly)
+
+
+def _million(s: Size) -> str:
+    """Dollars per million tokens, two digits of those below a cent: vectors cost so little."""
+    usd = s.usd_per_million_tokens or 0.0
+    return f"{usd:.2f}" if usd >= 0.01 else np.format_float_positional(usd, precision=2, fractional=False)

@@ -110,7 +110,11 @@ def _require_vectors(setting: Setting) -> None:
                 getattr(s, field),
                 m.name,
             )
-    longest = longest_tokens(s.prompt)
+    require_positions(m, longest_tokens(s.prompt))
+
+
+def require_positions(m: Model, longest: float) -> None:
+    """PlannerError for a text longer than the learned positions of an encoder."""
     if m.position_embedding == "learned" and longest > m.positions:
         raise PlannerError(
             "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.",

@@ -29,7 +29,7 @@ from planner.serving.batch_figures import batch_figures, capacity_of, most_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine, usual_engine, weights_of_tags
-from planner.serving.feasibility import require_engine_there, require_runs_model
+from planner.serving.feasibility import require_engine_there, require_positions, require_runs_model, usual_passage
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.requests import mean_tokens
@@ -90,8 +90,8 @@ class Ask:
 class Size:
     """One way to do it. Bytes of the fullest GPU; dollars per hour of all GPUs, None without a quote.
 
-    ``tokens_per_s``: of output at ``batch`` sequences when serving, of training otherwise. ``in_time``: within the latency
-    limits; what is not has no price per token.
+    ``tokens_per_s``: of output at ``batch`` sequences when serving, of input where vectors are made, of training otherwise.
+    ``in_time``: within the latency limits; what is not has no price per token.
     """
 
     accelerator: str
@@ -217,7 +217,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     most = batch if isinstance(batch, Capacity) else Capacity()
     together = 1 if batch is None or isinstance(batch, Capacity) else batch
     _require(purpose, USUAL_LENGTH if seq_len is None else seq_len, together, headroom, max_gpus)
-    seq_len, lengths = _lengths(purpose, seq_len, prompt, output)
+    texts = purpose == "serve" and the_model.embeds
+    seq_len, lengths = _texts(the_model, seq_len, prompt, output) if texts else _lengths(purpose, seq_len, prompt, output)
     _require_of_purpose(purpose, weights, engine, framework, job)
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
@@ -315,6 +316,23 @@ def _lengths(purpose: str, seq_len: int | None, prompt: int | None, output: int 
         if not _is_count(value) or value < 1:
             raise PlannerError("{0} {1}: must be a whole number of at least {2}.", name, value, 1, field=name, value=value)
     return prompt + output, {"prompt": prompt, "output": output}
+
+
+def _texts(model: Model, seq_len: int | None, prompt: int | None, output: int | None) -> tuple[int, dict[str, int]]:
+    """(tokens of a text, the same as what ``serve`` is asked): of a model that makes vectors there is no answer."""
+    if output is not None:
+        raise PlannerError(
+            "--output {0}: {1} makes vectors, no text; leave it out.", output, model.name, field="--output", value=output
+        )
+    if seq_len is not None and prompt is not None:
+        raise PlannerError("--prompt {0}: the text is --seq-len {1} already; give one.", prompt, seq_len, field="--prompt")
+    length = next((value for value in (prompt, seq_len) if value is not None), usual_passage(model))
+    if not _is_count(length) or length < 1:
+        raise PlannerError(
+            "{0} {1}: must be a whole number of at least {2}.", "--prompt", length, 1, field="--prompt", value=length
+        )
+    require_positions(model, length)
+    return length, {"prompt": length}
 
 
 def _require_of_purpose(
@@ -519,7 +537,7 @@ def _served(
         except PlannerError as error:
             why = str(error)
             continue
-        if d.fits and d.output_tokens_per_s is not None:
+        if d.fits and d.requests_per_s is not None:
             if below is None:
                 found.append(_size_of(d, card, cut, ask))
             elif _is_enough(d, ask):
@@ -544,7 +562,12 @@ def _least_per_million(d: Deployment, ask: Ask) -> float:
     usd, places = _price(d.cluster, ask), None if ask.capacity is None else _places(d, ask.capacity)
     if usd is None or (ask.capacity is not None and places is None):
         return math.inf
-    return 0.0 if places is None else usd / 3600.0 / (most_of(d, places[1]) * mean_tokens(d.serving.output)) * 1e6
+    return 0.0 if places is None else usd / 3600.0 / (most_of(d, places[1]) * _sold(d)) * 1e6
+
+
+def _sold(d: Deployment) -> float:
+    """Tokens of a request that are counted and paid: those written, or of vectors those read."""
+    return mean_tokens(d.serving.prompt if d.serving.embeds else d.serving.output)
 
 
 def _places(d: Deployment, limits: Capacity) -> tuple[int, int | None] | None:
@@ -553,24 +576,25 @@ def _places(d: Deployment, limits: Capacity) -> tuple[int, int | None] | None:
     most = max(min(slots_of(d.times), d.max_batch), 1)
     batches = np.unique(np.append(2.0 ** np.arange(int(np.log2(most)) + 1), float(most)))
     figures = batch_figures(d.times, batches)
-    good = np.flatnonzero(np.asarray(figures["tpot_s"]) <= limits.tpot_s)
+    late, most_s = ("ttft_s", limits.ttft_s) if d.serving.embeds else ("tpot_s", limits.tpot_s)  # a vector comes first and last
+    good = np.flatnonzero(np.asarray(figures[late]) <= most_s)
     if not len(good) or (d.ttft_s or 0.0) > limits.ttft_s:
         return None
-    places = int(batches[good[int(np.argmax(figures["output_tokens_per_s"][good]))]])
+    places = int(batches[good[int(np.argmax(figures["requests_per_s"][good]))]])
     return places, None if places == most else places
 
 
 def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bool]:
-    """(sequences, output tokens per second, within the limits) of the most that a replica decodes together in time.
+    """(sequences, tokens per second, within the limits) of the most that a replica takes together in time.
 
     The capacity that ``serve`` says of so many places. A given batch is priced as it is, whatever its latencies.
     """
     if limits is None:
-        return d.serving.batch, d.output_tokens_per_s or 0.0, True
+        return d.serving.batch, (d.requests_per_s or 0.0) * _sold(d), True
     found = _places(d, limits)
     if found is None:
-        return 1, d.output_tokens_per_s or 0.0, False
-    return found[0], capacity_of(d, found[1]) * mean_tokens(d.serving.output), True
+        return 1, (d.requests_per_s or 0.0) * _sold(d), False
+    return found[0], capacity_of(d, found[1]) * _sold(d), True
 
 
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
@@ -599,16 +623,11 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
 
 def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engine: str | None) -> None:
     """Say what is wrong with a question once, not for every accelerator: what an engine that was named does not run."""
-    if model.embeds:
-        raise PlannerError(
-            "model.name = {0!r}: it makes vectors, no text, and sizes are of text; `planner serve {1} --on GPU` answers.",
-            model.name,
-            model.name,
-        )
     if engine is not None:
         require_runs_model(model, load_engine(engine))
     software = {} if engine is None else {"engine": engine}
-    Serving.build({**software, "weights": weights or "bf16", **lengths, "batch": batch}, "size")
+    vectors = {"embeds": True} if model.embeds else {}
+    Serving.build({**software, "weights": weights or "bf16", **lengths, "batch": batch, **vectors}, "size")
 
 
 def _text(cut: Mapping[str, int]) -> str:

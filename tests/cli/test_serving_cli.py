@@ -281,9 +281,13 @@ def test_bad_sizes_are_explained(run: Run) -> None:
     assert run("size", "gpt2", "--for", "serve", "--seq-len", "1")[0] == 2
 
 
-def test_an_encoder_is_served_for_vectors_and_has_no_size_of_text(run: Run) -> None:
+def test_an_encoder_is_served_and_sized_for_vectors(run: Run) -> None:
     assert load_model("bert-base").architecture == "encoder"
-    assert "it makes vectors, no text" in run("size", "bert-base", "--for", "serve")[2]
+    code, out, _ = run("size", "bert-base", "--for", "serve", "--on", "l4")
+    assert code == 0
+    assert "tokens are of the texts read: bert-base makes vectors" in out
+    assert "cheapest per token: 1 x l4, $0.0" in out
+    assert "makes vectors, no text" in run("size", "bert-base", "--for", "serve", "--prompt", "64", "--output", "8")[2]
     code, out, _ = run("serve", "bert-base", "--on", "l4")
     assert code == 0
     assert "vectors/s" in out

@@ -18,6 +18,7 @@ from planner.serving import Deployment, load_engine, serve
 from planner.serving.batch_figures import capacity_of
 from planner.serving.curves import client_curve, curve, load_curve
 from planner.serving.engine import engine_names
+from planner.serving.feasibility import usual_passage
 from planner.serving.rows import pass_rows
 
 
@@ -221,3 +222,30 @@ def test_layers_that_an_engine_lacks_are_refused(model: str) -> None:
                 asked(model, engine=engine)
     assert asked(model, engine="huggingface").fits
     assert serve(model=model, cluster={"accelerator": "l4", "num_gpus": 1}, serving={"prompt": 128}).engine.name == "huggingface"
+
+
+@pytest.mark.parametrize("model", ["bge-m3", "all-minilm-l6-v2", "qwen3-embedding-0.6b", "bge-reranker-v2-m3"])
+def test_a_size_of_vectors_is_what_serve_answers(model: str) -> None:
+    """The capacity of ``serve`` in tokens read, and dollars of a million of them; of a batch what it takes."""
+    (row,) = planner.sizes(model, "serve", accelerator="l4", engine="vllm", price={"usd_per_gpu_hour": 0.8}).rows
+    tokens = usual_passage(load_model(model))
+    d = asked(model, weights=load_model(model).stored_weights or "bf16", prompt=tokens)
+    assert row.num_gpus == 1
+    assert row.tokens_per_s == pytest.approx(capacity_of(d) * tokens, rel=0.02)
+    assert row.usd_per_million_tokens == pytest.approx(0.8 / 3600.0 / row.tokens_per_s * 1e6)
+    (four,) = planner.sizes(model, "serve", accelerator="l4", engine="vllm", prompt=256, batch=4).rows
+    assert four.tokens_per_s == pytest.approx(asked(model, prompt=256, batch=4).requests_per_s * 256)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ({"output": 8}, "--output 8: bert-large makes vectors, no text; leave it out"),
+        ({"prompt": 256, "seq_len": 256}, "--prompt 256: the text is --seq-len 256 already"),
+        ({"prompt": 1000}, "reaches 1000 tokens: bert-large has positions for 512"),
+        ({"prompt": 0}, "--prompt 0: must be a whole number of at least 1"),
+    ],
+)
+def test_lengths_that_a_size_of_vectors_cannot_take(lengths: dict[str, int], says: str) -> None:
+    with pytest.raises(PlannerError, match=says):
+        planner.sizes("bert-large", "serve", accelerator="l4", **lengths)
