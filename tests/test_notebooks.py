@@ -62,8 +62,8 @@ def executed(path: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.name not in MEASURING], ids=lambda p: p.stem)
-def test_a_notebook_runs_and_prints_what_it_holds(path: Path) -> None:
-    assert executed(path, FOLDER) == printed(json.loads(path.read_text(encoding="utf-8"))), "make notebooks"
+def test_a_notebook_runs_from_an_empty_folder_and_prints_what_it_holds(path: Path, tmp_path: Path) -> None:
+    assert executed(path, tmp_path) == printed(json.loads(path.read_text(encoding="utf-8"))), "make notebooks"
 
 
 def test_a_notebook_that_measures_runs_on_a_stored_record(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,21 @@ def torchtitan_model(module: str, flavor: str) -> str | None:
     """The catalog's name of a registered configuration, or of a model's name and flavor."""
     found = _names()["torchtitan"].get(f"{module}/{flavor}".lower())
     return None if found is None else str(found)
+
+
+TUNED = re.compile(r"(q?lora|dora)_")
+"""What torchtune puts before the builder of a model with adapters."""
+
+
+def torchtune_model(builder: str) -> str | None:
+    """The catalog's name of a builder of torchtune (docs.pytorch.org/torchtune/0.6/api_ref_models.html), or None.
+
+    >>> torchtune_model("torchtune.models.llama3_1.lora_llama3_1_8b"), torchtune_model("torchtune.models.qwen2.qwen2_0_5b")
+    ('llama-3.1-8b', 'qwen2-0.5b')
+    """
+    family, _, name = builder.removeprefix("torchtune.models.").partition(".")
+    size = TUNED.sub("", name, count=1).removeprefix(f"{family}_")
+    return catalog_name(re.sub(r"(\d)_(\d)", r"\1.\2", f"{family}-{size}")) if name else None
 
 
 def catalog_name(checkpoint: str) -> str | None:

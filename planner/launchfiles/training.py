@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.launchfiles.models import described_model, model_table, torchtitan_model
+from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.understanding import Said, shown
 from planner.workload.fp8_recipe import Fp8Recipe
@@ -235,7 +235,8 @@ def _experts(said: Said) -> None:
 def _tuning(said: Said, framework: str) -> None:
     """job.kind, adapters and quantization."""
     f = said.fields
-    tuning = f.get("said.tuning")
+    built = TUNED.match(str(f.get("said.builder", "")).rpartition(".")[2])
+    tuning = f.get("said.tuning") or (built and built[1].replace("dora", "lora"))
     bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
     adapts = tuning in ("lora", "qlora") or bool(f.get("said.peft")) or said.has("peft")
     _torchtune_targets(f)
@@ -510,6 +511,9 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return {"name": titan}
     if isinstance(checkpoint, str) and "$" not in checkpoint:
         return model_table(checkpoint)
+    tune = torchtune_model(str(f.get("said.builder", "")))
+    if tune is not None:
+        return {"name": tune}
     what = f"{said.formats[0].title}" if said.formats else "the launch file"
     raise PlannerError(
         "which model? No option of {0} says it here; name one before --from: planner plan llama-3-8b --from FILE.",

@@ -460,6 +460,31 @@ max_steps_per_epoch: 100
         planner.plan(**alone.tables, explain=False)
 
 
+@pytest.mark.parametrize(
+    ("builder", "model", "kind"),
+    [
+        ("llama3_1.llama3_1_8b", "llama-3.1-8b", "finetune"),
+        ("llama3.lora_llama3_8b", "llama-3-8b", "lora"),
+        ("llama2.qlora_llama2_7b", "llama-2-7b", "qlora"),
+        ("qwen2_5.lora_qwen2_5_7b_instruct", "qwen2.5-7b", "lora"),
+        ("qwen2.qwen2_1_5b", "qwen2-1.5b", "finetune"),
+        ("gemma2.gemma2_9b", "gemma-2-9b", "finetune"),
+        ("phi3.lora_phi3_mini", "phi-3-mini", "lora"),
+        ("mistral.mistral_7b", "mistral-7b", "finetune"),
+    ],
+)
+def test_a_builder_of_torchtune_says_model_and_method(builder: str, model: str, kind: str, tmp_path: Path) -> None:
+    text = f"""
+model: {{_component_: torchtune.models.{builder}, lora_rank: 64}}
+tokenizer: {{max_seq_len: 2048}}
+batch_size: 2
+enable_activation_checkpointing: True
+"""
+    found = read(tmp_path, {"mine.yaml": text}, cluster={**H100, "num_gpus": 1}).tables
+    assert (found["model"], found["job"]["kind"]) == ({"name": model}, kind)
+    assert found["job"].get("adapter", {}).get("rank") == (None if kind == "finetune" else 64)
+
+
 def declared(package: str, path: str, *classes: str) -> list[str]:
     """Fields of an installed package's dataclasses, from its source: importing it takes eight seconds."""
     found = importlib.util.find_spec(package)
