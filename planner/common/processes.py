@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 
 def may_copy() -> bool:
@@ -34,6 +36,34 @@ def copies(number: int, initializer: Callable[[], object]) -> ProcessPoolExecuto
     if not may_copy():
         raise RuntimeError("a process with threads is not copied")
     return ProcessPoolExecutor(number, multiprocessing.get_context("fork"), initializer=initializer)
+
+
+def as_they_come(function: Callable[[Any], Any], items: Sequence[Any], cores: int | None = None) -> Generator[Any, None, None]:
+    """``function(item)`` of each, the first first, then as they are done: on all cores where this process may be copied.
+
+    The first is answered here, so that the copies find loaded what all of them need. What a copy that was killed left is answered
+    here, too. Whoever closes the iterator ends the copies.
+    """
+    if items:
+        yield function(items[0])
+    left, number = list(items[1:]), min(spare_cores() if cores is None else cores, len(items) - 1)
+    if number > 1:
+        before = set(multiprocessing.active_children())
+        pool = copies(number, end_with_parent)
+        try:
+            waiting = {pool.submit(function, item): item for item in left}
+            for future in as_completed(waiting):
+                found = future.result()
+                left.remove(waiting[future])
+                yield found
+        except BrokenProcessPool:
+            pass
+        finally:
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+    for item in left:
+        yield function(item)
 
 
 def end_with_parent() -> None:

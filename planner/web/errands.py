@@ -11,9 +11,12 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from planner.common.errors import PlannerError
+from planner.common.processes import as_they_come
 from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.question import SearchQuestion
 from planner.studies.limit import largest
@@ -32,10 +35,14 @@ class Tell(Protocol):
 
 
 def ways(tell: Tell, tables: Mapping[str, Mapping[str, Any]], names: tuple[str, ...], wish: Wish, serving: bool) -> None:
-    """The question on every accelerator of a list, each told when it is found."""
-    for i, name in enumerate(names):
-        one: Way = (serving_way if serving else way)(tables, name, wish)
-        tell(i + 1, len(names), one)
+    """The question on every accelerator of a list, on all cores, each told when it is found."""
+    with closing(as_they_come(partial(_way, tables, wish, serving), names)) as found:
+        for i, one in enumerate(found):
+            tell(i + 1, len(names), one)
+
+
+def _way(tables: Mapping[str, Mapping[str, Any]], wish: Wish, serving: bool, name: str) -> Way:
+    return (serving_way if serving else way)(tables, name, wish)
 
 
 def search(tell: Tell, question: SearchQuestion) -> Any:

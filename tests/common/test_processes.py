@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,28 @@ def test_a_fit_s_processes_answer_while_threads_hold_locks(jobs: int) -> None:
     with busy(), ParallelPredict(runs, step_times, jobs) as predict:
         found = predict([3, 0, 2], sets)
     assert found.tolist() == [step_times(runs[i], sets).tolist() for i in (3, 0, 2)]  # bit for bit
+
+
+def _square_unless_copied(mine: int, number: int) -> int:
+    if number == 3 and os.getpid() != mine:
+        os._exit(1)
+    return number * number
+
+
+def _squares(cores: int) -> list[int]:
+    return list(processes.as_they_come(partial(_square_unless_copied, os.getpid()), range(6), cores))
+
+
+@pytest.mark.skipif(not processes.may_copy(), reason="this process has threads, or copies none")
+def test_every_item_is_answered_once_also_those_of_a_copy_that_was_killed() -> None:
+    assert _squares(1) == [0, 1, 4, 9, 16, 25]
+    assert sorted(_squares(2)) == [0, 1, 4, 9, 16, 25]
+    assert list(processes.as_they_come(abs, [], 2)) == []
+
+
+@pytest.mark.skipif(not processes.may_copy(), reason="this process has threads, or copies none")
+def test_copies_end_with_whoever_waits_for_them() -> None:
+    answers = processes.as_they_come(abs, [-1, -2, -3, -4], 2)
+    assert [next(answers), next(answers) in (2, 3, 4)] == [1, True]
+    answers.close()
+    assert multiprocessing.active_children() == []
