@@ -54,12 +54,13 @@ _WAITING: list[Task] = []
 _RUNNING: list[Task] = []
 
 
-def ask(key: str, work: Callable[[Task], None], *, patient: bool = False) -> Task:
-    """The task of a question: the one that runs or has ended, else a new one. One that was given up is begun anew."""
+def ask(key: str, work: Callable[[Task], None], *, size: int = 1, patient: bool = False) -> Task:
+    """The task of a question: the one that runs or has ended, else a new one, of ``size`` parts as far as is known before it has
+    begun. One that was given up is begun anew."""
     with _LOCK:
         task = _TASKS.get(key)
         if task is None or (task.finished and task.cancelled):
-            task = _TASKS[key] = Task(key=key, work=work, patient=patient)
+            task = _TASKS[key] = Task(key=key, work=work, size=size, patient=patient)
             _WAITING.append(task)
             while len(_TASKS) > MOST:
                 _, old = _TASKS.popitem(last=False)

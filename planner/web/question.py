@@ -97,7 +97,7 @@ def ways(scenario: Scenario, tables: Tables, names: tuple[str, ...], *, patient:
     def work(task: Task) -> None:
         worker.work(task, errands.ways, given, names, wish, serving)
 
-    return background.ask(f"{key}{len(names)}", work, patient=patient)
+    return background.ask(f"{key}{len(names)}", work, size=len(names), patient=patient)
 
 
 def in_order(found: list[Way]) -> tuple[list[Way], list[Way]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import tomllib
 import zipfile
+from collections import OrderedDict
 from io import BytesIO
 
 import pytest
@@ -189,6 +191,30 @@ def test_a_search_answers_its_own_question_only():
     assert key == search.key_for({**tables, "layout": {"tp": 2}}, wanted)
     assert key != search.key_for({**tables, "job": {**tables["job"], "seq_len": 512}}, wanted)
     assert key != search.key_for(tables, search.Wanted(**{**vars(wanted), "gpus": (4,)}))
+
+
+def test_a_list_that_has_not_begun_knows_how_long_it_is(monkeypatch):
+    monkeypatch.setattr(background, "_next", lambda: None)
+    monkeypatch.setattr(background, "_WAITING", [])
+    monkeypatch.setattr(background, "_TASKS", OrderedDict())
+    scenario = state.default_scenario()
+    assert question.ways(scenario, scenario["cases"][0]["tables"], ("a", "b", "c")).size == 3
+
+
+def test_two_have_a_ratio_where_both_have_the_figure():
+    """What does not fit has neither run nor bill: nor is it so many times another."""
+    tables = {
+        "model": {"name": "llama-2-13b"},
+        "cluster": {"accelerator": "a100-sxm4-80gb", "num_gpus": 8},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9},
+    }
+    fits, does_not = (answer(str(pp), {**tables, "layout": {"pp": pp, "micro_batch_size": 1, "tp": 1}}) for pp in (8, 1))
+    assert (fits.known.fits, does_not.known.fits) == (True, False)
+    rows = re.findall(r"<tr><th.*?</tr>", compare.table([fits, does_not]))
+    ratios = {re.search(r"data-figure='(\w+)'", row)[1]: "×" in row for row in rows}
+    assert [name for name, told in ratios.items() if told] == ["gib", "step"]
+    rows = re.findall(r"<tr><th.*?</tr>", compare.table([fits, fits]))
+    assert sum("×" in row for row in rows) == 4
 
 
 def test_one_colour_has_one_meaning():

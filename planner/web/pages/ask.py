@@ -502,7 +502,7 @@ def _rows(case: int, task: Task) -> None:
         table = pd.DataFrame([_row(one) for one in enough])
         columns = {
             t("ask.column_memory"): st.column_config.ProgressColumn(format="%.0f %%", min_value=0.0, max_value=100.0),
-            t("ask.column_usd"): st.column_config.NumberColumn(format="dollar"),
+            **{t(f"ask.column_{name}"): st.column_config.NumberColumn(format="dollar") for name in ("usd", "hourly")},
             t("ask.column_tokens"): st.column_config.NumberColumn(format="localized"),
         }
         event = st.dataframe(

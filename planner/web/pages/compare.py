@@ -114,7 +114,9 @@ def table(found: Sequence[Answer]) -> str:
             value, note = figure(one.plan)
             moot = " class='moot'" if not one.plan.fits and key not in ("gib", "parameters", "where", "layout") else ""
             cells.append(f"<td{moot}><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>")
-        cells += [f"<td>{_difference(between[one.label], ratio)}</td>" for one in others]
+        cells += [
+            f"<td>{_difference(between[one.label], ratio) if _both(figure, first, one.plan) else ''}</td>" for one in others
+        ]
         rows.append(f"<tr><th scope='row'>{show.term(t(name))}</th>{''.join(cells)}</tr>")
     caption = escape(t("compare.caption"))
     return (
@@ -135,16 +137,30 @@ def _head(one: Answer) -> str:
     return f"{label}<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{why}"
 
 
+def _both(figure: Callable[[Plan], Cell], first: Plan | None, plan: Plan | None) -> bool:
+    """Whether two configurations both have a figure: what does not fit has neither run nor bill, so no ratio of them."""
+    return first is not None and plan is not None and "–" not in (figure(first)[0], figure(plan)[0])
+
+
+def _times(ratio: float) -> str:
+    """A ratio, of three digits or more as a count.
+
+    >>> _times(1.347), _times(945082.59)
+    ('1.35', '945,083')
+    """
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
+
+
 def _difference(found: dict[str, Ratio], name: str) -> str:
     """ "× 1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
     ratio = found.get(name)
     if ratio is None:
         return ""
-    span = t("show.between", lower=f"{ratio.lower:.2f}", upper=f"{ratio.upper:.2f}")
+    span = t("show.between", lower=_times(ratio.lower), upper=_times(ratio.upper))
     note = span if ratio.lower != ratio.upper else ""
     if not ratio.decidable and note:
         note = show.parts(note, t("compare.undecided"))
-    return f"× {ratio.expected:.2f}<small>{escape(note)}</small>"
+    return f"× {_times(ratio.expected)}<small>{escape(note)}</small>"
 
 
 def _span(plan: Plan, name: str, say: Callable[[float], str]) -> str:
