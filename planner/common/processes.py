@@ -47,7 +47,7 @@ def as_they_come(function: Callable[[Any], Any], items: Sequence[Any], cores: in
     if items:
         yield function(items[0])
     left, number = list(items[1:]), min(spare_cores() if cores is None else cores, len(items) - 1)
-    if number > 1:
+    if number > 1 and may_copy():
         before = set(multiprocessing.active_children())
         pool = copies(number, end_with_parent)
         try:

@@ -432,7 +432,7 @@ def scatter(
 @lru_cache(maxsize=64)
 def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], samples: bool) -> Spec:
     """Lines of ``y`` over ``x`` by group; or samples, ``y`` measured, with a dash where the fit ``fitted`` lies."""
-    scale = {"type": "log" if logarithmic else "linear", "nice": False, "padding": 12, **({} if logarithmic else {"zero": False})}
+    scale: dict[str, Any] = {"nice": False, "padding": 12, **({"type": "log"} if logarithmic else {"zero": False})}
     range_ = [GROUPS[i % len(GROUPS)] for i in range(len(groups))]
     number = "~s" if logarithmic else ",~r"  # prefixes follow the steps of an axis: "0.2k" beside "1k"
     colour = alt.Color(

@@ -43,7 +43,7 @@ OPTIONS_ON_PAGE = frozenset(
     --on --lora --qlora --finetune --tokens --samples --seq-len --batch --precision --framework --price --set --layout
     --details --explain --write --plot --json --at --months --objective --gpus --accelerator --deadline --budget-usd
     --top --out --clients --rate --prompt --output --weights --engine --compare --for --tpot --ttft --rank --targets
-    --methods --vary --field --step --years --use --rent --to --rows
+    --methods --vary --field --step --years --use --rent --to --rows --by --budget
     """.split()  # noqa: SIM905
 )
 """Options of the commands of questions that the page has controls, tabs or downloads for."""
