@@ -124,11 +124,18 @@ class Deployment:
 
     @cached_property
     def loaded_bytes(self) -> Mapping[str, float]:
-        """Bytes of the fullest GPU by kind with ``loaded_batch`` sequences, as ``memory_bytes`` with ``serving.batch``."""
+        """Bytes of the fullest GPU by kind with ``loaded_batch`` sequences, as ``memory_bytes`` with ``serving.batch``.
+
+        A cache holds no more than the engine has: of more sequences not all are at their end at once, or some are preempted.
+        """
         s, setting = self.serving, self.times.setting
         context = mean_tokens(s.prompt) + mean_tokens(s.output)
         used = memory(setting, float(self.loaded_batch), longest_tokens(s.prompt), context, self.times.draft)
-        return {kind: float(getattr(used, f"{kind}_bytes")) for kind in KINDS}
+        found = {kind: float(getattr(used, f"{kind}_bytes")) for kind in KINDS}
+        over = sum(found.values()) - self.limit_bytes
+        if self.fits and self.load is not None and over > 0.0:
+            found["kv_cache"] = max(found["kv_cache"] - over, self.memory_bytes["kv_cache"])
+        return found
 
     @property
     def loaded_total_bytes(self) -> float:

@@ -268,3 +268,13 @@ def test_memory_grows_with_the_rate_and_an_overloaded_server_is_full() -> None:
     assert need == sorted(need)
     assert found[-1].loaded_batch == found[-1].max_batch
     assert all(one <= d.limit_bytes for one, d in zip(need, found, strict=True))
+
+
+@pytest.mark.parametrize("clients", [8, 26, 28, 32, 128])
+@pytest.mark.parametrize("card", ["a10g", "l4"])
+def test_a_full_cache_takes_no_more_than_the_engine_has(card: str, clients: int) -> None:
+    """Of requests at work together not all are at their end: more may be in than whole ones have room, in the same memory."""
+    found = serve(model="llama-3.1-8b", cluster=f"1x{card}", serving={"prompt": 1024, "output": 256, "clients": clients})
+    assert found.fits
+    assert found.total_bytes <= found.loaded_total_bytes <= found.limit_bytes * (1.0 + 1e-12)
+    assert found.loaded_bytes["weights"] == found.memory_bytes["weights"]
