@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN = 30
 """Types of GPU in a table; a person chooses among the cheapest."""
+REASONS = 3
+"""Types of GPU that are left out with the reason of each; of more, how many."""
 
 
 def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
@@ -82,7 +84,12 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
                 style="bold red",
             )
         )
-    if found.left_out:
+    few = len(found.left_out) <= REASONS
+    lines += [
+        Line(Message("left out: {0}, up to {1} of them: {2}", name, found.max_gpus, why), style="dim")
+        for name, why in (found.left_out.items() if few else ())
+    ]
+    if not few:
         out = len(found.left_out)
         lines.append(
             Line(

@@ -470,3 +470,10 @@ def test_every_length_of_a_run_is_refused_where_a_step_is_asked() -> None:
     lengths = {f"job.{name}" for name in Job.model_fields if name.startswith("num_")}
     for command in ("operators", "trace"):
         assert lengths <= set(UNREAD[command])
+
+
+def test_a_named_gpu_that_does_not_do_has_its_reason_beside_those_that_fit(run: Run) -> None:
+    code, out, _ = run("size", "llama-3.3-70b", "--for", "serve", "--on", "h100,a100-80gb", "--weights", "fp8")
+    words = " ".join(out.split())
+    assert code == 0
+    assert "left out: a100-sxm4-80gb, up to 16 of them: serving.weights = 'fp8': a100-sxm4-80gb has no fp8 matrix units" in words
