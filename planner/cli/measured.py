@@ -178,16 +178,27 @@ def fit_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs; see docs/guide/validate.md.")],
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.md", help="Write the accuracy study here.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was fitted, write no constant.")] = False,
+    in_package: Annotated[
+        bool, typer.Option("--in-package", help="Write constants into an installed package, too; else into a clone alone.")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,
     which: Annotated[str, typer.Option("--set", help="Which constants: training or finetune.")] = "training",
 ) -> None:
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
+    from planner.common import data
     from planner.evidence.fit import load_constants
     from planner.evidence.fit_sets import fit_set
     from planner.evidence.held_out import fit_uncertainty
     from planner.evidence.study import study
 
     chosen = fit_set(which)
+    if data.INSTALLED and not (dry_run or in_package):
+        raise PlannerError(
+            "planner fit: would change the installed package {0}; give --dry-run, or --in-package to do so.",
+            data.PACKAGE,
+            code="usage",
+            field="--in-package",
+        )
     if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
         raise PlannerError("--report {0}: give the path of a file that ends in .md.", report)
     if report is not None:

@@ -86,6 +86,15 @@ class Served:
         price = price_table(self.price) or {}
         return {f"price.{name}": value for name, value in price.items()} | set_fields(self.change, TABLES)
 
+    def require_load(self, changes: dict[str, Any]) -> None:
+        """PlannerError for a target of a model that nobody is said to ask."""
+        loads = {f"{table}.{name}" for table in ("serving", "load") for name in ("clients", "requests_per_s")}
+        for option, text in (("--ttft", self.ttft), ("--tpot", self.tpot)):
+            if text is not None and loads.isdisjoint(changes):
+                raise PlannerError(
+                    "{0} {1}: goes with --clients or --rate; give one, too.", option, text, field=option, value=text
+                )
+
     def launch(self) -> Launch | None:
         """The launch files' question, where some are given."""
         from planner.cli.launch import launch_of
@@ -121,6 +130,7 @@ class Served:
             raise no_gpus(self.target)
         if named_model and self.on is not None:
             refuse_turned(self.target, self.on)
+            self.require_load(changes)
             given = {key.partition(".")[2]: value for key, value in changes.items() if key.startswith(("serving.", "load."))}
             plain = {name: value for name, value in given.items() if f"serving.{name}" in changes and "." not in name}
             found, notes = quick_serving(self.target, self.on, plain, told={name.partition(".")[0] for name in given})

@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CATALOG = PACKAGE / "catalog"
 """Models, frameworks, engines, prices, claims and fitted tables."""
 _SHIPPED = PACKAGE / "shipped"
-ROOT = _SHIPPED if _SHIPPED.is_dir() else PACKAGE.parent
+INSTALLED = _SHIPPED.is_dir()
+"""Whether this is an installed package, no clone."""
+ROOT = _SHIPPED if INSTALLED else PACKAGE.parent
 """What holds ``hardware_profiles``, ``scenarios`` and ``kernels``."""
 PROFILES = ROOT / "hardware_profiles"
 """Accelerators, nodes and measured curves."""

@@ -132,7 +132,7 @@ PLACES: list[Mistake] = [
     (("plan", "gpt2", "gpt2-xl", "--on", "h100"), ("gpt2-xl", "planner compare")),
     (("serve", "gpt2", "gpt2-xl", "--on", "h100"), ("gpt2-xl", "--compare")),
     (("plan", *ASKED, "--deadline", "3d"), ("--deadline", "belongs to planner search")),
-    (("serve", "gpt2", "--on", "h100", "--ttft", "1"), ("--ttft", "belongs to planner size")),
+    (("serve", "gpt2", "--on", "h100", "--ttft", "1"), ("--ttft 1", "goes with --clients or --rate")),
     (("plan", "--model", "gpt2", "--on", "h100"), ("--model", "planner plan MODEL")),
     (("plan", *ASKED, "--clients", "4"), ("--clients", "belongs to planner serve")),
     (("export", *ASKED, "--to", "megatron", "--clients", "4"), ("--clients", "belongs to planner serve")),

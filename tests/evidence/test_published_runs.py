@@ -197,3 +197,14 @@ def test_planner_fit_reports_without_touching_the_catalog(
     assert section(found) in text
     assert page.with_suffix(".png").stat().st_size > 10_000
     assert before == {p: p.read_bytes() for p in before}
+
+
+def test_planner_fit_leaves_an_installed_package_alone_unless_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.common.data.INSTALLED", True)
+    monkeypatch.setattr("planner.cli.measured.is_serving_table", lambda path: pytest.fail("work was begun"))
+    code, out, err = run("fit", DATA / "korthikanti2022.csv")
+    assert (code, out) == (2, "")
+    assert "would change the installed package" in err
+    for told in ("--in-package", "--dry-run"):
+        with pytest.raises(pytest.fail.Exception, match="work was begun"):
+            run("fit", DATA / "korthikanti2022.csv", told)
