@@ -656,7 +656,7 @@ def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             y.pp,
         ),
     )
-    have = q.framework.features & {"offload_activations", "offload_checkpoints"}
+    have = q.framework.answered & {"offload_activations", "offload_checkpoints"}
     if have == {"offload_activations"}:
         yield Rule(
             reason="activations on the host beside recomputation",
@@ -682,7 +682,7 @@ def _moved_activations_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 
 
 def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
-    have = q.framework.features
+    have = q.framework.answered
     moves = x.offload_activations > 0
     wanted: dict[Feature, Mask] = {
         "tp": x.tp > 1,
@@ -714,7 +714,7 @@ def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 
 
 def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], str]:
-    have = ", ".join(sorted(framework.features))
+    have = ", ".join(sorted(framework.answered))
     return lambda y: Message("layout: {0} does not offer {1}; it offers {2}", framework.name, feature, have)
 
 

@@ -59,6 +59,7 @@ class Framework(Spec):
     name: str
     description: str = ""
     features: frozenset[Feature]
+    by_hand: frozenset[Feature] = frozenset()  # what a training loop of one's own adds to it: taken when asked, never searched
     vendors: frozenset[str] = frozenset({"NVIDIA", "AMD"})  # whose accelerators it runs on; a CPU and one's own are never refused
 
     # numbers in memory
@@ -167,6 +168,11 @@ class Framework(Spec):
     compile: bool = False  # torch.compile of each layer, and of the loss where ``compiled_loss`` says so
     liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
     expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+
+    @property
+    def answered(self) -> frozenset[Feature]:
+        """What a layout may name."""
+        return self.features | self.by_hand
 
     @property
     def edge_layers(self) -> tuple[int, ...]:

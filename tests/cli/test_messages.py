@@ -106,7 +106,7 @@ def test_a_long_list_of_known_names_is_cut_and_counted() -> None:
     ("arguments", "first"),
     [
         (("search", "SCENARIO", "--objective", "memry"), "must be one of memory, "),
-        (("limit", "SCENARIO", "--field", "seq_len"), "must be one of job.seq_len, "),
+        (("limit", "SCENARIO", "--field", "seq_lne"), "must be one of job.seq_len, "),
         (("compare", "SCENARIO", "--at", "los"), "must be one of loss, "),
         (("tune", "SCENARIO", "--methods", "qlorra"), "must be one of qlora, lora, full"),
         (("prices", "list", "--term", "spott"), "must be one of spot, "),

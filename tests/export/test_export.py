@@ -314,4 +314,6 @@ def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Pa
 @pytest.mark.parametrize("framework", ["torchtitan", "automodel"])
 def test_what_a_launcher_cannot_write_is_no_feature_of_its_framework(framework: str) -> None:
     """torchtitan's configuration moves no activations, so no plan of it is recommended that does."""
-    assert not {"offload_activations", "offload_checkpoints"} & load_framework(framework).features
+    stack = load_framework(framework)
+    assert not {"offload_activations", "offload_checkpoints"} & stack.features
+    assert {"offload_activations", "offload_checkpoints"} <= stack.by_hand  # answered where a layout names it
