@@ -181,7 +181,7 @@ WITHOUT_LIMIT = {
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
     "its max_position_embeddings (8192) is not its model_max_length (131072)": "command-r command-r-plus",
     "its max_position_embeddings was not read": """
-        afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dbrx dots.llm1
+        afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dots.llm1
         eurollm-1.7b eurollm-9b exaone-4.0-1.2b falcon-h1-0.5b falcon-h1-34b falcon-h1-7b gemma-3-270m glm-4-9b
         granite-3.1-1b-a400m granite-4.0-h-1b granite-4.0-h-350m granite-4.0-h-micro granite-4.0-h-small grok-2 helium-1-2b
         hunyuan-0.5b hunyuan-1.8b hunyuan-4b hunyuan-7b hunyuan-a13b internlm2-20b internvl3.5-8b jamba-1.5-large jamba-1.5-mini

@@ -109,6 +109,8 @@ SIZES = ("num_hidden_layers", "hidden_size", "text_config")
 """Keys that speak of a model, not of a name alone."""
 LAYERS = re.compile(r"layers?$|^depth$|_interval$|_freq$|_step$")
 """Names of numbers of layers."""
+LONGEST = ("max_position_embeddings", "n_positions", "max_sequence_length", "model_max_length", "max_seq_len", "seq_length")
+"""Names of the tokens that a model allows, the surest first; engines take them so, whatever tells the positions."""
 MOST_LAYERS, MOST = 10_000, 2**62
 MOST_REASON = 150
 """Characters of a reason inside a message."""
@@ -224,8 +226,9 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
         fields, aside = _by_reader(config, kind)
     else:
         fields, aside = _unknown(config, kind)
-    allowed = config.get("max_position_embeddings")
-    if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
+    named_so = LONGEST[:1] if kind in SEQUENCE_TO_SEQUENCE else LONGEST  # T5's n_positions bounds nothing
+    allowed = next((config[key] for key in named_so if config.get(key) is not None), None)
+    if isinstance(allowed, int) and not isinstance(allowed, bool) and 0 < allowed <= MOST:
         fields["context_length"] = allowed
     return {**named, **fields}, aside
 
@@ -275,16 +278,24 @@ def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str
             "model_type = {0!r} has no reader, and text_config is not all of it; give the text's table alone", kind
         )
     class_name(config)
-    text = {**nested, "tie_word_embeddings": _tied(config, nested, kind), "architectures": ["ForCausalLM"]}
+    text = {**nested, "architectures": ["ForCausalLM"]}
+    if kind in TIED_BY_DEFAULT or any("tie_word_embeddings" in table for table in (config, nested)):
+        text["tie_word_embeddings"] = _tied(config, nested, kind)
     named = nested.get("model_type")
     if not isinstance(named, str):
         raise PlannerError("text_config.model_type = {0!r}: give the family, such as llama", named)
     fields, aside = _fields(text, named)
+    _require_decoder(fields, named)
     source = Message(
         "no reader for {0!r}: this is its text; encoders of images and sound, projectors and speech are left out", kind
     )
     known = fields.get("provenance", {})
     return {**fields, "provenance": {**known, "towers": {"kind": "assumed", "source": source}}}, aside
+
+
+def _require_decoder(fields: Mapping[str, Any], named: str) -> None:
+    if fields.get("architecture") == "encoder":
+        raise PlannerError("text_config.model_type = {0!r}: an encoder; the text behind an encoder of images is a decoder", named)
 
 
 def _flat(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -344,8 +355,7 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     if not blind or not isinstance(text.get("tie_word_embeddings"), bool):  # that class reads the inner table alone
         text["tie_word_embeddings"] = _tied(config, text, kind)
     fields, aside = _fields(text, named)
-    if fields.get("architecture") == "encoder":
-        raise PlannerError("text_config.model_type = {0!r}: an encoder; the text behind an encoder of images is a decoder", named)
+    _require_decoder(fields, named)
     aside = (*outside, *aside)
     seen = config.get("vision_config")
     if isinstance(seen, Mapping) and not countable(kind, seen):

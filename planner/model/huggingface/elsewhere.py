@@ -45,7 +45,6 @@ def bailing(s: Source, f: Fields) -> Fields:
     """Ling and Ring: norms of queries and keys where the file says so; one width for all shared experts together."""
     bias = s.flag("use_bias")
     s.only("use_rmsnorm", True, None)
-    s.only("norm_head", False, None)
     s.only("use_sliding_window", False, None)
     s.ignore(
         "sliding_window",
@@ -55,6 +54,7 @@ def bailing(s: Source, f: Fields) -> Fields:
         "moe_router_enable_shared_expert",
         "embedding_dropout",
         "output_dropout",
+        "norm_head",  # rows of the output layer are normalized as they are loaded
         "norm_softmax",
         "router_type",
         "using_split_qkv_in_self_attention",

@@ -172,9 +172,34 @@ def big_bird(s: Source) -> Fields:
     return {**found, "sliding_window": blocks * size, "provenance": sparse}
 
 
+def esm(s: Source) -> Fields:
+    """ESM-2 (proteins): BERT's matrices behind norms, rotary positions, and a regression on the attention maps (contacts)."""
+    s.only("is_folding_model", False)
+    s.only("position_embedding_type", "rotary", "absolute")
+    s.ignore("token_dropout", "mask_token_id", "vocab_list", "esmfold_config", "pad_token_id")
+    found = {**_common(s), **PLAIN, "final_norm": True, "embedding_norm": s.flag("emb_layer_norm_before")}
+    if s.get("position_embedding_type", "absolute") == "absolute":
+        found |= {
+            "position_embedding": "learned",
+            "max_positions": s.count("max_position_embeddings"),
+            "position_offset": s.count("pad_token_id", 1, least=0) + 1,
+        }
+    found |= class_head(s, MASKED, {"pooler": True}, {"pooler": True})
+    contacts = found["num_layers"] * found["num_heads"] + 1
+    return {**found, "modules": "bert", "model_vectors": contacts + found.get("model_vectors", 0)}
+
+
 def electra(s: Source) -> Fields:
-    """Embeddings narrower than the layers; the generator's head goes back to their width."""
+    """Embeddings narrower than the layers; the generator's head goes back to their width, the discriminator's is a square layer
+    and one output."""
+    discriminates = "ForPreTraining" in str(s.get("architectures"))
+    if discriminates:
+        s.config["architectures"] = ["ElectraModel"]
     found = bert_like()(s)
+    if discriminates:
+        found |= {"pooler": False, "num_labels": 1, "model_vectors": found["hidden_size"] ** 2 + found["hidden_size"]}
+    elif found["head"] == "none" and "num_labels" not in found:
+        found["pooler"] = False
     width = s.count("embedding_size")
     if width != found["hidden_size"]:
         found |= {"embedding_projection_size": width, "embedding_all_narrow": True}
@@ -295,6 +320,16 @@ def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
 def nomic(s: Source) -> Fields:
     """Rotary positions, gated feed-forward without biases, BERT's head."""
     found = _common(s)
+    multiple = s.count("pad_vocab_size_multiple", 1)
+    found["vocab_size"] += -found["vocab_size"] % multiple
+    for key in ("prenorm", "parallel_block", "use_rms_norm", "qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "causal"):
+        s.only(key, False, None)
+    s.only("scale_attn_by_inverse_layer_idx", False)
+    s.only("rotary_emb_fraction", 1.0)
+    s.ignore(
+        "fused_dropout_add_ln", "fused_bias_fc", "dense_seq_output", "use_xentropy", "parallel_block_tied_norm", "embd_pdrop"
+    )
+    s.ignore("max_trained_positions", "rotary_scaling_factor", "rotary_emb_scale_base", "rotary_emb_interleaved")
     return {
         **found,
         "head_dim": s.optional("head_dim"),
@@ -371,7 +406,7 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False, padded=True),
     "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
-    "gte": gte, "deberta-v2": deberta_v2, "deberta": deberta, "albert": albert,
+    "gte": gte, "esm": esm, "deberta-v2": deberta_v2, "deberta": deberta, "albert": albert,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
     "layoutlm": layoutlm, "ibert": ibert, "longformer": longformer, "big_bird": big_bird,
 }  # fmt: skip

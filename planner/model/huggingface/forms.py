@@ -274,7 +274,7 @@ NO_LANGUAGE = frozenset(
     wav2vec2 wav2vec2-bert wav2vec2-conformer hubert wavlm unispeech unispeech-sat sew sew-d data2vec-audio data2vec-vision
     audio-spectrogram-transformer encodec dac mimi clap vits speecht5 bark musicgen musicgen_melody seamless_m4t
     pop2piano videomae timesformer vivit vjepa2 ijepa timm_wrapper timm_backbone patchtst patchtsmixer time_series_transformer
-    autoformer informer timesfm decision_transformer esm graphormer tvlt owlvit owlv2 grounding-dino superpoint superglue hiera
+    autoformer informer timesfm decision_transformer graphormer tvlt owlvit owlv2 grounding-dino superpoint superglue hiera
     """.split()  # noqa: SIM905
 )
 """Types of transformers that see, hear or forecast, and neither read nor write text."""

@@ -456,7 +456,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "step3_text": d(own={"tie_word_embeddings": False}, more=elsewhere.step3_mfa),
     # read as their own repositories' classes do: transformers has none
     "arctic": d(own={"tie_word_embeddings": False}, more=elsewhere.arctic),
-    "baichuan": d(own={"tie_word_embeddings": False}),
+    "baichuan": d(own={"tie_word_embeddings": False}, more=own.baichuan),
     "chatglm": own.chatglm,
     "deepseek": d(own={"attention_bias": False, "tie_word_embeddings": False}, take=BIAS, experts=GLM_EXPERTS),
     "minicpm": d(

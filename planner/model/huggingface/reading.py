@@ -48,7 +48,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "layer_norm_elementwise_affine": (True, None),
     "moe_layer_freq": (1, None),
 }
-HINTS = {"is_encoder_decoder": ". Encoder-decoder models cannot be planned"}
+HINTS = {"is_encoder_decoder": ". Encoder-decoders have types of their own (planner models families)"}
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",

@@ -711,29 +711,39 @@ def lfm3(s: Source, f: Fields) -> Fields:
     }
 
 
+def baichuan(s: Source, f: Fields) -> Fields:
+    """The 13B's file has no max_position_embeddings: its own class adds ALiBi where the 7B's turns by positions."""
+    alibi = s.get("model_max_length") is not None and "max_position_embeddings" not in s.config
+    return {"position_embedding": "alibi"} if alibi else {}
+
+
 def llama4(s: Source, f: Fields) -> Fields:
     """Chunked attention in three of four layers, experts in every or every second layer, one shared expert."""
     layers = f["num_layers"]
-    step = s.count("interleave_moe_layer_step")
     chosen = s.get("moe_layers")
+    none = not (s.count("num_local_experts", least=0) and s.count("interleave_moe_layer_step", least=0)) and not chosen
     dense = (
-        [i not in chosen for i in range(layers)]
-        if isinstance(chosen, list) and chosen
-        else [(i + 1) % step != 0 for i in range(layers)]
+        [none or i not in chosen for i in range(layers)]
+        if isinstance(chosen, list) and (chosen or none)
+        else [(i + 1) % s.count("interleave_moe_layer_step") != 0 for i in range(layers)]
     )
     rotary = (s.get("no_rope_layers") and s.per_layer("no_rope_layers", layers)) or [int((i + 1) % 4 != 0) for i in range(layers)]
     types = s.per_layer("layer_types", layers) or [CHUNKED if r else FULL for r in rotary]
     s.ignore(
         "no_rope_layer_interval", "attn_temperature_tuning", "floor_scale", "attn_scale", "rope_scaling", "for_llm_compressor"
     )
-    return {
-        "ffn_hidden_size": s.count("intermediate_size_mlp"),
-        "num_experts": s.count("num_local_experts"),
-        "top_k": s.count("num_experts_per_tok"),
+    s.count("num_experts_per_tok", least=0)
+    experts = {
+        "num_experts": s.count("num_local_experts", least=0),
+        "top_k": s.count("num_experts_per_tok", least=0),
         "expert_ffn_hidden_size": s.count("intermediate_size"),
         "num_shared_experts": 1,
-        **windows(s, types, "attention_chunk_size"),
         **dense_from(dense),
+    }
+    return {
+        "ffn_hidden_size": s.count("intermediate_size_mlp"),
+        **({} if all(dense) else experts),
+        **windows(s, types, "attention_chunk_size"),
         **({"qk_norm": "head", "qk_norm_weight": False} if s.flag("use_qk_norm") else {}),
     }
 

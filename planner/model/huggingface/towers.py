@@ -274,6 +274,27 @@ TIED_BY_DEFAULT = frozenset(
         "cohere2_vision",
         "lfm2_vl",
         "shieldgemma2",
+        # read as their text alone
+        "deepseek_vl",
+        "deepseek_vl_hybrid",
+        "fun_asr_nano",
+        "gemma3n",
+        "glmasr",
+        "got_ocr2",
+        "granite_docling",
+        "granite_speech",
+        "granite_speech_plus",
+        "hunyuan_vl",
+        "hyperclovax_vision_v2",
+        "janus",
+        "lfm3_vl",
+        "minicpm_ocr",
+        "moss_transcribe_diarize",
+        "ovis2",
+        "paddleocr_vl",
+        "pp_chart2table",
+        "qwen3_asr",
+        "voxtral_realtime",
     )
 )
 """Types whose head is tied where neither table says (tie_word_embeddings of transformers' outer class)."""
@@ -326,7 +347,13 @@ TEXT_SIZES: dict[str, dict[str, Any]] = {
 
 def countable(kind: str, vision: Mapping[str, Any]) -> bool:
     """Whether the encoder that the vision table names is one whose weights are counted."""
-    return VISION[kind][1] is not None or vision.get("model_type", VISION[kind][2]) in ENCODER_OF
+    return VISION[kind][1] is not None or _encoder(kind, vision) in ENCODER_OF
+
+
+def _encoder(kind: str, vision: Mapping[str, Any]) -> Any:
+    """The type of the encoder: the outer type's own where the table names that, as Idefics 3 does, or none."""
+    named = vision.get("model_type", kind)
+    return VISION[kind][2] if named == kind else named
 
 
 def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | None:
@@ -339,7 +366,7 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
     vision = config.get("vision_config") or {}
     if not isinstance(vision, Mapping):
         raise PlannerError("vision_config = {0!r}: must be a table", vision)
-    named = vision.get("model_type")
+    named = _encoder(kind, vision)
     known = {*ENCODER_OF, *defaults()}
     s = Source(vision, named if isinstance(named, str) and (named in known or read is None) else default)
     if kind in ("mistral3", "mistral_large4") and "spatial_merge_size" in config:
