@@ -28,7 +28,7 @@ from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S, Costs, drawn_w, power_spread
 from planner.performance.interruptions import spot_goodput
-from planner.prices.market import as_price, commitment
+from planner.prices.market import as_price, commitment, over_on_demand
 from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, purchase_spread
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
@@ -225,9 +225,8 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
         assert price is not None
         found[term] = price
     if rent is not None:
-        factor = rent / found["on-demand"].usd_per_gpu_hour
-        for term, price in found.items():
-            own = as_price({"usd_per_gpu_hour": price.usd_per_gpu_hour * factor, "term": term}, card)
+        for term in TERMS:
+            own = as_price({"usd_per_gpu_hour": rent * over_on_demand(term, card, cluster.node), "term": term}, card)
             assert own is not None
             basis = Message("as given") if term == "on-demand" else Message("in the catalog's ratio to the rent that was given")
             found[term] = replace(own, basis=basis)
