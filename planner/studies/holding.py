@@ -59,6 +59,18 @@ class Way:
         """What is paid by the end of each month and what is owed after it."""
         return self.usd + self.owed_usd
 
+    @property
+    def binds(self) -> bool:
+        """Whether its term lasts beyond the day on which nobody needs the GPUs any more."""
+        return self.name != "own" and bound_years(self.name) > 0.0
+
+    def steps(self) -> tuple[Array, Array]:
+        """(months from 0, dollars bound to then) as corners of a staircase: a term counts whole from the day it begins."""
+        starts = np.arange(len(self.usd), dtype=float)
+        rises = np.flatnonzero(np.diff(self.bound_usd, prepend=0.0) > 1e-9 * self.bound_usd[-1])
+        months = np.concatenate([np.repeat(starts[rises], 2), [len(self.usd)]])[1:]
+        return months, np.repeat(self.bound_usd[rises], 2)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -121,9 +133,11 @@ class Holding:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a month: cumulative dollars of each way."""
+        """One row a month: cumulative dollars of each way; of a term that binds also what it then still asks for."""
+        columns = {f"{way.name}_usd": way.usd for way in self.ways}
+        columns |= {f"{way.name}_owed_usd": way.owed_usd for way in self.ways if way.binds}
         return [
-            {"month": int(month), **{f"{way.name}_usd": float(way.usd[i]) for way in self.ways}}
+            {"month": int(month), **{name: float(values[i]) for name, values in columns.items()}}
             for i, month in enumerate(self.months)
         ]
 
