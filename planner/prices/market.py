@@ -136,7 +136,13 @@ def find_price(
     base, ranked = _base(quotes)
     ratio, pairs, spread = _ratio(term, base.term, accelerator)
     scaled = replace(_by_ratio(base, term, ratio, pairs), provider="")  # nobody quotes it
-    return _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
+    found = _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
+    newest = max(p.last_day() for p in ranked)
+    offers = [p for p in _comparable(quotes, term) if (newest - p.last_day()).days <= COMPARABLE_DAYS]
+    if not offers or offers[0].usd_per_gpu_hour <= found.usd_per_gpu_hour:
+        return found
+    shorter = ORDER[ORDER.index(term) - 1] if term in ORDER[1:] else "on-demand"
+    return _on_offer(found, offers[0], find_price(accelerator, term=shorter, today=now))
 
 
 def _require_none(accelerator: str, **wanted: str | None) -> None:
@@ -298,6 +304,32 @@ def _by_ratio(base: Price, term: str, ratio: float, pairs: int) -> Price:
     text = "{0}'s {1} price times {2:.2f}, the median of {3} pairs of one provider's two terms"
     how = Message(text, base.provider, base.term, ratio, pairs)
     return replace(base, term=term, usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
+
+
+def _on_offer(by_ratio: Price, offer: Price, shorter: Price) -> Price:
+    """The cheapest quote of a term where its price by ratio lies below; as the ``shorter`` term where that one is cheaper still.
+
+    The interval reaches as far as that of the price by ratio.
+    """
+    cheapest, ours = offer.usd_per_gpu_hour, by_ratio.usd_per_gpu_hour
+    if cheapest <= shorter.usd_per_gpu_hour:
+        found = replace(offer, basis=Message("the cheapest quote of this term; by ratio to on demand it would be ${0:.2f}", ours))
+    else:
+        text = "as {0}, for the cheapest quote of this term is ${1:.2f}; by ratio to on demand it would be ${2:.2f}"
+        basis = Message(text, Message(shorter.term), cheapest, ours)
+        found = replace(shorter, term=by_ratio.term, provider="", basis=basis)
+    low, high = (end * found.usd_per_gpu_hour / ours for end in by_ratio.interval_usd_per_gpu_hour)
+    return replace(found, lower_usd_per_gpu_hour=low, upper_usd_per_gpu_hour=high)
+
+
+def over_on_demand(term: str, accelerator: str, node: Node | None = None) -> float:
+    """The price at ``term`` over the on-demand price of the same provider: of the node's, or the median of all pairs."""
+    if node is not None and any(p.accelerator == accelerator and p.provider == node.provider for p in load_prices()):
+        bound, free = (as_price({"term": name}, accelerator, node) for name in (term, "on-demand"))
+        assert bound is not None
+        assert free is not None
+        return bound.usd_per_gpu_hour / free.usd_per_gpu_hour
+    return _over_demand(term, accelerator, None)[0]
 
 
 def _ratio(term: str, base: str, accelerator: str, provider: str | None = None) -> tuple[float, int, float]:

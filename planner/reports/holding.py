@@ -109,9 +109,12 @@ def save_holding(path: Path, found: Holding) -> None:
             own = way.name == "own"
             axes.plot(months, line, color=colour, linewidth=3.0 if own else 1.8)
             axes.annotate(f" {way.name}", (months[-1], line[-1]), color=colour, va="center", fontsize=11)
+            if way.binds:
+                bound_months, bound = way.steps()
+                axes.plot(bound_months, bound / 1e6, color=colour, linewidth=1.2, linestyle="--")
             even = next((one for one in found.break_even if one.against == way.name), None)
             if even is not None and even.months is not None:
-                at = line[int(even.months)]
+                at = float(way.bound_usd[int(even.months) - 1]) / 1e6
                 axes.plot([even.months], [at], "o", color=colour, markersize=8)
                 ends = (even.months_lower or found.months[-1], even.months_upper or found.months[-1])
                 axes.plot(ends, [at, at], color=colour, linewidth=6, alpha=0.25, solid_capstyle="butt")
@@ -124,7 +127,10 @@ def save_holding(path: Path, found: Holding) -> None:
         title = f"{found.cluster.name}: over {found.years:g} years at {found.utilisation:.0%} use, {best.name} is the cheapest"
         axes.set_title(title, loc="left", fontsize=13, weight="bold")
         words = [f"{name.replace('_', ' ')} {text.partition(':')[0]}" for name, text in found.assumptions.items()]
-        text = "dots: owning is cheaper from there on, bands hold 90 % of the draws; " + ", ".join(words)
+        text = (
+            "dots: owning is cheaper from there on, bands hold 90 % of the draws; dashed: with all that a begun term asks for; "
+            + ", ".join(words)
+        )
         figure.supxlabel(textwrap.fill(text, 150), fontsize=8, x=0.01, ha="left")
         save_figure(figure, path)
     finally:

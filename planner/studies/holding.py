@@ -28,7 +28,7 @@ from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S, Costs, drawn_w, power_spread
 from planner.performance.interruptions import spot_goodput
-from planner.prices.market import as_price, commitment
+from planner.prices.market import as_price, commitment, over_on_demand
 from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, purchase_spread
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
@@ -58,6 +58,18 @@ class Way:
     def bound_usd(self) -> Array:
         """What is paid by the end of each month and what is owed after it."""
         return self.usd + self.owed_usd
+
+    @property
+    def binds(self) -> bool:
+        """Whether its term lasts beyond the day on which nobody needs the GPUs any more."""
+        return self.name != "own" and bound_years(self.name) > 0.0
+
+    def steps(self) -> tuple[Array, Array]:
+        """(months from 0, dollars bound to then) as corners of a staircase: a term counts whole from the day it begins."""
+        starts = np.arange(len(self.usd), dtype=float)
+        rises = np.flatnonzero(np.diff(self.bound_usd, prepend=0.0) > 1e-9 * self.bound_usd[-1])
+        months = np.concatenate([np.repeat(starts[rises], 2), [len(self.usd)]])[1:]
+        return months, np.repeat(self.bound_usd[rises], 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -121,9 +133,11 @@ class Holding:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a month: cumulative dollars of each way."""
+        """One row a month: cumulative dollars of each way; of a term that binds also what it then still asks for."""
+        columns = {f"{way.name}_usd": way.usd for way in self.ways}
+        columns |= {f"{way.name}_owed_usd": way.owed_usd for way in self.ways if way.binds}
         return [
-            {"month": int(month), **{f"{way.name}_usd": float(way.usd[i]) for way in self.ways}}
+            {"month": int(month), **{name: float(values[i]) for name, values in columns.items()}}
             for i, month in enumerate(self.months)
         ]
 
@@ -225,9 +239,8 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
         assert price is not None
         found[term] = price
     if rent is not None:
-        factor = rent / found["on-demand"].usd_per_gpu_hour
-        for term, price in found.items():
-            own = as_price({"usd_per_gpu_hour": price.usd_per_gpu_hour * factor, "term": term}, card)
+        for term in TERMS:
+            own = as_price({"usd_per_gpu_hour": rent * over_on_demand(term, card, cluster.node), "term": term}, card)
             assert own is not None
             basis = Message("as given") if term == "on-demand" else Message("in the catalog's ratio to the rent that was given")
             found[term] = replace(own, basis=basis)

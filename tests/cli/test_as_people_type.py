@@ -307,8 +307,9 @@ def test_a_job_without_a_precision_has_the_one_that_the_command_line_takes(run: 
 @pytest.mark.parametrize(
     ("typed", "cheapest", "owing"),
     [
-        (("--years", "0.5"), "on-demand", 2), (("--years", "1"), "reserved-1-year", 1), (("--years", "3"), "reserved-3-year", 0),
-        (("--years", "5"), "own", 1), (("--years", "6"), "reserved-3-year", 0),
+        (("--years", "0.5"), "on-demand", 2), (("--years", "1"), "reserved-1-year", 1), (("--years", "3"), "own", 0),
+        (("--years", "5"), "own", 1), (("--years", "6"), "own", 0),
+        (("--years", "3", "--rent", "3"), "reserved-3-year", 0), (("--years", "6", "--rent", "3"), "reserved-3-year", 0),
         (("--years", "1.5", "--rent", "3"), "on-demand", 2),
     ],
 )  # fmt: skip

@@ -94,7 +94,8 @@ FIGURES: dict[str, tuple[float, float, float]] = {
         0.70, 0.15,
     ),
     "three years over on demand": (
-        find_price("h100-sxm5-80gb", term="reserved-3-year").usd_per_gpu_hour / find_price("h100-sxm5-80gb").usd_per_gpu_hour,
+        find_price("h100-sxm5-80gb", term="reserved-3-year", provider="Azure").usd_per_gpu_hour
+        / find_price("h100-sxm5-80gb", provider="Azure").usd_per_gpu_hour,
         0.44, 0.15,
     ),
     # the mean of a log-normal is exp(s^2 / 2) times its median

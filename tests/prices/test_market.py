@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import itertools
 import math
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from planner.prices.market import (
     commitment,
     find_price,
     market,
+    over_on_demand,
     provider_class,
 )
 from planner.prices.price import TABLE, TERMS, Price, load_prices, own_price
@@ -57,6 +59,27 @@ def test_a_longer_commitment_is_never_dearer_and_spot_never_dearer_than_on_deman
     assert by_length == sorted(by_length, reverse=True)
     if not market(name, "spot") or market(name, "on-demand"):
         assert find_price(name, term="spot").usd_per_gpu_hour <= by_length[0]
+
+
+@pytest.mark.parametrize("name", RENTED)
+def test_no_term_is_priced_below_what_everybody_who_sells_it_asks(name: str) -> None:
+    """What nobody offers is no price to sign for; a shorter term, which may be cheaper because others sell it, is one."""
+    newest = max((p.last_day() for p in market(name, "on-demand")), default=None)
+    for term, shorter in (("spot", "on-demand"), *itertools.pairwise(reversed(ORDER))):
+        asked = [p for p in market(name, term) if newest is None or (newest - p.last_day()).days <= COMPARABLE_DAYS]
+        if asked:
+            least = min(asked[0].usd_per_gpu_hour, find_price(name, term=shorter).usd_per_gpu_hour)
+            assert find_price(name, term=term).usd_per_gpu_hour >= least * (1 - 1e-12)
+
+
+def test_three_years_of_an_h100_cost_what_the_cheapest_provider_asks_and_ones_own_rent_takes_the_ratio_of_one_provider() -> None:
+    """AWS, Azure and Google Cloud alone quote three years of an H100, none below 2.97 USD, though on demand others ask 4.41."""
+    found = find_price("h100-sxm5-80gb", term="reserved-3-year")
+    assert (found.provider, found.usd_per_gpu_hour) == ("AWS", 2.972)
+    low, high = found.interval_usd_per_gpu_hour
+    assert low < found.usd_per_gpu_hour < high
+    assert over_on_demand("reserved-3-year", "h100-sxm5-80gb") == pytest.approx(0.44, abs=0.01)
+    assert over_on_demand("reserved-3-year", "h100-sxm5-80gb", load_node("p5-48xlarge")) == pytest.approx(2.972 / 6.88, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", [n for n in node_names() if load_node(n).accelerator != "cpu"])
@@ -110,10 +133,9 @@ def test_the_median_lies_in_the_range_that_a_price_guide_gives(name: str, low: f
 
 def test_one_and_three_years_cost_what_discounts_are_published_as() -> None:
     """packet.ai, June 2026: reserved contracts take 20 to 40 % off; Azure's own three-year reservations 56 % off."""
-    one, three = (find_price("h100-sxm5-80gb", term=t).usd_per_gpu_hour for t in ORDER[1:])
-    demand = find_price("h100-sxm5-80gb").usd_per_gpu_hour
+    one, demand = (find_price("h100-sxm5-80gb", term=t).usd_per_gpu_hour for t in ("reserved-1-year", "on-demand"))
     assert 0.6 <= one / demand <= 0.8
-    assert three / demand == pytest.approx(0.44, abs=0.08)
+    assert over_on_demand("reserved-3-year", "h100-sxm5-80gb") == pytest.approx(0.44, abs=0.08)
 
 
 def test_an_interval_widens_with_age_and_the_markets_is_wider_than_one_providers() -> None:

@@ -121,6 +121,24 @@ def test_a_term_that_has_begun_is_paid_to_its_end(eight: Cluster, years: float, 
     assert found.cheapest.bound_usd[-1] == min(way.bound_usd[-1] for way in found.ways)
 
 
+def test_a_term_is_a_stair_of_the_chart_that_rises_on_the_day_on_which_one_is_bound(eight: Cluster) -> None:
+    """Five years in terms of three: the first binds to three years' rent at once, the second, at the rent of its day, to three more."""
+    found = holding(eight, Ownership(rent_change_per_year=-0.2), years=5, rent_usd_per_gpu_hour=3.0)
+    (way,) = (way for way in found.ways if way.name == "reserved-3-year")
+    assert way.price is not None
+    term = way.price.usd_per_gpu_hour * 8 * HOURS * 3
+    months, bound = way.steps()
+    assert months.tolist() == [0.0, 36.0, 36.0, 60.0]
+    assert bound == pytest.approx([term, term, term * (1 + 0.8**3), term * (1 + 0.8**3)])
+    assert found.rows()[23]["reserved-3-year_owed_usd"] == pytest.approx(term / 3)
+    assert [way.name for way in found.ways if way.binds] == ["reserved-1-year", "reserved-3-year"]
+    pytest.importorskip("streamlit")
+    from planner.web.pages.run import holding_figure
+
+    rows = [row for row in holding_figure(found).rows if row["group"].startswith("reserved, 3 years")]
+    assert [(row["x"], row["y"]) for row in rows] == [*zip(months, bound, strict=True)]
+
+
 def test_owning_is_compared_with_the_whole_of_a_term(eight: Cluster) -> None:
     """Where all is certain, owning surely wins against a term exactly where it costs less than that with what is owed of it."""
     own = Ownership.build({**BARE, "capital_rate": 0.1}, "own")

@@ -17,7 +17,7 @@ from planner.prices.carbon import grids
 from planner.prices.market import class_prices, find_price
 from planner.prices.ownership import Ownership
 from planner.prices.price import TERMS
-from planner.studies.holding import Holding, holding
+from planner.studies.holding import Holding, Way, holding
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
 from planner.web import charts, controls, show, state
@@ -292,17 +292,23 @@ def _way(name: str) -> str:
     return t(f"run.way_{name.replace('-', '_')}")
 
 
+def _line(way: Way) -> str:
+    return t("run.whole_terms", way=_way(way.name)) if way.binds else _way(way.name)
+
+
 def _month(value: float | None) -> str:
     return t("run.never_pays") if value is None else f"{value:.0f}"
 
 
 def holding_figure(found: Holding) -> Figure:
-    """Dollars so far of each way over the months, the break-even of owning in the title."""
-    quarters = [i for i, month in enumerate(found.months) if month % 3 == 0]
+    """Dollars so far of each way over the months, a term that binds whole from the day it begins (what the break-even compares);
+    the break-even of owning in the title."""
+    quarters = found.months[found.months % 3 == 0]
+    lines = {_line(way): way.steps() if way.binds else (quarters, way.usd[quarters.astype(int) - 1]) for way in found.ways}
     rows = [
-        {"x": float(found.months[i]), "y": float(way.usd[i]), "group": _way(way.name), "note": show.dollars(float(way.usd[i]))}
-        for way in found.ways
-        for i in quarters
+        {"x": float(month), "y": float(usd), "group": name, "note": show.dollars(float(usd))}
+        for name, line in lines.items()
+        for month, usd in zip(*line, strict=True)
     ]
     even = next(one for one in found.break_even if one.against == "on-demand")
     title = t(
