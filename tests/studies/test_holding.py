@@ -122,7 +122,7 @@ def test_a_term_that_has_begun_is_paid_to_its_end(eight: Cluster, years: float, 
 
 
 def test_a_term_is_a_stair_of_the_chart_that_rises_on_the_day_on_which_one_is_bound(eight: Cluster) -> None:
-    """Five years in terms of three: the first binds to three years' rent at once, the second, at the rent of its day, to three more."""
+    """Five years in terms of three: each binds to three years' rent at once, the second at the rent of its day."""
     found = holding(eight, Ownership(rent_change_per_year=-0.2), years=5, rent_usd_per_gpu_hour=3.0)
     (way,) = (way for way in found.ways if way.name == "reserved-3-year")
     assert way.price is not None
