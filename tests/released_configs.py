@@ -287,6 +287,7 @@ def eye(layers: int, hidden: int, inner: int, heads: int, out: int) -> Config:
 
 
 TIED = {"tie_word_embeddings": True}
+UNTIED = {"tie_word_embeddings": False}
 MLA = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
 TYPES = {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
 
@@ -2036,6 +2037,19 @@ RELEASED: dict[str, tuple[str, Config]] = {
         seeing("qwen3_5", qwen3_next("qwen3_5_text", 32, 2560, 16, 4, 9216, 248320, 32, **TIED), **eye(24, 1024, 4096, 16, 2560)),
     ),
     "mimo-7b": ("XiaomiMiMo/MiMo-7B-Base", sized("qwen2", 36, 4096, 32, 8, 11008, 151680)),
+    "deepseek-r1-distill-qwen-1.5b": (
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+        sized("qwen2", 28, 1536, 12, 2, 8960, 151936, max_position_embeddings=131072, **UNTIED),
+    ),
+    **{
+        name: (hub, {**encoder("bert", layers, 64 * heads, heads, words, 512, 2), "architectures": ["BertModel"]})
+        for name, hub, layers, heads, words in (
+            ("bert-base-cased", "google-bert/bert-base-cased", 12, 12, 28996),
+            ("bert-large-cased", "google-bert/bert-large-cased", 24, 16, 28996),
+            ("bert-base-multilingual-cased", "google-bert/bert-base-multilingual-cased", 12, 12, 119547),
+            ("bert-base-chinese", "google-bert/bert-base-chinese", 12, 12, 21128),
+        )
+    },
 }
 """Name in the catalog -> (repository on the Hub, what its config.json says)."""
 

@@ -29,6 +29,8 @@ def modules_total(config: dict[str, Any]) -> int:
             auto = transformers.AutoModelForSpeechSeq2Seq
         elif config["model_type"] in SEQUENCE_TO_SEQUENCE:
             auto = transformers.AutoModelForSeq2SeqLM
+        elif config.get("architectures", [""])[0].endswith("Model"):
+            auto = transformers.AutoModel
         elif config["model_type"] in ("roberta", "albert", "deberta-v2", "xlm-roberta", "distilbert", "electra", "modernbert"):
             auto = transformers.AutoModelForMaskedLM
         return sum(weight.numel() for weight in auto.from_config(settings).parameters())
