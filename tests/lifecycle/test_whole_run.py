@@ -401,6 +401,16 @@ def test_the_budget_is_the_run_times_the_field_factor(answer: Plan) -> None:
     assert inside.budget_s.expected == pytest.approx(inside.wall_s.expected)
 
 
+@pytest.mark.parametrize("hours", [3.0, 24.0, 240.0])
+def test_what_is_budgeted_is_no_surer_than_what_is_modelled(answer: Plan, hours: float) -> None:
+    """However slowly a run may recover: in hours, GPU-hours and dollars."""
+    run = expected_run(answer, {"gpu_mtbf_s": 100 * HOUR, "slowest_recovery_s": hours * HOUR})
+    assert run.budget_s.upper >= run.wall_s.upper
+    assert run.budget_gpu_hours.upper >= run.gpu_hours.upper
+    bill = bill_of(run)
+    assert bill.budget_usd.upper >= bill.total_usd.upper
+
+
 def test_experts_are_not_placed_by_their_load() -> None:
     """64 Zipf(0.5) experts on 8 ranks: sorted 2.0 and more on the first rank, at random about 1.3; never under the mean."""
     shares = zipf_shares(0.5, 64)
