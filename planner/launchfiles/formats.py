@@ -37,6 +37,7 @@ class Format:
     ``programs``: words of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys
     that only its files have, those of ``marked`` in files of another stage; ``files``: options that name a further
     file; ``absent``: what an option means that is left out;
+    ``shipped``: names of files that come with tools, with the options that they hold;
     ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those
     that change neither.
     """
@@ -56,6 +57,7 @@ class Format:
     files: frozenset[str]
     absent: Mapping[str, Any]
     unmodelled: Mapping[str, str]
+    shipped: Mapping[str, Mapping[str, Any]]
     neutral: tuple[str, ...]
 
     def is_neutral(self, name: str) -> bool:
@@ -105,6 +107,7 @@ def load_format(name: str) -> Format:
         files=frozenset({plain_name(one) for one in table.get("files", ())}.union(*(other.files for other in taken))),
         absent={**{k: v for other in taken for k, v in other.absent.items()}, **_named(table.get("absent", {}))},
         unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
+        shipped=table.get("shipped", {}),
         neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),
     )
 

@@ -184,8 +184,17 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
     beside = [Path(value), path.parent / value, path.parent / Path(value).name]
     there = next((one for one in beside if "$" not in value and _is_file(one)), None)
     if there is None:
-        if not any(one.name == Path(value).name for one in found.files):
-            found.notes.append(Message("{0}: {1} {2} was not found beside it; give it with --from", path.name, name, value))
+        if any(one.name == Path(value).name for one in found.files):
+            return
+        deepspeed = load_format("deepspeed")
+        shipped = deepspeed.shipped.get(Path(value).name.lower(), {})
+        found.given[:0] = [Given(form=deepspeed, name=key, value=one, where=value) for key, one in shipped.items()]
+        text = (
+            "{0}: {1} {2} was not found beside it; what tools ship under that name is taken; give it with --from"
+            if shipped
+            else "{0}: {1} {2} was not found beside it; give it with --from"
+        )
+        found.notes.append(Message(text, path.name, name, value))
         return
     held = list(found.given)
     found.given.clear()

@@ -90,7 +90,7 @@ def _framework(said: Said) -> str:
         return "peft"
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
         return "deepspeed-zero"
-    if f.get("said.fsdp") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
+    if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
         return "fsdp"
     return "huggingface"
 
@@ -98,6 +98,8 @@ def _framework(said: Said) -> str:
 def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: int) -> dict[str, Any]:
     """[framework]: its name and what options change of it, without what makes no difference here."""
     catalog = load_framework(name)
+    if said.fields.get("said.liger_kernels") and not changed.get("liger"):
+        said.unmodelled.append(Message("liger kernels without their loss: fewer kernels; framework.liger stands for them all"))
     _overlap_of_tensors(said, catalog.overlap_tensor_parallel)
     dense = "model.num_experts" not in said.fields
     found: dict[str, Any] = {"name": name}
@@ -380,9 +382,8 @@ def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard:
     named = next((stage for word, stage in fully.items() if word in words), None)
     if "offload" in words:
         f["layout.offload_optimizer"] = True
-    sharded = (
-        said.has("torchtitan") or f.get("said.sharder") == "fsdp" or f.get("said.fsdp") not in (None, False) or shard is not None
-    )
+    told = f.get("said.sharder") == "fsdp" or f.get("said.fsdp") not in (None, False) or bool(f.get("said.fsdp_table"))
+    sharded = said.has("torchtitan") or told or shard is not None
     if "layout.zero" not in f and sharded and f.get("said.sharder") != "deepspeed":
         f["layout.zero"] = _stage(f, named, reshard, dp, replicate, shard)
     hybrid = "hybrid_shard" in words or reshard == "hybrid"

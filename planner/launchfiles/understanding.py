@@ -106,7 +106,7 @@ def understand(found: Collected) -> Said:
 def _one(one: Given, said: Said) -> None:
     name, form = plain_name(one.name), one.form
     option = form.options.get(name)
-    if name in form.files:
+    if name in form.files and not isinstance(one.value, Mapping):
         return
     if option is None:
         _no_field(one, name, said)
@@ -133,7 +133,8 @@ def _no_field(one: Given, name: str, said: Said) -> None:
     """An option that is no field of a scenario: it is not modelled, makes no difference, or is not known."""
     text = one.form.unmodelled.get(name)
     if text is not None:
-        if text and _matters(one.value):
+        alone = "parallel" in name and scalar(one.value) == 1 and one.value is not True  # one GPU: nothing is cut
+        if text and _matters(one.value) and not alone:
             said.unmodelled.append(Message("{0}: {1}", _written(one), Message(text)))
     elif not one.form.is_neutral(name) and not _empty(one.value):
         said.not_understood.append(f"{_written(one)} ({one.where})")

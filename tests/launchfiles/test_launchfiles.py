@@ -362,6 +362,110 @@ def test_axolotl_with_the_deepspeed_file_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "zero2.json").unlink()
     again = read(tmp_path, {"qlora.yml": AXOLOTL}, cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 4})
     assert any("zero2.json was not found" in note for note in again.notes)
+    assert again.tables == launch.tables  # axolotl ships a file of that name
+    own = AXOLOTL.replace("zero2.json", "our_stage_two.json")
+    unknown = read(tmp_path, {"qlora.yml": own}, cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 4})
+    assert "zero" not in unknown.tables["layout"]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("ds_z0_config.json", {"zero": 0}),
+        ("ds_z2_offload_config.json", {"zero": 2, "offload_optimizer": True}),
+        ("ds_z3_config.json", {"zero": 3}),
+        ("ds_z3_offload_config.json", {"zero": 3, "offload_optimizer": True, "offload_parameters": True}),
+        ("zero3_bf16_cpuoffload_params.json", {"zero": 3, "offload_parameters": True}),
+    ],
+)
+def test_a_deepspeed_file_that_tools_ship_is_known_by_its_name(name: str, layout: dict[str, Any], tmp_path: Path) -> None:
+    """LLaMA-Factory, examples/deepspeed; axolotl, deepspeed_configs."""
+    text = f"""
+model_name_or_path: Qwen/Qwen2.5-7B-Instruct
+stage: sft
+finetuning_type: full
+deepspeed: examples/deepspeed/{name}
+cutoff_len: 2048
+per_device_train_batch_size: 1
+bf16: true
+"""
+    found = read(tmp_path, {"full.yaml": text}, cluster={**H100, "num_gpus": 8}).tables
+    assert found["layout"] == {"micro_batch_size": 1, "recompute": "full", **layout}
+    assert found["framework"]["name"] == "deepspeed-zero"
+
+
+def test_fsdp_of_axolotl_with_and_without_the_prefix(tmp_path: Path) -> None:
+    """A table fsdp_config shards, whether its keys begin with fsdp_ (transformers drops it) or not."""
+    keys = {"offload_params": "true", "reshard_after_forward": "true", "activation_checkpointing": "true", "version": "2"}
+    text = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\nmicro_batch_size: 2\nbf16: true\nfsdp_config:\n"
+    for prefix in ("", "fsdp_"):
+        mine = text + "".join(f"  {prefix}{key}: {value}\n" for key, value in keys.items())
+        found = read(tmp_path, {"fft.yaml": mine}, cluster={**H100, "num_gpus": 8})
+        assert found.tables["layout"] == {"zero": 3, "offload_optimizer": True, "recompute": "full", "micro_batch_size": 2}
+        assert found.tables["framework"]["name"] == "fsdp"
+        assert not found.not_understood
+        two = read(tmp_path, {"fft.yaml": mine.replace("forward: true", "forward: false")}, cluster={**H100, "num_gpus": 8})
+        assert two.tables["layout"]["zero"] == 2
+
+
+def test_liger_of_axolotl_is_its_loss(tmp_path: Path) -> None:
+    text = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\nmicro_batch_size: 2\nbf16: true\nliger_rms_norm: true\n"
+    norms = read(tmp_path, {"fft.yaml": text}, cluster={**H100, "num_gpus": 8})
+    assert "liger" not in norms.tables["framework"]
+    assert any("liger kernels" in line for line in norms.unmodelled)
+    loss = read(tmp_path, {"fft.yaml": f"{text}liger_fused_linear_cross_entropy: true\n"}, cluster={**H100, "num_gpus": 8})
+    assert loss.tables["framework"]["liger"] is True
+    assert not loss.unmodelled
+
+
+def test_muon_of_llama_factory(tmp_path: Path) -> None:
+    text = "model_name_or_path: Qwen/Qwen2-1.5B\nfinetuning_type: full\ncutoff_len: 2048\nuse_muon: true\nbf16: true\n"
+    found = read(tmp_path, {"full.yaml": text}, cluster={**H100, "num_gpus": 8})
+    assert found.tables["job"]["optimizer"] == "muon"
+    assert not found.not_understood
+
+
+def test_a_recipe_of_torchtune_as_it_is_shipped(tmp_path: Path) -> None:
+    """output_dir and gradient_accumulation_steps stand in TrainingArguments, too; what has components is torchtune's."""
+    text = """
+output_dir: /tmp/out
+tokenizer: {_component_: torchtune.models.llama3.llama3_tokenizer, path: /tmp/tokenizer.model, max_seq_len: null}
+model: {_component_: torchtune.models.llama3_1.llama3_1_8b}
+optimizer: {_component_: bitsandbytes.optim.PagedAdamW8bit, lr: 2e-5}
+optimizer_in_bwd: True
+batch_size: 2
+gradient_accumulation_steps: 1
+dtype: bf16
+enable_activation_checkpointing: True
+tensor_parallel_dim: 1
+"""
+    with pytest.raises(PlannerError, match=r"job\.seq_len is missing"):
+        read(tmp_path, {"8B.yaml": text}, cluster={**H100, "num_gpus": 1})
+    found = read(tmp_path, {"8B.yaml": text}, cluster={**H100, "num_gpus": 1}, over={"job.seq_len": 4096})
+    assert found.tools == ("torchtune",)
+    assert found.tables["job"]["optimizer_in_backward"] is True
+    assert not found.unmodelled
+    assert not found.not_understood
+    offloaded = text.replace("optimizer_in_bwd", "fsdp_cpu_offload")
+    sharded = read(tmp_path, {"8B.yaml": offloaded}, cluster={**H100, "num_gpus": 8}, over={"job.seq_len": 4096})
+    assert sharded.tables["layout"]["offload_optimizer"] is True
+
+
+def test_torchtitan_steps_in_the_backward_pass(tmp_path: Path) -> None:
+    text = """
+[model]
+name = "llama3"
+flavor = "8B"
+[training]
+local_batch_size = 1
+seq_len = 4096
+[optimizer]
+early_step_in_backward = true
+"""
+    found = read(tmp_path, {"8b.toml": text}, cluster={**H100, "num_gpus": 8})
+    assert found.tables["job"]["optimizer_in_backward"] is True
+    assert not found.unmodelled
+    assert planner.plan(**found.tables, explain=False).job.optimizer_in_backward
 
 
 @pytest.mark.parametrize(("command", "expected"), [
