@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model
 from planner.launchfiles.numbers import names_of, whole
+from planner.launchfiles.pretrainers import SIZED, settle, sizes
 from planner.launchfiles.understanding import Said, shown
 from planner.workload.fp8_recipe import Fp8Recipe
 from planner.workload.framework import CORE_ATTENTION, load_framework
@@ -31,6 +32,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     """
     f = said.fields
     f |= over
+    settle(said)
     if str(f.get("said.tuning")).endswith("-sharded"):  # torchtune's recipes for several GPUs
         f["said.tuning"] = str(f["said.tuning"]).removesuffix("-sharded")
         f.setdefault("said.fsdp", "full_shard")
@@ -81,7 +83,7 @@ def _framework(said: Said) -> str:
         return "megatron-fsdp"
     if f.get("said.torch_fsdp"):
         return "fsdp"
-    for name in ("megatron", "nemo", "torchtitan", "torchtune"):
+    for name in ("megatron", "gpt-neox", "nanotron", "nemo", "torchtitan", "torchtune"):
         form = next((one for one in said.formats if one.name == name), None)
         if form is not None:
             return form.framework
@@ -169,7 +171,7 @@ def _precision_of(said: Said, converted: bool) -> str | None:
         return str(found)
     if f.get("said.tf32"):
         return "tf32"
-    if found is not None or said.has("megatron", "deepspeed", *TUNERS):
+    if found is not None or said.has("megatron", "deepspeed", *SIZED, *TUNERS):
         return "fp32"
     return None
 
@@ -499,13 +501,16 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
     if given is not None:
         named: dict[str, Any] = model_table(given)
         name = named.get("name")
-        sizes = _sizes(said) if said.has("megatron") else {}
-        return described_model(sizes, str(name), said.notes) if name and sizes else named
+        own = _sizes(said) if said.has("megatron") else sizes(said) if said.has(*SIZED) else {}
+        return described_model(own, str(name), said.notes) if name and own else named
     carried = f.get("model.name") or f.get("model.base")
     checkpoint = f.get("said.model")
     titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
     if said.has("megatron"):
         return described_model(_sizes(said), None if carried is None else str(carried), said.notes)
+    if said.has(*SIZED) and carried is None:
+        found = described_model(sizes(said), None, said.notes)
+        return found if "num_layers" not in found or found.get("gated_ffn") else {"activation": "gelu", **found}
     if carried is not None:
         return _table(f, "model")
     if titan is not None:
