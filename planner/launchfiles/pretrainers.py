@@ -9,7 +9,7 @@ from planner.launchfiles.understanding import Said
 
 SIZED = ("gpt-neox", "nanotron")
 GATED = ("swiglu", "geglu", "reglu", "bilinear", "glu")
-"""Activations of GPT-NeoX that multiply one half of their input by the other (megatron/model/activations.py)."""
+"""Activations of GPT-NeoX that multiply one half of their input by the other."""
 LLAMA_CHUNK = 256
 
 
@@ -63,7 +63,7 @@ def _feed_forward(said: Said, hidden: int) -> dict[str, Any]:
     if llama and said_size is None:
         size = -(-int(8 * hidden / 3) // LLAMA_CHUNK) * LLAMA_CHUNK
     elif word in GATED and not llama:
-        size = int(size * 2 / 3) // 2  # ParallelMLP (megatron/model/transformer.py)
+        size = int(size * 2 / 3) // 2  # ParallelMLP
     activation = next((one for one in ("silu", "relu") if one in word), "silu" if word == "swiglu" else None)
     return {
         "gated_ffn": llama or word in GATED,

@@ -91,7 +91,7 @@ def test_gpt_neox_in_two_files_with_underscores(tmp_path: Path) -> None:
     ],
 )
 def test_the_feed_forward_of_gpt_neox(changed: dict[str, Any], expected: dict[str, Any], tmp_path: Path) -> None:
-    """ParallelMLP and LLaMAParallelMLP (megatron/model/transformer.py): a gated one takes two thirds, half a side."""
+    """ParallelMLP and Llama's of GPT-NeoX: a gated one takes two thirds, half a side."""
     table = read(tmp_path, {**NEOX, **LLAMA, "vocab_size": 12345, **changed}).tables["model"]
     assert {name: table[name] for name in expected} == expected
 
