@@ -11,10 +11,12 @@ NUMBERS = {
     **{name: name for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "zero")},
     "shard": "shard_group_size",
     "mbs": "micro_batch_size",
+    "micro batch size": "micro_batch_size",
 }
 """A word that a number follows, and the field of Layout that it is."""
 WORDS: dict[str, tuple[str, Any]] = {
     "sp": ("sequence_parallel", True),
+    "sequence parallel": ("sequence_parallel", True),
     "fsdp": ("zero", 3),
     "zero-bubble": ("schedule", "zero-bubble"),
     "recompute none": ("recompute", "none"),
@@ -28,17 +30,25 @@ WORDS: dict[str, tuple[str, Any]] = {
 EXAMPLE = "tp2 pp8 ep4 sp zero1 mbs1 recompute selective"
 _NUMBERED = re.compile(rf"({'|'.join(NUMBERS)})[ =:]?(\d{{1,9}})(?![\w.])")
 _WORD = re.compile(rf"({'|'.join(re.escape(word) for word in WORDS)})(?![\w.])")
+_SPELLED = re.compile("|".join(re.sub(" ", "[_=:]", name) for name in (*NUMBERS, *WORDS) if " " in name))
+"""Names of several words as a scenario writes them: offload_activations, recompute=full."""
+
+
+def _spaced(found: re.Match[str]) -> str:
+    return re.sub("[_=:]", " ", found[0])
 
 
 def layout_fields(text: str, name: str = "--layout") -> dict[str, Any]:
-    """The fields of Layout that a text gives, as ``Layout.label`` writes them; commas, "x" and capitals do not matter.
+    """The fields of Layout that a text gives, as ``Layout.label`` or a scenario has them; commas, "x", capitals do not matter.
 
     What it leaves out is Layout's default. Raises PlannerError, named ``name``, for a part that is none or that comes twice.
 
     >>> layout_fields("TP2, PP=4 x sp recompute full")
     {'tp': 2, 'pp': 4, 'sequence_parallel': True, 'recompute': 'full'}
+    >>> layout_fields("micro_batch_size=2 recompute=full offload_activations")
+    {'micro_batch_size': 2, 'recompute': 'full', 'offload_activations': True}
     """
-    rest = re.sub(r"\s+", " ", re.sub(r"[,;+]| x ", " ", text.lower())).strip()
+    rest = re.sub(r"\s+", " ", re.sub(r"[,;+]| x ", " ", _SPELLED.sub(_spaced, text.lower()))).strip()
     found: dict[str, Any] = {}
     while rest:
         part = _NUMBERED.match(rest) or _WORD.match(rest)

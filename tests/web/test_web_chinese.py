@@ -31,8 +31,8 @@ TERMS = {
     "token", "batch", "dense", "dropout", "logits", "softmax", "top-k", "qps", "theta", "beta", "epochs", "layernorm",
     "recompute", "full", "selective", "auto", "cpu", "etp", "log", "idx", "graph", "compute", "transformers", "large", "medium",
     "qlora", "loss", "gcp", "litebert", "vllm'", "planner", "serve", "Adam", "Cloud", "Google", "Oracle", "Crusoe", "Lambda",
-    "Hyperstack", "Llama", "Mixtral", "Qwen", "Hugging", "Face", "Perfetto", "Ray", "Zen", "Daly", "Hoffmann", "Muennighoff",
-    "Switch", "Transformer", "Embedding",
+    "Hyperstack", "Azure", "eastus", "Llama", "Mixtral", "Qwen", "Hugging", "Face", "Perfetto", "Ray", "Zen", "Daly", "Hoffmann",
+    "Muennighoff", "Switch", "Transformer", "Embedding",
 }  # fmt: skip
 """What Chinese engineers say in English: units, collectives, methods, parts of a model, values of options, names."""
 UNREAD = {"id", "icon", "type", "url", "element_id", "deferred_file_id", "columns", "theme", "selection_mode"}
