@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from planner.launchfiles.numbers import whole
@@ -29,7 +30,7 @@ def settle(said: Said) -> None:
             f.setdefault("framework.attention_kernel", "standard")
     if said.has("nanotron"):
         ranks = [whole(f, name) or 1 for name in ("said.ranks", "layout.tp", "layout.pp", "layout.cp")]
-        f.setdefault("said.num_gpus", ranks[0] * ranks[1] * ranks[2] * ranks[3])
+        f.setdefault("said.num_gpus", math.prod(ranks))
         if f.get("said.gradients_fp32"):  # FP32GradientAccumulator holds the master weights, too
             f.setdefault("job.gradient_dtype", "fp32")
         elif f.get("said.precision") == "bf16":

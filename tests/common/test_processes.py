@@ -65,6 +65,8 @@ def test_a_process_alone_is_copied_on_linux() -> None:
     assert printed == [str(alone), str(len(os.sched_getaffinity(0)) if alone else 1)]
 
 
+copied = pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+
 ORPHANS = """
 import os, signal, sys, time
 from planner.common.processes import copies, end_with_parent
@@ -79,7 +81,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux")
+@copied
 def test_a_copy_ends_with_what_it_is_a_copy_of() -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -126,7 +128,7 @@ print(len(multiprocessing.active_children()))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+@copied
 def test_copies_end_with_whoever_waits_for_them() -> None:
     told = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT)
     assert told.stdout == "1 True True 0\n"
