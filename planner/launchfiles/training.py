@@ -42,7 +42,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     _recomputation(said)
     _experts(said)
     table = _cluster(said, cluster)
-    num_gpus = _sharding_and_batch(said, table)
+    num_gpus = _sharding_and_batch(said, table, framework)
     if num_gpus is not None and "num_nodes" not in table:
         table["num_gpus"] = num_gpus
     tables: Tables = {"model": _model(said, model), "cluster": table}
@@ -93,7 +93,7 @@ def _framework(said: Said) -> str:
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
         return "deepspeed-zero"
     if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
-        return "fsdp"
+        return "transformers-fsdp"
     return "huggingface"
 
 
@@ -330,7 +330,7 @@ def _world(said: Said, table: Mapping[str, Any]) -> int | None:
     return None if per_node is None else per_node * (nodes or 1)
 
 
-def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
+def _sharding_and_batch(said: Said, table: Mapping[str, Any], framework: str) -> int | None:
     """layout.zero, shard_group_size, vpp, micro-batch and job.global_batch_size; GPUs of the run where they are known."""
     f = said.fields
     tp, pp, cp = (whole(f, f"layout.{name}") or 1 for name in ("tp", "pp", "cp"))
@@ -351,7 +351,7 @@ def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
     if world is None and (replicate or 0) > 0 and (shard or 0) > 0:
         dp = int(replicate or 1) * int(shard or 1)
         world = dp * tp * pp * cp
-    _sharding(said, dp, cp, replicate, shard)
+    _sharding(said, framework, dp, cp, (replicate, shard))
     _chunks(said, pp)
     dp = _batch(said, dp, pp, alone="accelerator" in table and not _spreads(said))
     return world if world is not None or dp is None else dp * tp * pp * cp
@@ -369,8 +369,9 @@ def _spreads(said: Said) -> bool:
     return split or counted or bool(f.get("layout.zero")) or bool(RANKS & said.started)
 
 
-def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard: int | None) -> None:
+def _sharding(said: Said, framework: str, dp: int | None, cp: int, mesh: tuple[int | None, int | None]) -> None:
     f = said.fields
+    replicate, shard = mesh
     if f.get("said.megatron_fsdp"):
         f["layout.zero"] = f.get("said.sharding", 0)
     elif f.get("said.torch_fsdp"):
@@ -382,12 +383,12 @@ def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard:
     reshard = f.get("said.reshard")
     fully = {"full_shard": 3, "hybrid_shard": 3, "shard_grad_op": 2, "hybrid_shard_zero2": 2, "no_shard": 0}
     named = next((stage for word, stage in fully.items() if word in words), None)
-    if "offload" in words:
-        f["layout.offload_optimizer"] = True
     told = f.get("said.sharder") == "fsdp" or f.get("said.fsdp") not in (None, False) or bool(f.get("said.fsdp_table"))
     sharded = said.has("torchtitan") or told or shard is not None
     if "layout.zero" not in f and sharded and f.get("said.sharder") != "deepspeed":
         f["layout.zero"] = _stage(f, named, reshard, dp, replicate, shard)
+    if "offload" in words or f.get("said.fsdp_offload"):
+        _offload(said, framework)
     hybrid = "hybrid_shard" in words or reshard == "hybrid"
     if hybrid and "layout.shard_group_size" not in f and (per_node := whole(f, "said.gpus_per_node")) and dp and dp > per_node:
         f["layout.shard_group_size"] = per_node
@@ -395,6 +396,18 @@ def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard:
         f["layout.shard_group_size"] = max(dp * cp // replicate, 1)
     if f.get("layout.shard_group_size") in (0, -1) or (dp is not None and f.get("layout.shard_group_size") == dp * cp):
         f.pop("layout.shard_group_size", None)
+
+
+def _offload(said: Said, framework: str) -> None:
+    """FSDP's CPU offload: shards of parameters, frozen ones too, gradients and optimizer states, updated on the host."""
+    f = said.fields
+    f["layout.offload_optimizer"] = True
+    if load_framework(framework).mixed_precision == "sharded_fp32":  # its offload_optimizer is just this
+        return
+    if f.get("layout.zero") == 3:
+        f["layout.offload_parameters"] = True
+    else:
+        said.unmodelled.append(Message("FSDP's parameters in host memory where they stay gathered: only the optimizer is moved"))
 
 
 def _stage(

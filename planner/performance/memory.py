@@ -126,9 +126,13 @@ class States:
 
 
 def parameters_away(layouts: Layouts, framework: Framework) -> Array:
-    """1 where the shards of the parameters live on the host: as asked for, and where FSDP's optimizer updates them there."""
+    """1 where the shards of the parameters live on the host: as asked for, and where FSDP's optimizer updates them there.
+
+    FSDP moves shards, gradients and optimizer states together, whether what is gathered is freed after the forward pass (ZeRO 3)
+    or kept until the backward one (ZeRO 2): torch/distributed/fsdp/_fully_shard/_fsdp_api.py, CPUOffloadPolicy.
+    """
     updated_there = layouts.offload_optimizer if framework.mixed_precision == "sharded_fp32" else 0.0
-    return np.asarray(np.maximum(layouts.offload_parameters, updated_there * (layouts.zero >= 3)))
+    return np.asarray(np.maximum(layouts.offload_parameters, updated_there * (layouts.zero >= 2)))
 
 
 def model_states(

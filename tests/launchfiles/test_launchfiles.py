@@ -402,7 +402,7 @@ def test_fsdp_of_axolotl_with_and_without_the_prefix(tmp_path: Path) -> None:
         mine = text + "".join(f"  {prefix}{key}: {value}\n" for key, value in keys.items())
         found = read(tmp_path, {"fft.yaml": mine}, cluster={**H100, "num_gpus": 8})
         assert found.tables["layout"] == {"zero": 3, "offload_optimizer": True, "recompute": "full", "micro_batch_size": 2}
-        assert found.tables["framework"]["name"] == "fsdp"
+        assert found.tables["framework"]["name"] == "transformers-fsdp"
         assert not found.not_understood
         two = read(tmp_path, {"fft.yaml": mine.replace("forward: true", "forward: false")}, cluster={**H100, "num_gpus": 8})
         assert two.tables["layout"]["zero"] == 2
@@ -449,6 +449,21 @@ tensor_parallel_dim: 1
     offloaded = text.replace("optimizer_in_bwd", "fsdp_cpu_offload")
     sharded = read(tmp_path, {"8B.yaml": offloaded}, cluster={**H100, "num_gpus": 8}, over={"job.seq_len": 4096})
     assert sharded.tables["layout"]["offload_optimizer"] is True
+
+
+def test_fsdp_moves_frozen_weights_to_the_host_too(tmp_path: Path) -> None:
+    """Accelerate's fsdp_offload_params moves every shard: of a QLoRA, mostly the weights that do not train."""
+    text = (
+        "base_model: meta-llama/Llama-2-70b-hf\nsequence_len: 2048\nmicro_batch_size: 1\nbf16: true\nadapter: qlora\n"
+        "load_in_4bit: true\nlora_r: 8\nlora_target_linear: true\nfsdp_config:\n  offload_params: {0}\n"
+        "  reshard_after_forward: true\n"
+    )
+    here, away = (
+        planner.plan(**read(tmp_path, {"q.yaml": text.format(flag)}, cluster={**H100, "num_gpus": 2}).tables, explain=False)
+        for flag in ("false", "true")
+    )
+    assert away.layout.offload_parameters
+    assert here.memory_bytes["parameters"] - away.memory_bytes["parameters"] > 35e9 / 2  # 70e9 halves of a byte over 2 GPUs
 
 
 def test_torchtitan_steps_in_the_backward_pass(tmp_path: Path) -> None:

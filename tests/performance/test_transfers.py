@@ -150,6 +150,15 @@ def test_fsdp_updates_on_the_host_what_lives_there() -> None:
     assert both.step_time_s[0] == answer.step_time_s[0]
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+def test_fsdp_on_the_host_by_hand(zero: int) -> None:
+    """Parameters, gradients and two moments in fp32 lie on the host, 16 bytes a parameter over the ranks, at both stages."""
+    answer = run(machine(count=2), Layout(zero=zero, offload_optimizer=True), framework("fsdp"))
+    assert answer.memory.parameters_bytes[0] == answer.memory.gradients_bytes[0] == answer.memory.optimizer_bytes[0] == 0
+    layer = 2 * 4096 * 4096 + 2 * 4096 * 512 + 3 * 4096 * 12288 + 2 * 4096  # q and output, k and v, feed-forward, norms
+    assert answer.memory.host_bytes[0] == pytest.approx(16 * (8 * layer + 2 * 1024 * 4096 + 4096) / 2)
+
+
 @pytest.mark.parametrize("stack", ["fsdp", "torchtune", "megatron-core"])
 def test_torchs_adam_on_the_host_has_the_core_of_its_process(stack: str) -> None:
     """torch.optim under torchrun: twice the core's rate halves what the update takes; the node's rate is far above both."""
