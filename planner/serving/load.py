@@ -237,37 +237,37 @@ def _saturating(slots: int) -> int:
 def most_per_s(one: Replica) -> float:
     """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
 
-    A request of P and O tokens holds the replica for at least w = (O - 1) min(step_s[b] / b + token_s (P + O / 2)) + prefill
-    (over its groups and stages). Of the ``done`` requests that a capacity counts those in flight as it starts, at most ``slots``,
-    bring work with them: done / T <= done / (done - slots) / w.
+    A request of P and O tokens holds the replica for at least (O - 1) min(step_s[b] / b + token_s (P + O / 2)) + prefill
+    (over its groups and stages).
     """
     server, s = one.server, one.times.setting.serving
-    n = _saturating(server.slots)
-    done = n - n // 4 - 1 - server.slots  # at the least: all are done but those in flight when the last is admitted
-    if (s.prompt.kind, s.output.kind) != ("fixed", "fixed") or done <= server.slots:
+    if (s.prompt.kind, s.output.kind) != ("fixed", "fixed"):
         return np.inf
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     each = np.arange(1.0, len(server.step_s))
     step = float(np.min(server.step_s[1:] / each)) + float(np.min(server.token_s[1:])) * (prompt + output / 2.0)
     at = np.asarray(prompt)
     prefill = (float(one.work_s(at)) / server.groups + float(one.shared_s(at))) / server.stages
-    return done / (done - server.slots) / ((output - 1.0) * step + prefill)
+    held = (output - 1.0) * step + prefill
+    return 1.0 / held if held else np.inf
 
 
 @lru_cache(maxsize=256)
 def _capacity_per_s(asked: Saturated) -> float:
+    """Requests of equal lengths end in groups, and the time that is counted may hold one group more or less: each request counts
+    by the part of its time, from its place until it is done, that lies within."""
     one, seed = asked.one, asked.seed
     s = one.times.setting.serving
     n = _saturating(one.server.slots)
     rng = np.random.default_rng(seed + 1)
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
     found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))
-    done, last = np.sort(found.done_s), float(found.admitted_s.max())
-    start = done[n // 4]
-    between = int(((done > start) & (done <= last)).sum())
-    if between < n // 8:  # all were admitted at once: a whole batch after the other
+    start, last = float(np.sort(found.done_s)[n // 4]), float(found.admitted_s.max())
+    within = np.maximum(np.minimum(found.done_s, last) - np.maximum(found.admitted_s, start), 0.0)
+    served = float(np.sum(within / (found.done_s - found.admitted_s)))
+    if served < n / 8:  # all were admitted at once: a whole batch after the other
         return n / found.end_s
-    return between / (last - float(start))
+    return min(served / (last - start), most_per_s(one))
 
 
 def under_load(times: Times, rate: float, one: Replica | None = None, capacity: float | None = None) -> Load:

@@ -215,14 +215,23 @@ def test_what_fits_has_a_capacity_where_the_widest_batch_leaves_no_cache() -> No
 def test_more_memory_and_more_places_serve_no_less(engine: str, prompt: int, output: int) -> None:
     """The widest batch is taken where its workspace leaves the cache room, not as soon as it leaves one request's.
 
-    Within 3 %, and of a chosen number of places within 10 %: one too many, and requests lose theirs and are computed again."""
+    Within 1 %, and of a chosen number of places within 10 %: one too many, and requests lose theirs and are computed again."""
     before = 0.0
     for fraction in (0.93, 0.955, 0.97, 0.975, 0.98, 0.985, 0.99, 1.0):
         asked = {"engine": engine, "weights": "bf16", "prompt": prompt, "output": output, "memory_fraction": fraction}
-        if (engine, prompt) == ("sglang", 128):  # of 2,048 tokens: 187 places for 169 whole requests, 8 % preempted
-            asked |= {"pass_tokens": 8192}
         served = planner.serve(model="qwen2.5-3b", cluster="rtx-3070", serving=asked)
         now = capacity_of(served)
-        assert now >= before * 0.97, fraction
+        assert now >= before * 0.99, fraction
         assert now >= max(capacity_of(served, n) for n in (2, 4, 6, 64)) * 0.9, fraction
+        before = now
+
+
+@pytest.mark.parametrize(("engine", "prompt", "output"), [("tensorrt-llm", 512, 1024), ("sglang", 1024, 256), ("vllm", 1024, 256)])
+def test_requests_of_equal_lengths_serve_no_less_in_more_memory(engine: str, prompt: int, output: int) -> None:
+    """They end in groups; a capacity that counted one more or less of them would jump by 8 %. Within 1.5 %."""
+    before = 0.0
+    for fraction in (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 1.0):
+        asked = {"engine": engine, "weights": "bf16", "prompt": prompt, "output": output, "memory_fraction": fraction}
+        now = capacity_of(planner.serve(model="llama-3.1-8b", cluster="1xl40s", serving=asked))
+        assert now >= before * 0.985, fraction
         before = now
