@@ -50,6 +50,9 @@ class Served:
         str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
     ] = None
     rate: Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive: 5, 300/min.")] = None
+    batch: Annotated[
+        str | None, typer.Option("--batch", metavar="N", help="Sequences decoded together, where no load is given.")
+    ] = None
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Tokens of a prompt: 512, 2k.")] = None
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
     weights: Annotated[str | None, typer.Option("--weights", help="bf16, fp8, int4-awq ...")] = None
@@ -70,6 +73,7 @@ class Served:
         found = {
             "clients": None if self.clients is None else count(self.clients, "--clients"),
             "requests_per_s": None if self.rate is None else rate_per_s(self.rate, "--rate"),
+            "batch": None if self.batch is None else count(self.batch, "--batch"),
             "prompt": None if self.prompt is None else length(self.prompt, "--prompt"),
             "output": None if self.output is None else length(self.output, "--output"),
             "weights": self.weights,
@@ -94,6 +98,21 @@ class Served:
                 raise PlannerError(
                     "{0} {1}: goes with --clients or --rate; give one, too.", option, text, field=option, value=text
                 )
+
+    def refuse_batch(self, scenario: ServingScenario) -> None:
+        """PlannerError for --batch beside a load, from which follows how many sequences are at work."""
+        for case in scenario.cases if self.batch is not None else ():
+            for name, value in {**case.tables.get("serving", {}), **case.tables.get("load", {})}.items():
+                if name in ("clients", "requests_per_s"):
+                    raise PlannerError(
+                        "--batch {0}: {1} = {2} says how many sequences are at work; leave one of the two out, or set a bound: "
+                        "--set serving.max_batch={0}.",
+                        self.batch,
+                        name,
+                        value,
+                        field="--batch",
+                        value=self.batch,
+                    )
 
     def launch(self) -> Launch | None:
         """The launch files' question, where some are given."""
@@ -183,6 +202,7 @@ def serve_command(
     check_plot(plot)
     launch = given.launch()
     first, usual = given.scenario(launch)
+    given.refuse_batch(first)
     questions = [first, *(read_serving_scenario(path) for path in compare or ())]
     cases = [case for question in questions for case in question.cases]
     title = join_messages(" | ", [question.title for question in questions])

@@ -56,6 +56,7 @@ FIELDS: dict[str, str] = {
     "serving.kv_dtype": "kv_cache_dtype kv_cache_type kv_cache",
     "serving.requests_per_s": "qps rps rate request_rate requests_per_second",
     "serving.clients": "concurrency users num_users max_concurrency concurrent_requests",
+    "serving.batch": "batch_size bs",
     "serving.memory_fraction": "gpu_memory_utilization mem_fraction_static",
     "serving.max_batch": "max_num_seqs max_batch_size max_running_requests max_concurrent_requests",
     "serving.chunked_prefill_tokens": "max_num_batched_tokens chunked_prefill_size",

@@ -135,6 +135,7 @@ PLACES: list[Mistake] = [
     (("serve", "gpt2", "--on", "h100", "--ttft", "1"), ("--ttft 1", "goes with --clients or --rate")),
     (("plan", "--model", "gpt2", "--on", "h100"), ("--model", "planner plan MODEL")),
     (("plan", *ASKED, "--clients", "4"), ("--clients", "belongs to planner serve")),
+    (("serve", "gpt2", "--on", "l4", "--batch", "4", "--clients", "3"), ("--batch 4: clients = 3 says", "serving.max_batch=4")),
     (("export", *ASKED, "--to", "megatron", "--clients", "4"), ("--clients", "belongs to planner serve")),
     (("export", *ASKED, "--to", "vllm", "--clients", "4"), ("--clients", "--set serving.clients=")),
     (("search", "gpt2", "--gpus", "8", "--accelerator", "8xh100"), ("--accelerator 8xh100", "without a number: h100")),

@@ -377,6 +377,13 @@ def test_the_draft_stands_in_the_table(run: Run, tmp_path: Path) -> None:
     assert "draft llama-3.2-1b: 4 tokens, 70% accepted" in " ".join(out.split())
 
 
+def test_a_fixed_batch_is_an_option(run: Run) -> None:
+    """The same as the field of the scenario."""
+    option, field = (run("serve", "gpt2", "--on", "l4", *said) for said in (("--batch", "8"), ("--set", "serving.batch=8")))
+    assert option[0] == 0
+    assert option == field
+
+
 @pytest.mark.parametrize("load", [("--clients", "40"), ("--rate", "3"), ()])
 def test_the_answer_comes_first_and_fits_a_narrow_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch, load: tuple[str, ...]

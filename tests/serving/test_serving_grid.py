@@ -226,7 +226,9 @@ def test_more_memory_and_more_places_serve_no_less(engine: str, prompt: int, out
         before = now
 
 
-@pytest.mark.parametrize(("engine", "prompt", "output"), [("tensorrt-llm", 512, 1024), ("sglang", 1024, 256), ("vllm", 1024, 256)])
+@pytest.mark.parametrize(
+    ("engine", "prompt", "output"), [("tensorrt-llm", 512, 1024), ("sglang", 1024, 256), ("vllm", 1024, 256)]
+)
 def test_requests_of_equal_lengths_serve_no_less_in_more_memory(engine: str, prompt: int, output: int) -> None:
     """They end in groups; a capacity that counted one more or less of them would jump by 8 %. Within 1.5 %."""
     before = 0.0
