@@ -288,6 +288,7 @@ def eye(layers: int, hidden: int, inner: int, heads: int, out: int) -> Config:
 
 TIED = {"tie_word_embeddings": True}
 UNTIED = {"tie_word_embeddings": False}
+IDEFICS = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "patch_size": 14}
 MLA = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
 TYPES = {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
 
@@ -2037,9 +2038,351 @@ RELEASED: dict[str, tuple[str, Config]] = {
         seeing("qwen3_5", qwen3_next("qwen3_5_text", 32, 2560, 16, 4, 9216, 248320, 32, **TIED), **eye(24, 1024, 4096, 16, 2560)),
     ),
     "mimo-7b": ("XiaomiMiMo/MiMo-7B-Base", sized("qwen2", 36, 4096, 32, 8, 11008, 151680)),
+    # encoders, stacks, states, proteins and small models that people ask for, as remembered: STATED
+    **{
+        f"whisper-{name}": (f"openai/whisper-{name}", stacks("whisper", layers, layers, hidden, hidden // 64, 51865))
+        for name, layers, hidden in (("tiny", 4, 384), ("base", 6, 512), ("medium", 24, 1024), ("large-v2", 32, 1280))
+    },
+    "distil-large-v3": ("distil-whisper/distil-large-v3", stacks("whisper", 32, 2, 1280, 20, 51866, num_mel_bins=128)),
+    "nllb-200-1.3b": (
+        "facebook/nllb-200-1.3B",
+        {
+            **stacks("m2m_100", 24, 24, 1024, 16, 256206, max_position_embeddings=1024),
+            "encoder_ffn_dim": 8192,
+            "decoder_ffn_dim": 8192,
+        },
+    ),
+    "m2m100-1.2b": (
+        "facebook/m2m100_1.2B",
+        {
+            **stacks("m2m_100", 24, 24, 1024, 16, 128112, max_position_embeddings=1024),
+            "encoder_ffn_dim": 8192,
+            "decoder_ffn_dim": 8192,
+        },
+    ),
+    "bart-large-cnn": ("facebook/bart-large-cnn", stacks("bart", 12, 12, 1024, 16, 50264, max_position_embeddings=1024)),
+    "flan-ul2": ("google/flan-ul2", t5(32, 4096, 16, 16384, "gated-silu", 256)),
+    "granite-code-8b": (
+        "ibm-granite/granite-8b-code-base-4k",
+        sized("llama", 36, 4096, 32, 8, 14336, 49152, attention_bias=True, mlp_bias=True, max_position_embeddings=4096, **TIED),
+    ),
+    "granite-code-20b": (
+        "ibm-granite/granite-20b-code-base-8k",
+        {
+            "model_type": "gpt_bigcode",
+            "n_embd": 6144,
+            "n_head": 48,
+            "n_inner": 24576,
+            "n_layer": 52,
+            "n_positions": 8192,
+            "vocab_size": 49152,
+            "multi_query": True,
+        },
+    ),
+    **{
+        f"starcoderbase-{name}": (
+            f"bigcode/starcoderbase-{name}",
+            {
+                "model_type": "gpt_bigcode",
+                "n_embd": hidden,
+                "n_head": hidden // 128,
+                "n_inner": 4 * hidden,
+                "n_layer": layers,
+                "n_positions": 8192,
+                "vocab_size": 49152,
+                "multi_query": True,
+            },
+        )
+        for name, layers, hidden in (("1b", 24, 2048), ("3b", 36, 2816), ("7b", 42, 4096))
+    },
+    **{
+        f"codegen-{name}": (
+            f"Salesforce/codegen-{hub}-mono",
+            {
+                "model_type": "codegen",
+                "n_embd": hidden,
+                "n_head": heads,
+                "n_layer": layers,
+                "n_positions": 2048,
+                "vocab_size": 51200,
+                "tie_word_embeddings": False,
+            },
+        )
+        for name, hub, layers, hidden, heads in (
+            ("350m", "350M", 20, 1024, 16),
+            ("16b", "16B", 34, 6144, 24),
+        )
+    },
+    "granite-4.0-h-tiny": (
+        "ibm-granite/granite-4.0-h-tiny",
+        sized(
+            "granitemoehybrid",
+            40,
+            1536,
+            12,
+            4,
+            512,
+            100352,
+            shared_intermediate_size=1024,
+            num_local_experts=64,
+            num_experts_per_tok=6,
+            mamba_n_heads=48,
+            mamba_d_head=64,
+            mamba_d_state=128,
+            mamba_n_groups=1,
+            mamba_expand=2,
+            layer_types=["full_attention" if i in (5, 15, 25, 35) else "linear_attention" for i in range(40)],
+            max_position_embeddings=131072,
+            **TIED,
+        ),
+    ),
+    **{
+        f"nemotron-nano-{name}-v2": (
+            f"nvidia/NVIDIA-Nemotron-Nano-{name.upper()}-v2",
+            {
+                "model_type": "nemotron_h",
+                "hybrid_override_pattern": pattern,
+                "hidden_size": hidden,
+                "intermediate_size": inner,
+                "mamba_num_heads": 128,
+                "mamba_head_dim": 80,
+                "ssm_state_size": 128,
+                "num_attention_heads": 40,
+                "max_position_embeddings": 131072,
+            },
+        )
+        for name, hidden, inner, pattern in (
+            ("9b", 4480, 15680, "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"),
+            ("12b", 5120, 20480, "M-M-M-M*-" * 6 + "M-M-M-M-"),
+        )
+    },
+    "kimi-linear-48b-a3b": (
+        "moonshotai/Kimi-Linear-48B-A3B-Instruct",
+        {
+            **sized("kimi_linear", 27, 2304, 32, 32, 9216, 163840),
+            **MLA,
+            "q_lora_rank": None,
+            "first_k_dense_replace": 1,
+            "moe_intermediate_size": 1024,
+            "num_experts": 256,
+            "num_experts_per_token": 8,
+            "num_shared_experts": 1,
+            "max_position_embeddings": 1048576,
+            "tie_word_embeddings": False,
+            "linear_attn_config": {
+                "full_attn_layers": [4, 8, 12, 16, 20, 24, 27],
+                "num_heads": 32,
+                "head_dim": 128,
+                "kda_layers": [i for i in range(1, 27) if i % 4],
+                "short_conv_kernel_size": 4,
+            },
+        },
+    ),
+    "ministral-3-14b": (
+        "mistralai/Ministral-3-14B-Instruct-2512",
+        seeing(
+            "mistral3",
+            sized("ministral3", 40, 5120, 32, 8, 16384, 131072, head_dim=128, max_position_embeddings=262144, **UNTIED),
+            **PIXTRAL,
+        ),
+    ),
+    "pixtral-12b": (
+        "mistral-community/pixtral-12b",
+        seeing(
+            "llava",
+            sized("mistral", 40, 5120, 32, 8, 14336, 131072, head_dim=128, max_position_embeddings=1024000, sliding_window=None),
+            **{**PIXTRAL, "model_type": "pixtral", "image_size": 1024, "patch_size": 16},
+        ),
+    ),
+    **{
+        f"rwkv-4-{name}": (
+            f"RWKV/rwkv-4-{name}-pile",
+            {
+                "model_type": "rwkv",
+                "num_hidden_layers": layers,
+                "hidden_size": hidden,
+                "attention_hidden_size": hidden,
+                "intermediate_size": 4 * hidden,
+                "vocab_size": 50277,
+                "tie_word_embeddings": False,
+            },
+        )
+        for name, layers, hidden in (
+            ("169m", 12, 768),
+            ("430m", 24, 1024),
+            ("1b5", 24, 2048),
+            ("3b", 32, 2560),
+            ("7b", 32, 4096),
+            ("14b", 40, 5120),
+        )
+    },
+    **{
+        f"mamba2-{name}": (
+            f"state-spaces/mamba2-{name}",
+            {
+                "model_type": "mamba2",
+                "num_hidden_layers": layers,
+                "hidden_size": hidden,
+                "num_heads": hidden // 32,
+                "head_dim": 64,
+                "state_size": 128,
+                "n_groups": 1,
+                "vocab_size": 50288,
+                **TIED,
+            },
+        )
+        for name, layers, hidden in (
+            ("130m", 24, 768),
+            ("370m", 48, 1024),
+            ("780m", 48, 1536),
+            ("1.3b", 48, 2048),
+            ("2.7b", 64, 2560),
+        )
+    },
+    "xglm-7.5b": (
+        "facebook/xglm-7.5B",
+        {
+            "model_type": "xglm",
+            "d_model": 4096,
+            "num_layers": 32,
+            "ffn_dim": 16384,
+            "attention_heads": 32,
+            "vocab_size": 256008,
+            "max_position_embeddings": 2048,
+        },
+    ),
+    "polyglot-ko-12.8b": ("EleutherAI/polyglot-ko-12.8b", neox(40, 5120, 40, 30080)),
+    "persimmon-8b": (
+        "adept/persimmon-8b-base",
+        {
+            "model_type": "persimmon",
+            "num_hidden_layers": 36,
+            "hidden_size": 4096,
+            "num_attention_heads": 64,
+            "intermediate_size": 16384,
+            "vocab_size": 262144,
+            "max_position_embeddings": 16384,
+        },
+    ),
+    **{
+        f"esm2-{name}": (
+            f"facebook/esm2_t{layers}_{name.upper()}_UR50D",
+            {**encoder("esm", layers, hidden, heads, 33, 1026, 0), "position_embedding_type": "rotary"},
+        )
+        for name, layers, hidden, heads in (("650m", 33, 1280, 20), ("3b", 36, 2560, 40), ("15b", 48, 5120, 40))
+    },
+    "distilroberta-base": ("distilbert/distilroberta-base", encoder("roberta", 6, 768, 12, 50265, 514, 1)),
+    "camembert-base": ("almanach/camembert-base", encoder("camembert", 12, 768, 12, 32005, 514, 1)),
+    "all-mpnet-base-v2": (
+        "sentence-transformers/all-mpnet-base-v2",
+        encoder("mpnet", 12, 768, 12, 30527, 514, 0),
+    ),
+    "deberta-base": (
+        "microsoft/deberta-base",
+        {
+            **encoder("deberta", 12, 768, 12, 50265, 512, 0),
+            "relative_attention": True,
+            "pos_att_type": "c2p|p2c",
+            "position_biased_input": False,
+            "max_relative_positions": -1,
+        },
+    ),
+    "embeddinggemma-300m": (
+        "google/embeddinggemma-300m",
+        {**gemma3(24, 768, 3, 1, 1152, 512, words=262144), "max_position_embeddings": 2048, "architectures": ["Gemma3TextModel"]},
+    ),
+    "e5-mistral-7b": (
+        "intfloat/e5-mistral-7b-instruct",
+        sized(
+            "mistral",
+            32,
+            4096,
+            32,
+            8,
+            14336,
+            32000,
+            max_position_embeddings=32768,
+            sliding_window=4096,
+            architectures=["MistralModel"],
+        ),
+    ),
+    "paligemma-3b": (
+        "google/paligemma-3b-pt-224",
+        seeing("paligemma", sized("gemma", 18, 2048, 8, 1, 16384, 257216, **TIED), **{**SIGLIP, "image_size": 224})
+        | {"projection_dim": 2048},
+    ),
+    "paligemma2-10b": (
+        "google/paligemma2-10b-pt-224",
+        seeing("paligemma", sized("gemma2", 42, 3584, 16, 8, 14336, 257216, **TIED), **{**SIGLIP, "image_size": 224})
+        | {"projection_dim": 3584},
+    ),
+    "llava-v1.6-mistral-7b": (
+        "llava-hf/llava-v1.6-mistral-7b-hf",
+        seeing(
+            "llava_next",
+            sized("mistral", 32, 4096, 32, 8, 14336, 32064, max_position_embeddings=32768, sliding_window=None),
+            **CLIP,
+        ),
+    ),
+    "idefics3-8b": (
+        "HuggingFaceM4/Idefics3-8B-Llama3",
+        seeing(
+            "idefics3", sized("llama", 32, 4096, 32, 8, 14336, 128259, max_position_embeddings=131072), **IDEFICS, image_size=364
+        )
+        | {"scale_factor": 2},
+    ),
+    "smolvlm2-2.2b": (
+        "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        seeing("smolvlm", sized("llama", 24, 2048, 32, 32, 8192, 49280, max_position_embeddings=8192), **IDEFICS, image_size=384)
+        | {"scale_factor": 3},
+    ),
+    "seed-coder-8b": (
+        "ByteDance-Seed/Seed-Coder-8B-Base",
+        sized("llama", 32, 4096, 32, 8, 14336, 155136, max_position_embeddings=32768),
+    ),
+    "bitnet-b1.58-2b": (
+        "microsoft/bitnet-b1.58-2B-4T",
+        sized("bitnet", 30, 2560, 20, 5, 6912, 128256, hidden_act="relu2", max_position_embeddings=4096, **TIED),
+    ),
+    "command-r-08-2024": (
+        "CohereLabs/c4ai-command-r-08-2024",
+        sized("cohere", 40, 8192, 64, 8, 24576, 256000, max_position_embeddings=131072),
+    ),
+    "h2o-danube3-4b": (
+        "h2oai/h2o-danube3-4b-base",
+        sized("llama", 24, 3840, 32, 8, 10240, 32000, head_dim=120, max_position_embeddings=8192),
+    ),
+    "open-llama-3b": (
+        "openlm-research/open_llama_3b",
+        sized("llama", 26, 3200, 32, 32, 8640, 32000, max_position_embeddings=2048),
+    ),
     "deepseek-r1-distill-qwen-1.5b": (
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
         sized("qwen2", 28, 1536, 12, 2, 8960, 151936, max_position_embeddings=131072, **UNTIED),
+    ),
+    "llama-guard-4-12b": (
+        "meta-llama/Llama-Guard-4-12B",
+        {
+            "model_type": "llama4",
+            "text_config": {
+                **sized("llama4_text", 48, 5120, 40, 8, 8192, 202048, head_dim=128, intermediate_size_mlp=8192, **UNTIED),
+                "moe_layers": [],
+                "num_local_experts": 0,
+                "num_experts_per_tok": 0,
+                "max_position_embeddings": 131072,
+            },
+            "vision_config": {
+                "hidden_size": 1408,
+                "intermediate_size": 5632,
+                "num_hidden_layers": 34,
+                "num_attention_heads": 16,
+                "image_size": 336,
+                "patch_size": 14,
+                "projector_input_dim": 4096,
+                "projector_output_dim": 4096,
+                "vision_output_dim": 4096,
+            },
+        },
     ),
     **{
         name: (hub, {**encoder("bert", layers, 64 * heads, heads, words, 512, 2), "architectures": ["BertModel"]})
@@ -2086,3 +2429,24 @@ papers, whose sequences are that long."""
 for _name, _most in CONTEXTS.items():
     _config = RELEASED[_name][1]
     _config.get("text_config", _config)["max_position_embeddings"] = _most
+
+# what the hub or the card of a model states of its weights, where its config.json was written from memory
+STATED: dict[str, float] = {
+    "whisper-tiny": 37.8e6, "whisper-base": 72.6e6, "whisper-medium": 764e6, "whisper-large-v2": 1.543e9,
+    "distil-large-v3": 756e6, "nllb-200-1.3b": 1.37e9, "m2m100-1.2b": 1.239e9, "bart-large-cnn": 406e6, "flan-ul2": 19.46e9,
+    "granite-code-8b": 8.05e9, "granite-code-20b": 20.07e9, "starcoderbase-1b": 1.137e9, "starcoderbase-3b": 3.04e9,
+    "starcoderbase-7b": 7.33e9, "codegen-350m": 357e6, "codegen-16b": 16.03e9, "granite-4.0-h-tiny": 6.94e9,
+    "nemotron-nano-9b-v2": 8.89e9, "nemotron-nano-12b-v2": 12.31e9, "kimi-linear-48b-a3b": 49.12e9,
+    "ministral-3-14b": 13.95e9, "pixtral-12b": 12.68e9, "rwkv-4-169m": 169342464, "rwkv-4-430m": 430397440,
+    "rwkv-4-1b5": 1515106304, "rwkv-4-3b": 2984627200, "rwkv-4-7b": 7392649216, "rwkv-4-14b": 14148597760,
+    "mamba2-130m": 129e6, "mamba2-370m": 368e6, "mamba2-780m": 780e6, "mamba2-1.3b": 1.344e9, "mamba2-2.7b": 2.703e9,
+    "xglm-7.5b": 7.49e9, "polyglot-ko-12.8b": 12898631680, "persimmon-8b": 9.4e9, "esm2-650m": 651e6, "esm2-3b": 2.84e9,
+    "esm2-15b": 15.1e9, "distilroberta-base": 82e6, "camembert-base": 111e6, "all-mpnet-base-v2": 109e6,
+    "deberta-base": 139e6, "embeddinggemma-300m": 303e6, "e5-mistral-7b": 7.11e9, "paligemma-3b": 2.92e9,
+    "paligemma2-10b": 9.66e9, "llava-v1.6-mistral-7b": 7.57e9, "idefics3-8b": 8.46e9, "smolvlm2-2.2b": 2.25e9,
+    "seed-coder-8b": 8.25e9, "bitnet-b1.58-2b": 2.41e9, "command-r-08-2024": 32.3e9, "h2o-danube3-4b": 3.96e9,
+    "open-llama-3b": 3.43e9, "llama-guard-4-12b": 12.0e9, "baichuan-7b": 7000559616, "baichuan-13b": 13264901120,
+    "exaone-3.5-2.4b": 2.405e9, "exaone-3.5-7.8b": 7.82e9, "exaone-3.5-32b": 32.0e9, "internvl3-8b": 7.94e9,
+    "ling-lite": 16.8e9, "minicpm4-8b": 8.19e9, "nomic-embed-text-v1.5": 137e6, "orion-14b": 14.5e9,
+    "openpangu-embedded-7b": 8.03e9,
+}  # fmt: skip

@@ -51,9 +51,22 @@ def words_of(name: str) -> Words:
     >>> words_of("gpt-j-6b"), words_of("llama-30b") == words_of("llama-3-0b")
     (('gptj', '6', 'b'), False)
     """
-    plain = name.strip().rstrip("/").rpartition("/")[2].lower().replace("+", "-plus")
+    plain = latin(name.strip().rstrip("/").rpartition("/")[2].lower()).replace("+", "-plus")
     parts = re.findall(r"\d+(?:\.\d+)*|[a-z]+(?:[\W_]+[a-z]+)*", plain)
     return tuple(re.sub(r"[\W_]+", "", part) if part[0].isalpha() else part.removesuffix(".0") for part in parts)
+
+
+def latin(name: str) -> str:
+    """A family that is written in Chinese, as hubs write it.
+
+    >>> latin("通义千问2.5-7b")
+    'qwen2.5-7b'
+    """
+    if name.isascii():
+        return name
+    for written, hub in _table()["chinese"].items():
+        name = name.replace(written, hub)
+    return name
 
 
 @cache
@@ -136,7 +149,7 @@ def unmeant(name: str) -> Message:
         begun = _begun(words_of(text))
         if begun:
             return Message("may mean any of {0}; name one", ", ".join(dict.fromkeys(begun.values())))
-    own = name.strip().rstrip("/").rpartition("/")[2].lower()[:LONGEST_NAME]
+    own = latin(name).strip().rstrip("/").rpartition("/")[2].lower()[:LONGEST_NAME]
     kin = _kin(own)
     said = near(own, kin) if kin else ""
     if not said.startswith("did you mean"):
@@ -195,7 +208,7 @@ def _begun(words: Words) -> dict[str, str]:
 def _shorter(name: str) -> Iterator[tuple[str, str]]:
     """A name, then the same with ever fewer of the words that change no size: (text, format of the weights)."""
     table = _table()
-    text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf"))
+    text = re.sub(r"\(.*?\)", " ", latin(name).strip().rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf"))
     text = re.sub(r"[\s:_-]+|\.(?=i?q\d_|w\d+a\d)", "-", text).strip("-")
     yield text, ""
     weights = ""

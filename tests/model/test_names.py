@@ -50,6 +50,12 @@ def test_other_names_stand_for_models_of_the_catalog() -> None:
         ("llama-3.1-8b-Q5_K_M", "llama-3.1-8b", "q5_k_m"),
         ("Meta-Llama-3.1-8B-Instruct-Q6_K.gguf", "llama-3.1-8b", "q6_k"),
         ("llama3-8b", "llama-3-8b", ""),
+        ("通义千问2.5-7B-Instruct", "qwen2.5-7b", ""),
+        ("百川2-13B", "baichuan2-13b", ""),
+        ("智谱/GLM-4.5-Air", "glm-4.5-air", ""),
+        ("书生2-20b", "internlm2-20b", ""),
+        ("deepseek-r1:8b", "qwen3-8b", ""),
+        ("RWKV/rwkv-4-7b-pile", "rwkv-4-7b", ""),
         ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3-8b", ""),
         ("mistralai/Mistral-7B-Instruct-v0.3", "mistral-7b-v0.3", ""),
         ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-7b-v0.2", ""),
@@ -177,18 +183,20 @@ WITHOUT_LIMIT = {
     "no positions: ALiBi, relative ones, or states alone": """
         bloom-176b bloom-1b7 bloom-3b bloom-560m mpt-7b-alibi flan-t5-base flan-t5-large flan-t5-small flan-t5-xl flan-t5-xxl
         t5-11b t5-3b t5-base t5-large t5-small falcon-mamba-7b mamba-1.4b mamba-130m mamba-2.8b mamba-370m
-        mamba-790m mamba-codestral-7b""",
+        mamba-790m mamba-codestral-7b flan-ul2 mamba2-130m mamba2-370m mamba2-780m mamba2-1.3b mamba2-2.7b rwkv-4-169m rwkv-4-430m
+        rwkv-4-1b5 rwkv-4-3b rwkv-4-7b rwkv-4-14b""",
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
     "its max_position_embeddings (8192) is not its model_max_length (131072)": "command-r command-r-plus",
     "its max_position_embeddings was not read": """
         afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dots.llm1
         eurollm-1.7b eurollm-9b exaone-4.0-1.2b falcon-h1-0.5b falcon-h1-34b falcon-h1-7b gemma-3-270m glm-4-9b
         granite-3.1-1b-a400m granite-4.0-h-1b granite-4.0-h-350m granite-4.0-h-micro granite-4.0-h-small grok-2 helium-1-2b
-        hunyuan-0.5b hunyuan-1.8b hunyuan-4b hunyuan-7b hunyuan-a13b internlm2-20b internvl3.5-8b jamba-1.5-large jamba-1.5-mini
-        lfm2-24b-a2b lfm2-350m lfm2-8b-a1b minimax-m1 ministral-3-8b ministral-8b minitron-4b minitron-8b mistral-large-3
-        mistral-small-3.1-24b nllb-200-3.3b nllb-200-distilled-600m olmo-3-32b olmo-3-7b powerlm-3b qwen-14b qwen-72b qwen2-0.5b
-        qwen2-1.5b ring-mini-linear-2.0 skywork-13b smallthinker-21b-a3b smollm3-3b solar-10.7b solar-open-100b stablelm-2-12b
-        stablelm-base-alpha-3b stablelm-base-alpha-7b step-3 trinity-mini trinity-nano""",
+        hunyuan-0.5b hunyuan-1.8b hunyuan-4b hunyuan-7b hunyuan-a13b internlm2-20b internvl3.5-8b jamba-1.5-large
+        jamba-1.5-mini lfm2-24b-a2b lfm2-350m lfm2-8b-a1b minimax-m1 ministral-3-8b ministral-8b minitron-4b minitron-8b
+        mistral-large-3 mistral-small-3.1-24b nllb-200-3.3b nllb-200-distilled-600m olmo-3-32b olmo-3-7b paligemma-3b
+        paligemma2-10b powerlm-3b qwen-14b qwen-72b qwen2-0.5b qwen2-1.5b ring-mini-linear-2.0 skywork-13b
+        smallthinker-21b-a3b smollm3-3b solar-10.7b solar-open-100b stablelm-2-12b stablelm-base-alpha-3b
+        stablelm-base-alpha-7b step-3 trinity-mini trinity-nano""",
 }
 """Models of which nothing tells how long a context may be, and why."""
 

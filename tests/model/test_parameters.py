@@ -10,7 +10,7 @@ from examples import GPT, LLAMA, MIXTRAL, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_configs import PUBLISHED, as_stored, transformers_count
-from released_configs import RELEASED
+from released_configs import RELEASED, STATED
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import LayerKind
@@ -67,7 +67,7 @@ def test_catalog_says_what_the_published_config_says(name: str) -> None:
 
 
 def test_every_model_of_the_catalog_is_covered_and_has_a_source() -> None:
-    assert set(model_names()) == set(PUBLISHED) | set(RELEASED) | BY_HAND | set(ON_META) | OTHERWISE
+    assert set(model_names()) == set(PUBLISHED) | set(RELEASED) | BY_HAND | set(STATED) | set(ON_META) | OTHERWISE
     assert all(load_model(name).source and load_model(name).name == name for name in model_names())
 
 
@@ -95,6 +95,13 @@ def test_mistral_v0_2_is_v0_1_without_a_window() -> None:
 @pytest.mark.parametrize("name", sorted(SIZES))
 def test_further_models_have_the_published_size(name: str) -> None:
     assert parameters_total(load_model(name)) / 1e9 == pytest.approx(SIZES[name], rel=0.005)
+
+
+def test_a_remembered_config_has_the_parameters_that_its_release_states() -> None:
+    assert {name: parameters_total(load_model(name)) for name in STATED} == {
+        name: pytest.approx(total, rel=0.005) for name, total in STATED.items()
+    }
+    assert {name for name in model_names() if "as remembered" in load_model(name).source} <= set(STATED)
 
 
 @pytest.mark.parametrize(

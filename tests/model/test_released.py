@@ -12,7 +12,7 @@ from published_configs import as_stored
 from released_configs import RELEASED
 
 from planner.model.catalog import load_model, model_names
-from planner.model.huggingface import SEQUENCE_TO_SEQUENCE, VISION, model_from_config
+from planner.model.huggingface import ENCODERS, SEQUENCE_TO_SEQUENCE, VISION, model_from_config
 from planner.model.parameters import parameters_active, parameters_total
 
 
@@ -31,7 +31,7 @@ def modules_total(config: dict[str, Any]) -> int:
             auto = transformers.AutoModelForSeq2SeqLM
         elif config.get("architectures", [""])[0].endswith("Model"):
             auto = transformers.AutoModel
-        elif config["model_type"] in ("roberta", "albert", "deberta-v2", "xlm-roberta", "distilbert", "electra", "modernbert"):
+        elif config["model_type"] in ENCODERS:
             auto = transformers.AutoModelForMaskedLM
         return sum(weight.numel() for weight in auto.from_config(settings).parameters())
 
@@ -40,7 +40,9 @@ def shallow(config: dict[str, Any]) -> dict[str, Any]:
     """The same widths in four layers, where no list says what each layer is: building all layers of all would take minutes."""
     for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
         text = config.get("text_config", config)
-        whole = any(isinstance(value, list) for value in text.values()) or "num_kv_shared_layers" in text
+        whole = any(isinstance(value, list) for value in text.values()) or {"num_kv_shared_layers", "linear_attn_config"} & set(
+            text
+        )
         if key in text and not whole:
             cut = {**text, key: min(text[key], 6 if config["model_type"] == "gemma4" else 4)}  # its last layer is a full one
             return {**config, "text_config": cut} if "text_config" in config else cut
