@@ -59,6 +59,7 @@ READ = frozenset(
         "release",
         "dispatcher",
         "fused_rotary",
+        "fused_permutation",
         "recipe_told",
         "oom",
         "dropout",

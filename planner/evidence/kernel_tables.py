@@ -72,7 +72,7 @@ def moe_layers() -> tuple[Compared, ...]:
     curves = curves_of(on.accelerator).replaced(**burst)
     found: list[Compared] = []
     for row in _rows(LAYERS):
-        stack = load_framework("megatron-core").replaced(dispatcher=row["dispatcher"])
+        stack = load_framework("megatron-core").replaced(dispatcher=row["dispatcher"], fused_permutation=True)
         job = {
             "seq_len": int(row["seq_len"]),
             "global_batch_size": 8 * int(row["micro_batch_size"]),
@@ -93,7 +93,7 @@ def moe_layers() -> tuple[Compared, ...]:
 def deepseek_step() -> tuple[Compared, ...]:
     """Groups of kernels of one layer of DeepSeek-V3, forward and backward, in training: 64 H800, ep 64, fp8, even routing."""
     on = build_cluster(load_node("hgx-h800"), num_gpus=64)
-    stack = load_framework("megatron-core").replaced(dispatcher="deepep")
+    stack = load_framework("megatron-core").replaced(dispatcher="deepep", fused_permutation=True)
     job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "fp8_recipe": "blockwise", "routing": "forced"}
     setting = _setting(load_model("deepseek-v3"), stack, job, Layout(ep=64, zero=1), on)
     curves = curves_of(on.accelerator)

@@ -341,6 +341,8 @@ def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, A
         changes["dispatcher"] = "alltoall"
     if not yes(row, "fused_rotary", default=True):
         changes["fused_rotary"] = False
+    if row.get("fused_permutation"):
+        changes["fused_permutation"] = yes(row, "fused_permutation")
     return changes
 
 

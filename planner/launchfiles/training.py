@@ -106,7 +106,7 @@ def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: i
     dense = "model.num_experts" not in said.fields
     found: dict[str, Any] = {"name": name}
     for field, value in changed.items():
-        of_experts = field in ("grouped_experts", "fused_router") and dense
+        of_experts = field in ("grouped_experts", "fused_router", "fused_permutation") and dense
         alone = field.startswith("overlap_") and num_gpus == 1
         if field != "name" and not of_experts and not alone and getattr(catalog, field, None) != value:
             found[field] = value

@@ -20,6 +20,11 @@ PAIRS = ("alltoall", "auto")
 """Dispatchers that send each pair of token and expert; "auto" where no fabric is known."""
 LOOP_KERNELS = 3.0
 """Of an expert in a loop, before and after it: its tokens are found (nonzero) and gathered; weighed and added. Counted."""
+GATHER_RATE, ADD_RATE = 0.45, 0.1
+"""Of PyTorch's indexing over a kernel that streams whole tokens: gathered, and added one element after the other (atomic adds of
+index_add_, scatter_add_ and of indexing's gradient). 65,536 rows of 4,096 in 16 bit: 0.44 and 2.30 ms against 0.20 (DeepLink-org/
+DLBlas#66); 196,608 rows of 2,048 on B200: 1.85 ms (pytorch/ao#4623), 0.12 of its bandwidth. scatter_add_ beside a fused sum: a
+tenth (tile-ai/TileOPs#608)."""
 
 
 def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -124,8 +129,18 @@ def _combine(setting: Setting) -> tuple[Row, ...]:
         *_pad("unpad", setting),
         *_sort_received("sort by rank", setting),
         *_exchange("combine", setting, "reduce_scatter", "all_gather"),
+        *_weigh(setting),
         *_permute("unpermute", setting, kept),
     )
+
+
+def _weigh(setting: Setting) -> tuple[Row, ...]:
+    """A product of outputs and probabilities that no kernel takes along: read and written, backward for both gradients."""
+    f = setting.framework
+    if f.fused_permutation or not (f.weighs_expert_outputs and f.grouped_experts):
+        return ()
+    held = setting.width * expert_tokens(setting) * float(setting.model.hidden_size)
+    return pointwise("weigh outputs", BLOCK, forward_bytes=2.0 * held, backward_bytes=4.0 * held, backward_kernels=2.0)
 
 
 def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]:
@@ -133,7 +148,8 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
 
     DeepEP delivers a token once to each rank of its experts, where it is read for its copies: (1 + ranks / top_k) w. HybridEP
     does this inside its exchange (dispatch_with_permute, combine_with_unpermute: deepseek-ai/DeepEP, hybrid-ep). A loop over
-    experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock).
+    experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock). Without fused kernels
+    (Megatron-LM, --moe-permute-fusion) PyTorch's indexing gathers, and adds one element after the other on the way back.
     """
     m, w, f = setting.model, setting.width, setting.framework
     elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
@@ -146,7 +162,13 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
         moved = moved * (1.0 - across)
     kernels = 2.0 if setting.framework.grouped_experts else LOOP_KERNELS * m.num_experts / setting.ep
     rows = pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=kernels, saved_bytes=kept)
-    return _copies(rows, setting) if f.grouped_experts else rows
+    if not f.grouped_experts:
+        return rows
+    if f.fused_permutation:
+        return _copies(rows, setting)
+    gathers: Phase = "forward" if name == "permute" else "backward"
+    rates = [(GATHER_RATE if row.phase == gathers else ADD_RATE) / f.memory_rate for row in rows]
+    return tuple(changed(row, rate=rate) for row, rate in zip(rows, rates, strict=True))
 
 
 def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.workload.attention import attention_notes, attention_on, compute_capability
-from planner.workload.framework import Framework, Module, modules_of
+from planner.workload.framework import Framework, Module, lineage, modules_of
 from planner.workload.layout import Layout
 
 NODE_GPUS = 8
@@ -76,6 +76,11 @@ def stack_notes(framework: Framework, cluster: Cluster, model: Model, layout: La
         modules = ", ".join(sorted(modules_of(stack)))
         redone = Message("recomputed: {0}, as usual for mixtures of experts; framework.recompute_modules says otherwise", modules)
         notes = (*notes, redone)
+    if model.num_experts and not framework.fused_permutation and "megatron-core" in lineage(framework.name):
+        notes = (
+            *notes,
+            Message("tokens are permuted without fused kernels, as Megatron-LM does unless told --moe-permute-fusion"),
+        )
     runs = stack.dispatcher
     if framework.dispatcher != "auto" or layout.ep == 1 or runs not in LIBRARIES:
         return notes

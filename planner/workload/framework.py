@@ -107,6 +107,8 @@ class Framework(Spec):
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     # how tokens come to their experts' ranks; auto: as ``workload.dispatch`` says for the fabric
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "auto"] = "alltoall"
+    # tokens come into the order of their experts and back by kernels made for it, or by PyTorch's indexing
+    fused_permutation: bool = True
     pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
