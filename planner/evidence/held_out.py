@@ -7,7 +7,8 @@ what the run was, and log(measured / predicted). Each set of runs replaces its o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +57,17 @@ sequence's length."""
 DIGITS = 6
 
 
+def source_of(run: Run) -> str:
+    """The source that is left out with a run."""
+    return run.columns.get("source", "") or "no source"
+
+
 def rows_of(run: Run, subject: Subject, metric: Metric, residual: float, in_sample: float) -> dict[str, Any]:
     """One row: ``residual`` = log(measured / predicted) without the run's source, ``in_sample`` with it."""
     return {
         "metric": metric,
         "id": run.id,
-        "source": run.columns.get("source", "") or "no source",
+        "source": source_of(run),
         **{name: getattr(subject, name) for name in FIELDS},
         **dict(zip(COORDINATES, subject.coordinates, strict=True)),
         "residual": residual,
@@ -92,11 +98,20 @@ class Held:
     mean: Array
     deviation: Array  # scaled: 90 % of the runs lie within 1.645 of it
     pairs: pd.DataFrame  # runs of one source, two and two: positions, error, mean and deviation of the difference
+    left_out: Mapping[str, Effects]  # by source: the model that never saw it, scaled
 
     @property
     def inside(self) -> Mask:
         """Whether each run lies in its interval."""
         return np.asarray(np.abs(self.frame["residual"].to_numpy() - self.mean) <= NORMAL_95 * self.deviation)
+
+    def without(self, source: str) -> Effects:
+        """The model that never saw a source: of one without a figure here, that of all."""
+        return self.left_out.get(source, self._whole)
+
+    @cached_property
+    def _whole(self) -> Effects:
+        return as_effects(self.table, self.metric)
 
 
 def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
@@ -124,7 +139,9 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
     pairs = pairs_of(chosen)
     told, pairs = fit_pairs(pairs, residual, asked, left_out, told_all)
     table |= {"scale": round(scale, 4), "incomplete_scale": round(incomplete_scale, 4), **told}
-    return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs)
+    factors = {"scale": table["scale"], "incomplete_scale": table["incomplete_scale"]}
+    scaled = {source: replace(known, **factors) for source, known in left_out.items()}
+    return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs, scaled)
 
 
 def scales(off: Array, weights: Array, told_all: Mask) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
-from planner.evidence.held_out import rows_of
+from planner.evidence.held_out import Held, rows_of, source_of
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import check_states, settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
@@ -43,11 +43,16 @@ class Peak(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """Whether one run was predicted to fit, and how surely: nan where its recomputation was chosen so that it does."""
+    """Whether one run was predicted to fit, and how surely: nan where its recomputation was chosen so that it does.
+
+    ``need_bytes`` and ``states_bytes``: what was predicted of the fullest GPU (``FitRule``).
+    """
 
     run: Run
     fits: bool
     probability: float
+    need_bytes: float = np.nan
+    states_bytes: float = np.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,17 @@ def study(
     )
 
 
+def without_source(fates: Iterable[Fate], memory: Held) -> list[Fate]:
+    """The runs with the probability that a model of memory's errors gives which never saw their source."""
+    found = []
+    for one in fates:
+        if not np.isnan(one.probability):
+            rule = fit_rule(one.run.question, known=memory.without(source_of(one.run)))
+            one = one._replace(probability=float(rule.probability(one.need_bytes, one.states_bytes)))
+        found.append(one)
+    return found
+
+
 def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], list[Fate], list[Refusal]]:
     """Runs with one layout each; what their memory was predicted to be."""
     timed: list[Run] = []
@@ -120,7 +136,7 @@ def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], 
             continue
         need, states = settle.value(answer.firm_bytes), settle.value(answer.states_bytes)
         sure = float(fit_rule(one.question).probability(need, states)) if len(run.layouts) == 1 else np.nan
-        verdicts.append(Fate(one, settle.fits, sure))
+        verdicts.append(Fate(one, settle.fits, sure, need, states))
         predicted = {
             "allocated": answer.memory.allocated_bytes,
             "reserved": answer.memory.reserved_bytes,

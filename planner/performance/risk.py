@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 
 from planner.common.arrays import Array, Mask
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import usable_bytes
-from planner.uncertainty.interval import NORMAL_95, Interval, Subject, interval
+from planner.uncertainty.effects import Effects, standing
+from planner.uncertainty.interval import STUDENT_95, Interval, Subject, interval_of, student_point
 from planner.uncertainty.subject import TYPICAL_MOVABLE, lever, movable_part
 from planner.workload.layout import Layout
 from planner.workload.question import Question
@@ -48,9 +48,9 @@ def check_risk(risk: float) -> float:
 class FitRule:
     """Memory of one GPU, the prediction's relative error, the accepted risk, and the part of the GPU to keep free besides.
 
-    ``error`` is the 90 % interval of the true need over the predicted one where half of it is model states; its logarithm is
-    normal, and grows with the part of the need that is none (``uncertainty.subject.lever``):
-    ``P(fits) = P(lever log(error) <= log(usable / need))`` (``Interval.probability_below``).
+    ``error`` is the 90 % interval of the true need over the predicted one where half of it is model states; its logarithm
+    follows Student's t through the bounds (``Interval.probability_below``), and grows with the part of the need that is none
+    (``uncertainty.subject.lever``): ``P(fits) = P(lever log(error) <= log(usable / need))``.
     """
 
     usable_bytes: float
@@ -67,8 +67,7 @@ class FitRule:
     def _error_at_risk(self) -> float:
         """Logarithm of the error that is exceeded with probability ``risk``."""
         lower, upper = np.log(self.error.lower), np.log(self.error.upper)
-        z = NormalDist().inv_cdf(1.0 - self.risk) / NORMAL_95
-        return float((lower + upper) / 2.0 + z * (upper - lower) / 2.0)
+        return float((lower + upper) / 2.0 + student_point(1.0 - self.risk) / STUDENT_95 * (upper - lower) / 2.0)
 
     def most_bytes(self, movable: Array | float) -> Array:
         """The largest predicted need that fits with probability 1 - ``risk`` where such a part of it is no model states: usable
@@ -85,11 +84,14 @@ def _movable(need_bytes: Array | float, states_bytes: Array | float | None) -> A
     return TYPICAL_MOVABLE if states_bytes is None else movable_part(states_bytes, need_bytes)
 
 
-def fit_rule(q: Question, risk: float = RISK, headroom: float = 0.0) -> FitRule:
-    """The rule for a job on a cluster: the error of predicted memory depends on the layout by its model states alone."""
+def fit_rule(q: Question, risk: float = RISK, headroom: float = 0.0, known: Effects | None = None) -> FitRule:
+    """The rule for a job on a cluster: the error of predicted memory depends on the layout by its model states alone.
+
+    ``known``: the model of that error, where it is not the catalog's.
+    """
     return FitRule(
         usable_bytes=usable_bytes(q.cluster),
-        error=interval(1.0, "memory", Subject.of(q, Layout())),
+        error=interval_of(1.0, standing("memory", Subject.of(q, Layout()), known)),
         risk=risk,
         headroom=headroom,
     )

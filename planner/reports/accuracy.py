@@ -14,7 +14,7 @@ from planner.evidence.fit import Vector
 from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Run
 from planner.evidence.published_runs import compare_published
-from planner.evidence.study import LEFT_OUT, Fate, Study
+from planner.evidence.study import LEFT_OUT, Fate, Study, without_source
 from planner.reports.gpu_hours import section
 from planner.reports.plots import save_accuracy
 from planner.reports.uncertainty import intervals_section, markdown_table
@@ -72,7 +72,7 @@ def report(
         "No constant of memory is fitted by the command; a few of a framework were set by hand and say so.\n",
         _memory_table(found),
         "## Fits or not\n",
-        _fits(found),
+        _fits(found, models),
         "## 90 % intervals\n",
         intervals_section(models),
         *([f"{GPU_HOURS}\n", section(compare_published())] if hours else []),
@@ -222,14 +222,15 @@ def _memory_table(found: Study) -> str:
     return markdown_table(["source", "figure", "runs", "median", "mean", "largest", "bias"], rows) + "\n" + note
 
 
-def _fits(found: Study) -> str:
+def _fits(found: Study, models: Sequence[Held]) -> str:
     ran = [one.fits for one in found.verdicts if not one.run.out_of_memory]
     out = [one.fits for one in found.verdicts if one.run.out_of_memory]
     text = f"{sum(ran)} of {len(ran)} runs that ran are predicted to fit ({100.0 * sum(ran) / max(len(ran), 1):.1f} %)"
     if out:
         right = len(out) - sum(out)
         text += f"; {right} of {len(out)} that ran out of memory are predicted not to ({100.0 * right / len(out):.0f} %)"
-    return text + ".\n" + _reliability(found.verdicts)
+    of_memory = [model for model in models if model.metric == "memory"]
+    return text + ".\n" + _reliability(without_source(found.verdicts, of_memory[0]) if of_memory else found.verdicts)
 
 
 def _reliability(verdicts: Sequence[Fate]) -> str:
@@ -249,8 +250,9 @@ def _reliability(verdicts: Sequence[Fate]) -> str:
         name = f"{100.0 * ends[k]:.0f} to {100.0 * ends[k + 1]:.0f} %"
         rows.append([name, str(len(members)), sources, f"{100.0 * said:.0f}", f"{100.0 * ran:.0f}"])
     text = (
-        "\nBy the probability that was said, of runs whose recomputation is stated; a source counts as the square root of its "
-        "runs. Few people publish what ran out of memory, so that the high ones hold more often than said.\n\n"
+        "\nBy the probability that was said by a model of memory's errors which never saw the run's source, of runs whose "
+        "recomputation is stated; a source counts as the square root of its runs. Few people publish what ran out of memory, so "
+        "that the high ones hold more often than said.\n\n"
     )
     return text + markdown_table(["probability", "runs", "sources", "said, %", "ran, %"], rows)
 

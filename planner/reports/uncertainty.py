@@ -9,7 +9,8 @@ import numpy as np
 from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.causes import grouped_number
 from planner.evidence.held_out import Held, positions
-from planner.uncertainty.interval import NORMAL_95
+from planner.uncertainty.hierarchy import source_weights
+from planner.uncertainty.interval import NORMAL_95, STUDENT_95, normal_below, student_point
 
 ENOUGH = 10
 """Runs that a source needs for a line of its own."""
@@ -17,6 +18,8 @@ CLASS = 30
 """Runs that a class needs for a line of its own."""
 GPUS = (8, 64, 256)
 """Numbers of GPUs at which a group ends."""
+SAID = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
+"""Probabilities whose intervals are looked at beside the one of 90 %."""
 TITLES = {"step_time": "step time", "memory": "peak memory"}
 
 
@@ -37,6 +40,7 @@ def intervals_section(models: Sequence[Held]) -> str:
         parts += [
             f"### Of {title}\n",
             _whole(model),
+            *([_shape(model)] if model.metric == "memory" else []),
             f"By source, those of {ENOUGH} figures or more:\n",
             markdown_table(
                 ["source", "figures", "inside, %", "half-width, %"], _rows(model, positions(model.frame, "source"), ENOUGH)
@@ -84,6 +88,23 @@ def _whole(model: Held) -> str:
         f"{len(half)} figures of {len(widths)} sources: {_percent(np.mean(model.inside))} % of figures inside, "
         f"{_percent(by_source(model, model.inside))} % in the mean over sources; half-width {over_runs} % in the median over "
         f"figures, {over_sources} % over sources.{_complete(model)}\n"
+    )
+
+
+def _shape(model: Held) -> str:
+    """How many peaks lie inside narrower and wider intervals, by the law that the probability of fitting follows."""
+    off = np.abs(model.frame["residual"].to_numpy() - model.mean) / (NORMAL_95 * model.deviation)
+    weights = source_weights({"source": model.frame["source"].to_numpy()})
+    rows = []
+    for said in SAID:
+        part = student_point((1.0 + said) / 2.0) / STUDENT_95
+        inside = np.average(off <= part, weights=weights)
+        normal = 2.0 * normal_below(NORMAL_95 * part) - 1.0
+        rows.append([f"{part:.2f}", _percent(said), _percent(inside), _percent(normal)])
+    header = ["part of the 90 % interval", "said, %", "inside, %", "a normal law would say, %"]
+    return (
+        "The probability that a job fits follows Student's t with 2 degrees of freedom through the bounds: much lies near the "
+        "prediction, and a little far off.\n\n" + markdown_table(header, rows)
     )
 
 

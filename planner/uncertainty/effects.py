@@ -270,10 +270,11 @@ def _effects(path: Path, state: State) -> dict[str, Effects]:
     return {metric: as_effects(table, metric) for metric, table in read_table(path).items()}
 
 
-def standing(metric: Metric, subject: Subject) -> Standing:
-    """What held-out runs say of a question; memory without a figure of its own is reserved memory."""
+def standing(metric: Metric, subject: Subject, known: Effects | None = None) -> Standing:
+    """What held-out runs say of a question, by the catalog's model or ``known``; memory without a figure of its own is reserved
+    memory."""
     asked = subject if metric != "memory" or subject.figure != "step" else replace(subject, figure="reserved")
-    return effects_of(metric).standing(asked)
+    return (known or effects_of(metric)).standing(asked)
 
 
 def effects_of(metric: Metric) -> Effects:

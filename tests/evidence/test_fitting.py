@@ -35,15 +35,17 @@ from planner.evidence.fit import (
     row_weights,
     thinned,
 )
-from planner.evidence.held_out import scales
+from planner.evidence.held_out import scales, source_of
 from planner.evidence.measured_runs import Run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
 from planner.evidence.serving.residuals import classify, residuals_text
-from planner.evidence.study import Fate, utilization_baseline
+from planner.evidence.study import Fate, utilization_baseline, without_source
 from planner.evidence.write_fit import with_constant
+from planner.performance.risk import fit_rule
 from planner.reports.accuracy import _reliability
 from planner.training.planning import plan
 from planner.uncertainty.classify import effective_runs
+from planner.uncertainty.effects import effects_of
 from planner.uncertainty.interval import (
     ENOUGH,
     FEWEST_EFFECTIVE,
@@ -372,3 +374,17 @@ def test_a_source_of_four_runs_counts_as_two_where_it_is_told_how_many_ran() -> 
     assert "| 95 to 100 % | 1 | 1 | 99 | 100 |" in told
     assert told.count(" to ") == 2  # the run whose recomputation was chosen is in no line
     assert _reliability([fate("b", True, 0.7)]) == ""
+
+
+def test_a_run_that_fits_is_judged_by_a_model_that_never_saw_its_source() -> None:
+    """The wider the model that is left, the nearer to a half; a run whose recomputation was chosen stays without a number."""
+    run = settled(read_runs(PAPER)[0][0])
+    whole = effects_of("memory")
+    wide = replace(whole, scale=3.0 * whole.scale)
+    memory: Any = SimpleNamespace(without=lambda source: wide if source == source_of(run) else whole)
+    rule = fit_rule(run.question)
+    fate = Fate(run, True, float(rule.probability(0.8 * rule.usable_bytes)), 0.8 * rule.usable_bytes, 0.4 * rule.usable_bytes)
+    found, chosen = without_source([fate, fate._replace(probability=float("nan"))], memory)
+    assert 0.5 < found.probability < fate.probability
+    assert found.probability == float(fit_rule(run.question, known=wide).probability(*fate[3:]))
+    assert np.isnan(chosen.probability)

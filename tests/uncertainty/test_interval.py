@@ -9,8 +9,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
-from planner.uncertainty.interval import Interval, Metric, Subject, interval, probability_below
+from planner.evidence.held_out import load_held_out, subjects
+from planner.performance.risk import FitRule
+from planner.uncertainty.effects import standing
+from planner.uncertainty.interval import (
+    STUDENT_95,
+    Interval,
+    Metric,
+    Subject,
+    bounding_factors,
+    interval,
+    probability_below,
+    student_below,
+    student_point,
+)
 
 LOW = st.floats(0.2, 1.0)
 UP = st.floats(1.0, 5.0)
@@ -37,6 +51,39 @@ def test_probability_grows_with_the_limit_and_is_the_same_one_by_one(lower: floa
     assert ((many >= 0.0) & (many <= 1.0)).all()
     assert (np.diff(many) >= 0.0).all()
     assert many.tolist() == [sure.probability_below(float(limit)) for limit in np.sort(limits)]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0.001, 0.999))
+def test_the_law_of_memory_is_students_with_2_degrees_of_freedom(x: float, probability: float) -> None:
+    assert float(student_below(x)) == pytest.approx(t.cdf(x, 2), rel=1e-9)
+    assert student_point(probability) == pytest.approx(t.ppf(probability, 2), rel=1e-9, abs=1e-12)
+    assert float(student_below(-x)) + float(student_below(x)) == pytest.approx(1.0, abs=1e-15)
+    assert student_below(np.array([-np.inf, np.inf])).tolist() == [0.0, 1.0]
+
+
+@given(LOW, UP, st.floats(0.01, 0.5), st.floats(0.0, 1.0))
+def test_what_holds_at_a_risk_has_that_probability(lower: float, upper: float, risk: float, states: float) -> None:
+    """At any risk, not at that of the bounds alone: the rule and the probability are one law."""
+    if upper / lower > 1.0 + 1e-6:
+        rule = FitRule(usable_bytes=80e9, error=between(lower, upper), risk=risk)
+        most = float(rule.most_bytes(1.0 - states))
+        sure = float(rule.probability(most, states * most))
+        assert sure == pytest.approx(1.0 - risk, abs=1e-9) or (most == 80e9 and sure > 1.0 - risk)  # the whole of the GPU
+
+
+def test_half_of_the_measured_peaks_lie_where_the_law_says_that_half_do() -> None:
+    """The catalog's peaks around the catalog's predictions, a source of n as sqrt(n): near ones and far ones, where a normal law
+    would have 35 % in place of half, and none in a hundred in place of three."""
+    frame = load_held_out()
+    assert frame is not None
+    peaks = frame[frame["metric"] == "memory"]
+    found = [bounding_factors(standing("memory", s)) for s in subjects(peaks)]
+    lower, upper = np.log(np.array(found)).T
+    x = STUDENT_95 * (2.0 * peaks["residual"].to_numpy() - lower - upper) / (upper - lower)
+    weights = peaks.groupby("source")["id"].transform("size").to_numpy() ** -0.5
+    for said in (0.5, 0.75, 0.9, 0.97):
+        inside = np.average(np.abs(2.0 * student_below(x) - 1.0) <= said, weights=weights)
+        assert inside == pytest.approx(said, abs=0.06), said
 
 
 def test_nothing_fits_into_nothing_and_what_is_certain_is_certain() -> None:
