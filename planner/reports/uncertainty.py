@@ -99,7 +99,7 @@ def _shape(model: Held) -> str:
     for said in SAID:
         part = student_point((1.0 + said) / 2.0) / STUDENT_95
         inside = np.average(off <= part, weights=weights)
-        normal = 2.0 * normal_below(NORMAL_95 * part) - 1.0
+        normal = 2.0 * float(normal_below(NORMAL_95 * part)) - 1.0
         rows.append([f"{part:.2f}", _percent(said), _percent(inside), _percent(normal)])
     header = ["part of the 90 % interval", "said, %", "inside, %", "a normal law would say, %"]
     return (
