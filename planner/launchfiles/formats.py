@@ -34,12 +34,11 @@ class Option:
 class Format:
     """One tool's launch file.
 
-    ``programs``: words of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys
-    that only its files have, those of ``marked`` in files of another stage; ``files``: options that name a further
-    file; ``absent``: what an option means that is left out;
-    ``shipped``: names of files that come with tools, with the options that they hold;
-    ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those
-    that change neither.
+    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words of
+    a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files have,
+    those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option means
+    that is left out; ``shipped``: names of files that come with tools, with the options that they hold; ``unmodelled``: options
+    that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those that change neither.
     """
 
     name: str
@@ -48,6 +47,8 @@ class Format:
     source: str
     kind: str
     framework: str
+    takes: tuple[str, ...]
+    told_by: frozenset[str]
     programs: tuple[str, ...]
     stages: Mapping[str, str]
     marked: Mapping[str, str]
@@ -66,12 +67,13 @@ class Format:
 
 
 def plain_name(name: str) -> str:
-    """An option as tables spell it.
+    """An option as tables spell it; of one letter, the case tells one from another.
 
-    >>> plain_name("--Tensor_Parallel-Size")
-    'tensor-parallel-size'
+    >>> plain_name("--Tensor_Parallel-Size"), plain_name("-N")
+    ('tensor-parallel-size', 'N')
     """
-    return name.lstrip("-").replace("_", "-").lower()
+    plain = name.lstrip("-").replace("_", "-")
+    return plain if len(plain) == 1 else plain.lower()
 
 
 def _option(entry: Any) -> Option:
@@ -98,6 +100,8 @@ def load_format(name: str) -> Format:
         source=table["source"],
         kind=table["kind"],
         framework=table.get("framework", ""),
+        takes=tuple(table.get("takes", ())),
+        told_by=frozenset(map(plain_name, table.get("told_by", ()))),
         programs=(*table.get("programs", ()), *table.get("stages", {})),
         stages=table.get("stages", {}),
         marked=_named(table.get("marked", {})),
@@ -105,7 +109,10 @@ def load_format(name: str) -> Format:
         positional=table.get("positional", ""),
         options=options,
         files=frozenset({plain_name(one) for one in table.get("files", ())}.union(*(other.files for other in taken))),
-        absent={**{k: v for other in taken for k, v in other.absent.items()}, **_named(table.get("absent", {}))},
+        absent={
+            **{k: v for other in taken for k, v in other.absent.items() if not table.get("absent_is_all")},
+            **_named(table.get("absent", {})),
+        },
         unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
         shipped=table.get("shipped", {}),
         neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),

@@ -92,11 +92,27 @@ def model_table(checkpoint: str) -> dict[str, Any]:
     )
 
 
-def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str]) -> dict[str, Any]:
+GPT2_VOCABULARY = 50_257
+"""Of GPT2BPETokenizer, which pretrain_gpt.py takes where no --tokenizer-type is given (its args_defaults)."""
+
+
+def vocabulary(tokenizer: Any, kind: Any) -> int | None:
+    """Size of the vocabulary of a tokenizer: of the checkpoint that it is named after, or GPT-2's; None where neither says it.
+
+    >>> vocabulary("deepseek-ai/DeepSeek-V3", "HuggingFaceTokenizer"), vocabulary(None, None), vocabulary("a.model", "")
+    (129280, 50257, None)
+    """
+    name = catalog_name(tokenizer) if isinstance(tokenizer, str) and "$" not in tokenizer else None
+    if name is not None:
+        return load_model(name).vocab_size
+    return GPT2_VOCABULARY if kind == "GPT2BPETokenizer" or (kind is None and tokenizer is None) else None
+
+
+def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str], words: int | None = None) -> dict[str, Any]:
     """The [model] of sizes as options give them: the named model where they agree, else the catalog's that has them all.
 
     Where the named one differs, it is the ``base`` with the fields that differ. Without a name and with none that agrees, the
-    fields themselves. ``notes`` takes what a reader should know.
+    fields themselves, with the ``words`` of the tokenizer where they say no vocabulary; ``notes`` takes what to know.
     """
     if name is not None:
         return _table_of(name, _differences(load_model(name), fields))
@@ -113,6 +129,9 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
         others = Message("; so are those of {0}", ", ".join(found[1:6])) if found[1:] else ""
         notes.append(Message("model: the sizes are those of {0}{1}", found[0], others))
         return {"name": found[0]}
+    if "vocab_size" not in fields and words is not None:
+        notes.append(Message("vocab_size = {0:,}, as its tokenizer's", words))
+        return {"name": "of the launch file", **fields, "vocab_size": words}
     if "vocab_size" not in fields:
         raise PlannerError(
             "model.vocab_size is missing: the tokenizer has it, not the launch file, and no catalog model has these sizes; "

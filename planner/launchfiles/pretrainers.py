@@ -15,26 +15,38 @@ LLAMA_CHUNK = 256
 
 
 def settle(said: Said) -> None:
-    """Fields that several options of GPT-NeoX or Nanotron decide together."""
+    """Fields that several options of GPT-NeoX, Megatron-DeepSpeed or Nanotron decide together."""
     f = said.fields
     if said.has("gpt-neox"):
-        for name in ("layout.pp", "layout.tp"):
-            f[name] = f.get(name) or 1  # 0: no pipeline
-        if f.get("layout.zero") in (2, 3):  # DeepSpeed's engine, without its pipeline
-            f.setdefault("framework.name", "deepspeed-zero")
-        if f.get("said.parameters_moved"):
-            f.setdefault("layout.offload_parameters", True)
-        if "flash" in str(f.get("said.attention_config", "")):
-            f.setdefault("framework.attention_kernel", "flash")
-        elif f.get("said.fused_softmax") is False:
-            f.setdefault("framework.attention_kernel", "standard")
+        _neox(f)
+    if said.has("megatron-deepspeed") and f.get("model.num_experts") in (None, 1):
+        for name in ("layout.ep", "model.top_k"):
+            f.pop(name, None)
+    spread = said.has("megatron-deepspeed") and (f.get("layout.ep") or 1) != 1
+    if said.has("gpt-neox", "megatron-deepspeed") and (f.get("layout.zero") in (2, 3) or spread):
+        f.setdefault("framework.name", "deepspeed-zero")  # DeepSpeed's engine, without its pipeline
     if said.has("nanotron"):
-        ranks = [whole(f, name) or 1 for name in ("said.ranks", "layout.tp", "layout.pp", "layout.cp")]
-        f.setdefault("said.num_gpus", math.prod(ranks))
-        if f.get("said.gradients_fp32"):  # FP32GradientAccumulator holds the master weights, too
-            f.setdefault("job.gradient_dtype", "fp32")
-        elif f.get("said.precision") == "bf16":
-            f["said.stored"] = "bf16"
+        _nanotron(f)
+
+
+def _neox(f: dict[str, Any]) -> None:
+    for name in ("layout.pp", "layout.tp"):
+        f[name] = f.get(name) or 1  # 0: no pipeline
+    if f.get("said.parameters_moved"):
+        f.setdefault("layout.offload_parameters", True)
+    if "flash" in str(f.get("said.attention_config", "")):
+        f.setdefault("framework.attention_kernel", "flash")
+    elif f.get("said.fused_softmax") is False:
+        f.setdefault("framework.attention_kernel", "standard")
+
+
+def _nanotron(f: dict[str, Any]) -> None:
+    ranks = [whole(f, name) or 1 for name in ("said.ranks", "layout.tp", "layout.pp", "layout.cp")]
+    f.setdefault("said.num_gpus", math.prod(ranks))
+    if f.get("said.gradients_fp32"):  # FP32GradientAccumulator holds the master weights, too
+        f.setdefault("job.gradient_dtype", "fp32")
+    elif f.get("said.precision") == "bf16":
+        f["said.stored"] = "bf16"
 
 
 def sizes(said: Said) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from planner.common.files import read_text
 from planner.common.message import Message
 from planner.common.spec import require_sane
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
-from planner.launchfiles.shell import Script, read_script
+from planner.launchfiles.shell import UNSET, Script, read_script
 
 MOST_BYTES = 2**20
 MOST_OPTIONS = 20_000
@@ -26,6 +26,8 @@ MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
 SBATCH = re.compile(r"^#SBATCH\s+(.*)$")
 REDIRECTION = re.compile(r"\d?>{1,2}&?|<")
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
+SEVERAL = re.compile(r"\$\{?\w*(option|opt|arg|flag|extra|param)s?(_\w*)?(\[[@*]\])?\}?", re.IGNORECASE)
+"""A variable that is not set and would hold options, not a value."""
 PAIR = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)[=](.*)", re.DOTALL)
 
 
@@ -48,6 +50,8 @@ class Collected:
     environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
+    written: dict[str, str] = field(default_factory=dict)
+    """Text of files that the scripts write, by name."""
     started: set[str] = field(default_factory=set)
     """Names of the formats whose programs the scripts start, with options or without."""
 
@@ -181,6 +185,11 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
     """Read a file that an option names, where it lies beside the one that names it."""
     if not isinstance(value, str) or not value.lower().endswith((".json", ".toml", ".yaml", ".yml")):
         return
+    if (text := found.written.get(value)) is not None and value.endswith(".json"):
+        held, found.given[:] = list(found.given), []
+        _configuration(Path(value), _parsed(Path(value), text, ".json"), found, None)
+        found.given[:] = [*found.given, *held]
+        return
     beside = [Path(value), path.parent / value, path.parent / Path(value).name]
     there = next((one for one in beside if "$" not in value and _is_file(one)), None)
     if there is None:
@@ -223,9 +232,11 @@ GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
 
 
 def _script(path: Path, text: str, found: Collected) -> None:
-    script = read_script(text)
+    script = read_script(text, lambda name: _beside(path, name, found))
     for command in script.commands:
         _refuse_unread(path, command)
+    _undecided(path, script, found)
+    found.written |= script.written
     _batch_lines(path, script, found)
     found.environment |= {name: value for name, value in script.variables.items() if isinstance(value, str)}
     known = [parts for words in script.commands for parts in [_parts(words)] if parts]
@@ -256,6 +267,34 @@ def _refuse_unread(path: Path, command: Sequence[str]) -> None:
     raise PlannerError("{0}: starts {1}, whose options are not read; ask {2}.", path, title, plan)
 
 
+def _beside(path: Path, name: str, found: Collected) -> str | None:
+    """The text of a further script that a script names, where it lies beside it."""
+    there = next((one for one in (path.parent / name, path.parent / Path(name).name) if "$" not in name and _is_file(one)), None)
+    if there is None:
+        return None
+    found.files.add(there.resolve())
+    return read_text(there, "a launch script", MOST_BYTES)
+
+
+def _undecided(path: Path, script: Script, found: Collected) -> None:
+    """Notes of what only the script's own arguments would decide."""
+    asked = list(dict.fromkeys(script.undecided))
+    if asked:
+        found.notes.append(
+            Message(
+                "{0}: nothing in it decides {1}: all branches are read, the last one holds. A script of one line beside it that "
+                "starts it with its arguments, such as bash {0} 8B 1, decides them",
+                path.name,
+                "; ".join(asked),
+            )
+        )
+    for name, value in list(script.loops.items())[:MOST_LOOPS]:
+        found.notes.append(Message("{0}: a loop gives {1} several values; the last one is taken: {2}", path.name, name, value))
+
+
+MOST_LOOPS = 3
+
+
 def _begins(text: str, name: str) -> bool:
     return f"{text} ".startswith(f"{name} ") if " " in name else text.startswith(name)
 
@@ -282,11 +321,15 @@ def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
             at += hit[0]
         else:
             at += 1
+    keys = {plain_name(word.partition("=")[0]) for word in words if OPTION.match(word)}
     tool = next((form for _, _, form in starts if form.kind != "launcher"), None)
-    if tool is None and starts:
-        script = _trainer_at(words, starts[-1][0] + starts[-1][1])
-        if script is not None:
-            starts.append((script, 1, load_format("transformers")))
+    if tool is None:
+        script = _trainer_at(words, starts[-1][0] + starts[-1][1] if starts else 1)
+        own = _form_of(keys) if script is not None else None
+        own = own or (load_format("transformers") if starts else None)
+        if script is not None and own is not None:
+            starts.append((script, 1, own))
+    starts = [(at, length, _told(form, keys)) for at, length, form in starts]
     if not starts:
         return []
     ends = [start for start, _, _ in starts[1:]] + [len(words)]
@@ -294,6 +337,11 @@ def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
         (form, [*_stage(form, words[start : start + length]), *words[start + length : end]])
         for (start, length, form), end in zip(starts, ends, strict=True)
     ]
+
+
+def _told(form: Format, keys: set[str]) -> Format:
+    """The format of which some options are, where others of the same programs take those of this one."""
+    return next((one for one in formats() if form.name in one.takes and one.told_by & keys), form)
 
 
 def _stage(form: Format, program: Sequence[str]) -> list[str]:
@@ -346,6 +394,9 @@ def _pairs(form: Format, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
         at += 1
         if word in ("$@", "--", "\\") or not word:
             continue
+        if UNSET.fullmatch(word):
+            yield word, True
+            continue
         if not OPTION.match(word):
             yield from _loose(form, word)
             continue
@@ -357,16 +408,19 @@ def _pairs(form: Format, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
         while at < len(words) and not _ends_values(form, words[at], values):
             values.append(words[at])
             at += 1
+            while values and at < len(words) and UNSET.fullmatch(words[at]):  # the shell leaves out what is not set
+                yield words[at], True
+                at += 1
         yield name, True if not values else values[0] if len(values) == 1 else values
 
 
 def _ends_values(form: Format, word: str, values: Sequence[str]) -> bool:
     """Whether a word is no further value of an option: the next option, a pair, or what stands alone after a number."""
-    if OPTION.match(word) or word == "$@":
+    if OPTION.match(word) or word == "$@" or SEVERAL.fullmatch(word):
         return True
     if not values:
         return False
-    alone = bool(form.positional) and values[-1].isdigit()
+    alone = form.kind == "launcher" or (bool(form.positional) and values[-1].isdigit())
     return alone or PAIR.fullmatch(word) is not None or re.fullmatch(r"[a-z_]+:[a-z]+", word) is not None
 
 

@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from planner.common.errors import PlannerError
@@ -15,12 +16,15 @@ MOST_WORDS = 100_000
 MOST_LETTERS = 1_000_000
 """Of all that a script's variables expand to: a script of launch options has a few thousand."""
 KEYWORDS = frozenset(
-    ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "time", "exec", "nohup", "env", "{", "}", "!")
+    ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "time", "exec", "nohup", "env", "{", "}")
 )
 DECLARES = frozenset(("export", "declare", "local", "readonly", "typeset"))
 NAME = re.compile(r"[A-Za-z_]\w*")
+PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|@")
+MOST_NOTES = 5
+HERE = "<<here-document-"
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
-HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n.*?^\s*\2[ \t]*$", re.DOTALL | re.MULTILINE)
+HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n(.*?)^\s*\2[ \t]*$", re.DOTALL | re.MULTILINE)
 COMMENTED = re.compile(r"^([ \t]*#[^\n]*?)\\+\n", re.MULTILINE)
 """A comment's backslash does not continue it."""
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
@@ -35,11 +39,18 @@ OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 
 @dataclass
 class Script:
-    """A script's variables and commands, in the order of its text; both branches of a condition are read."""
+    """A script's variables and commands, in the order of its text, without branches that are certainly not taken.
+
+    ``written``: files that it writes by a here-document, by name; ``undecided``: conditions that nothing in it decides, all of
+    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds.
+    """
 
     variables: dict[str, str | list[str]] = field(default_factory=dict)
     commands: list[list[str]] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    undecided: list[str] = field(default_factory=list)
+    loops: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,42 +73,274 @@ class _Word:
         return self.parts if self.quoted and len(self.parts) == 1 else [part for part in self.parts if part]
 
 
-def read_script(text: str) -> Script:
+def read_script(text: str, beside: Callable[[str], str | None] = lambda name: None) -> Script:
     """The commands of a script with its variables put in; what is not known stays as it is written, such as ``${MODEL}``.
 
-    Raises PlannerError for a script that expands beyond all measure.
+    ``beside`` gives the text of a further script that this one names, None where there is none. Raises PlannerError for a script
+    that expands beyond all measure.
     """
     script = Script()
-    text = COMMENTED.sub(r"\1\n", text.replace("\r\n", "\n"))
-    text = HEREDOC.sub(r"\3", text).replace("\\\n", " ")
-    reader = _Reader(text, script)
-    for words in reader.commands():
-        _take(words, script)
-    script.comments = reader.comments
+    _Shell(script, beside, 0).run(text)
     return script
 
 
-def _take(words: list[str], script: Script) -> None:
-    """Apply a command's assignments; keep it where more is left."""
-    while words and words[0] in KEYWORDS:
-        words = words[1:]
-    declared = bool(words) and words[0] in DECLARES
-    words = words[1:] if declared else words
-    while words and (found := ASSIGNMENT.fullmatch(words[0])):
-        old = script.variables.get(found[1], "") if found[2] else ""
-        script.variables[found[1]] = f"{old}{found[3]}" if isinstance(old, str) else [*old, found[3]]
-        words = words[1:]
-    if words and not declared:
-        script.commands.append(words)
+@dataclass
+class _Block:
+    """An ``if`` or ``case``: whether the branch at hand is taken, and whether an earlier one was; None: not known."""
+
+    live: bool | None = False
+    taken: bool | None = False
+    subject: str | None = None  # of a case
+    heading: bool = True  # its condition, or a pattern, is being read
+    value: bool | None = None
+    joined: str = ""
+
+    def test(self, value: bool | None, end: str) -> None:
+        """A further command of the condition."""
+        self.value = value if not self.joined else _joined(self.value, self.joined, value)
+        self.joined = end if end in ("&&", "||") else ""
+
+    def enter(self, value: bool | None) -> None:
+        """Begin a branch whose condition has the value."""
+        self.live = False if self.taken else (None if value and self.taken is None else value)
+        self.taken = True if self.taken or self.live else None if self.taken is None or self.live is None else False
+        self.heading = False
+
+
+def _joined(left: bool | None, sign: str, right: bool | None) -> bool | None:
+    if sign == "&&":
+        return False if False in (left, right) else None if None in (left, right) else True
+    return True if True in (left, right) else None if None in (left, right) else False
+
+
+SHELLS = frozenset(("bash", "sh", "zsh", "dash"))
+DEEPEST = 4
+"""Of scripts within scripts."""
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "==": operator.eq, "!=": operator.ne, "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt,
+    "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
+}  # fmt: skip
+UNSET = re.compile(r"\$\{?[A-Za-z_]\w*(\[[@*]\])?\}?")
+"""A variable that is not set, as it stands."""
+
+
+class _Shell:
+    """Follows a script: which branches are taken, what is assigned, which further scripts are started."""
+
+    def __init__(self, script: Script, beside: Callable[[str], str | None], depth: int) -> None:
+        self.script, self.beside, self.depth = script, beside, depth
+        self.blocks: list[_Block] = []
+        self.gate: bool | None = True
+        self.testing = ""  # the bracket of a test that is not closed yet
+
+    def run(self, text: str) -> None:
+        """Follow the text."""
+        bodies: list[tuple[str, bool]] = []
+
+        def keep(found: re.Match[str]) -> str:
+            bodies.append((found[4], not found[1]))
+            return f" {HERE}{len(bodies) - 1} {found[3]}"
+
+        text = COMMENTED.sub(r"\1\n", text.replace("\r\n", "\n"))
+        text = HEREDOC.sub(keep, text).replace("\\\n", " ")
+        reader = _Reader(text, self.script)
+        for words, end in reader.commands():
+            self._command(words, end, bodies)
+        self.script.comments += reader.comments
+
+    def _command(self, words: list[str], end: str, bodies: list[tuple[str, bool]]) -> None:
+        block = self.blocks[-1] if self.blocks else None
+        if block is not None and block.subject is not None and self._case(block, words, end):
+            return
+        words = self._keywords(words, end)
+        block = self.blocks[-1] if self.blocks else None
+        if not words or any(one.live is False and not one.heading for one in self.blocks):
+            return
+        if block is not None and block.heading and block.subject is None:
+            block.test(self._test(words), end)
+            return
+        gate, self.gate = self.gate, True
+        if self.testing or words[0] in ("[", "[[", "test", "!"):
+            value = _joined(gate, "&&", self._test(words)) if gate is not True else self._test(words)
+            self.gate = value if end == "&&" else (None if value is None else not value) if end == "||" else True
+        elif gate is not False:
+            self._take(words, bodies)
+
+    def _keywords(self, words: list[str], end: str) -> list[str]:
+        """Follow the words that begin and end branches; the words of the command after them."""
+        while words and words[0] in KEYWORDS | {"case", "esac"}:
+            word, words = words[0], words[1:]
+            if word == "if":
+                self.blocks.append(_Block())
+            elif word == "case":
+                self.blocks.append(_Block(subject=words[0] if words else ""))
+                self._case(self.blocks[-1], words[2:], end)
+                return []
+            elif word in ("for", "while", "until"):
+                if word == "for":
+                    self._loop(words)
+                return []
+            elif self.blocks:
+                self._branch(word)
+        return words
+
+    def _branch(self, word: str) -> None:
+        block = self.blocks[-1]
+        if word == "elif":
+            block.heading, block.value, block.joined = True, None, ""
+        elif word in ("then", "else"):
+            block.enter(block.value if word == "then" else True)
+        elif word in ("fi", "esac"):
+            self.blocks.pop()
+
+    def _case(self, block: _Block, words: list[str], end: str) -> bool:
+        """A pattern of a ``case``, or the end of its branch; False for a command within one."""
+        if not block.heading:
+            if words == [";;"]:
+                block.heading, block.live, block.value = True, False, False
+                return True
+            return False
+        if words[:1] == ["esac"]:
+            self.blocks.pop()
+            return True
+        pattern = "".join(words)
+        if pattern:
+            subject = self._known(block.subject or "")
+            block.value = _joined(bool(block.value), "||", None if subject is None else fnmatchcase(subject, pattern))
+        if end == ")":
+            block.enter(block.value)
+            block.value = False
+        return True
+
+    def _loop(self, words: list[str]) -> None:
+        """``for NAME in A B``: NAME is the last of them."""
+        if len(words) > 2 and words[1] == "in" and not any("$" in word or "`" in word for word in words):
+            self.script.variables[words[0]] = words[-1]
+            if len(words) > 3:
+                self.script.loops[words[0]] = words[-1]
+
+    def _known(self, word: str) -> str | None:
+        """A word of a condition: text; "" for a variable that is not set; None for what only a run knows, such as $1."""
+        if UNSET.fullmatch(word):
+            return ""
+        return None if "$" in word or "`" in word else word
+
+    def _test(self, words: list[str]) -> bool | None:
+        """The value of ``[ A = B ]`` and its like; None where it is not known."""
+        negated = words[0] == "!"
+        words = words[1:] if negated else words
+        if not self.testing:
+            if not words or words[0] not in ("[", "[[", "test"):
+                return None
+            self.testing, words = words[0], words[1:]
+        if words and words[-1] in ("]", "]]"):
+            words, self.testing = words[:-1], ""
+        elif self.testing == "test":
+            self.testing = ""
+        shown = " ".join(words)
+        if words and words[0] == "!":
+            negated, words = not negated, words[1:]
+        value = self._compared(words)
+        if value is None and shown and not words[0].startswith("-") and len(self.script.undecided) < MOST_NOTES:
+            self.script.undecided.append(shown[:60])
+        return value if value is None or not negated else not value
+
+    def _compared(self, words: list[str]) -> bool | None:
+        if words and words[0] in ("-z", "-n"):
+            text = self._known(words[1]) if len(words) > 1 else ""
+            return None if text is None else (text == "") == (words[0] == "-z")
+        if len(words) == 1 and not words[0].startswith("-"):
+            text = self._known(words[0])
+            return None if text is None else text != ""
+        if len(words) != 3 or words[1] not in COMPARED:
+            return None
+        left, right = self._known(words[0]), self._known(words[2])
+        if left is None or right is None:
+            return None
+        if words[1].startswith("-"):
+            return COMPARED[words[1]](int(left), int(right)) if _is_whole(left) and _is_whole(right) else None
+        return fnmatchcase(left, right) == (words[1] != "!=")
+
+    def _take(self, words: list[str], bodies: list[tuple[str, bool]]) -> None:
+        """Apply a command's assignments; keep it, or follow what it starts, where more is left."""
+        declared = words[0] in DECLARES
+        words = words[1:] if declared else words
+        while words and (found := ASSIGNMENT.fullmatch(words[0])):
+            old = self.script.variables.get(found[1], "") if found[2] else ""
+            self.script.variables[found[1]] = f"{old}{found[3]}" if isinstance(old, str) else [*old, found[3]]
+            words = words[1:]
+        if not words or declared or words[0] in ("echo", "printf"):
+            return
+        here = next((word for word in words if word.startswith(HERE)), None)
+        if here is not None:
+            self._here([word for word in words if word != here], *bodies[int(here.removeprefix(HERE))])
+        elif self.depth == DEEPEST or not self._started(words):
+            self.script.commands.append(words)
+
+    def _here(self, words: list[str], body: str, expands: bool) -> None:
+        """A here-document: a file that is written, or a script that is run."""
+        if expands:
+            body = _Reader(body, self.script).expanded()
+        aim = re.search(r"(?:^|\s)\d?>{1,2}\s*(\S+)", " ".join(words))
+        if aim is not None or words[0] == "tee":
+            self.script.written[aim[1] if aim is not None else words[-1]] = body
+        elif words[0].rpartition("/")[2] in SHELLS | {"sbatch", "ssh"}:
+            if len(words) > 1:
+                self.script.commands.append(words)
+            if self.depth < DEEPEST:
+                _Shell(self.script, self.beside, self.depth + 1).run(body)
+
+    def _started(self, words: list[str]) -> bool:
+        """Follow ``eval TEXT``, ``bash -c TEXT`` and scripts that lie beside this one."""
+        inner = _Shell(self.script, self.beside, self.depth + 1)
+        name = words[0].rpartition("/")[2]
+        if name == "eval":
+            inner.run(" ".join(words[1:]))
+            return True
+        if name in ("source", "."):
+            text = self.beside(words[1]) if len(words) > 1 else None
+            inner.run(text or "")
+            return text is not None
+        at = next((i for i, word in enumerate(words) if word.rpartition("/")[2] in SHELLS), None)
+        if at is not None:
+            said = next((i for i in range(at + 1, len(words)) if re.fullmatch(r"-[a-z]*c[a-z]*", words[i])), None)
+            if said is not None and said + 1 < len(words):
+                before = len(self.script.commands)
+                inner.run(words[said + 1])
+                own = self.script.commands[before:]
+                self.script.commands[before:] = [[*words[:at], *command] for command in own]
+                return True
+        at = -1 if at is None else at
+        at = 0 if at < 0 and name == "sbatch" else at
+        file = next((i for i in range(at + 1, len(words)) if not words[i].startswith("-")), None)
+        if file is None or not words[file].endswith(".sh") or (at < 0 and file):
+            return False
+        text = self.beside(words[file])
+        if text is None:
+            return False
+        outer = dict(self.script.variables)
+        self.script.variables |= {str(n): word for n, word in enumerate(words[file + 1 :], 1)} | {"@": words[file + 1 :]}
+        inner.run(text)
+        self.script.variables = {**self.script.variables, **outer}
+        return True
+
+
+def _assigns(words: list[str]) -> bool:
+    """Whether a further word of a command may assign a variable."""
+    return all(ASSIGNMENT.fullmatch(word) or word in KEYWORDS | DECLARES for word in words)
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"-?\d{1,18}", text) is not None
 
 
 class _Reader:
     def __init__(self, text: str, script: Script) -> None:
-        self.text, self.at, self.script, self.letters, self.words = text, 0, script, 0, 0
+        self.text, self.at, self.script, self.letters, self.words, self.nested = text, 0, script, 0, 0, 0
         self.comments: list[str] = []
 
-    def commands(self) -> Iterator[list[str]]:
-        """Each command's words; an assigned array goes straight into the variables."""
+    def commands(self) -> Iterator[tuple[list[str], str]]:
+        """Each command's words with the sign that ends it; an assigned array goes straight into the variables."""
         words: list[str] = []
         while self.at < len(self.text):
             letter = self.text[self.at]
@@ -106,15 +349,30 @@ class _Reader:
             elif letter == "#":
                 self._comment()
             elif letter in "\n;|&()":
-                self.at += 1
-                if words:
-                    yield words
+                end = self.text[self.at : self.at + 2]
+                end = end if end in ("&&", "||", ";;") else letter
+                self.at += len(end)
+                if words or end == ")":
+                    yield words, end
+                if end == ";;":
+                    yield [";;"], end
                 words = []
             else:
-                words += self._argument()
-                self._measure(words)
+                argument = self._argument()
+                if len(argument) > 1 and ASSIGNMENT.match(argument[0]) and _assigns(words):  # bash splits no assigned value
+                    argument = [" ".join(argument)]
+                words += argument
+                self._measure(argument)
         if words:
-            yield words
+            yield words, ""
+
+    def expanded(self) -> str:
+        """The whole text with its variables put in, as between double quotes."""
+        word = _Word()
+        self.text = f'{self.text.replace(chr(34), chr(92) + chr(34))}"'
+        self.at = -1
+        self._double(word)
+        return "".join(word.parts)
 
     def _measure(self, words: list[str]) -> None:
         self.words += 1
@@ -202,7 +460,7 @@ class _Reader:
             self.at = self._closing(start + 1, "{", "}")
             self._put(word, self.text[start : self.at], self.text[start + 2 : self.at - 1], quoted=quoted)
         else:
-            name = NAME.match(self.text, start + 1)
+            name = PARAMETER.match(self.text, start + 1)
             self.at = name.end() if name else start + 1 + len(self.text[start + 1 : start + 2].strip())
             self._put(word, self.text[start : self.at], name[0] if name else "", quoted=quoted)
 
@@ -215,18 +473,21 @@ class _Reader:
         return len(self.text)
 
     def _put(self, word: _Word, written: str, inside: str, *, quoted: bool) -> None:
-        name = NAME.match(inside)
+        name = NAME.match(inside) or re.match(r"\d+|@", inside)
         rest = inside[name.end() :] if name else inside
         value = self.script.variables.get(name[0]) if name else None
-        if value is None and rest[:2] in (":-", ":=") and name:
-            value = rest[2:].strip("\"'")
-        if value is None and rest[:1] == "-" and name:
-            value = rest[1:].strip("\"'")
+        sign = rest[1:2] if rest[:1] == ":" else rest[:1]
+        other = rest[2:] if rest[:1] == ":" else rest[1:]
+        if sign == "+" and name:
+            value = self._text(other) if value else ""
+        elif sign in ("-", "=") and name and (value is None or (value == "" and rest[:1] == ":")):
+            value = self._text(other)
         if value is None or (isinstance(value, str) and value == written):
             word.add(written)
         elif isinstance(value, list):
             self.letters += sum(map(len, value))
-            items = value if rest in ("[@]", "[*]") else value[:1]
+            items = value if rest in ("[@]", "[*]", "") else value[:1]
+            items = items if quoted else [one for item in items for one in item.split()]
             word.parts[-1] += items[0] if items else ""
             word.parts += items[1:]
         else:
@@ -234,6 +495,15 @@ class _Reader:
             word.add(value) if quoted else word.split(value)
         if self.letters > MOST_LETTERS or len(word.parts) > MOST_WORDS:
             raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
+
+    def _text(self, written: str) -> str:
+        """What stands for a variable that is not set, its own variables put in."""
+        plain = written.strip("\"'")
+        if "$" not in plain or self.nested == DEEPEST:
+            return plain
+        inner = _Reader(plain, self.script)
+        inner.nested, inner.letters = self.nested + 1, self.letters
+        return inner.expanded()
 
     def _arithmetic(self, written: str) -> str:
         """``$((A * B / 2))`` as a number; what is not whole numbers stays as it is written."""

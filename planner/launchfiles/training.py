@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model
+from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model, vocabulary
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.pretrainers import SIZED, settle, sizes
 from planner.launchfiles.understanding import Said, shown
@@ -18,6 +18,7 @@ from planner.workload.framework import CORE_ATTENTION, load_framework
 from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
+MEGATRON = ("megatron", "megatron-deepspeed")
 TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
 FIELDS = ("layout", "job", "framework")
 DEFAULT_MICRO_BATCH = 8
@@ -50,6 +51,14 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     for name in FIELDS:
         tables[name] = _table(f, name)
     tables["framework"] = _framework_table(framework, tables["framework"], said, num_gpus or 0)
+    if "seq_len" not in tables["job"] and "job.seq_len" in said.unset:
+        raise PlannerError(
+            "job.seq_len is missing: nothing sets the variable of {0}; give --seq-len, or start the script with its arguments "
+            "from one of a line beside it, such as bash train.sh 8B 4096.",
+            said.unset["job.seq_len"],
+            code="missing",
+            field="job.seq_len",
+        )
     if "seq_len" not in tables["job"]:
         raise PlannerError(
             "job.seq_len is missing: the launch file does not say how long a sequence is; give --seq-len.",
@@ -83,7 +92,7 @@ def _framework(said: Said) -> str:
         return "megatron-fsdp"
     if f.get("said.torch_fsdp"):
         return "fsdp"
-    for name in ("megatron", "gpt-neox", "nanotron", "nemo", "torchtitan", "torchtune"):
+    for name in (*MEGATRON, "gpt-neox", "nanotron", "nemo", "torchtitan", "torchtune"):
         form = next((one for one in said.formats if one.name == name), None)
         if form is not None:
             return form.framework
@@ -171,7 +180,7 @@ def _precision_of(said: Said, converted: bool) -> str | None:
         return str(found)
     if f.get("said.tf32"):
         return "tf32"
-    if found is not None or said.has("megatron", "deepspeed", *SIZED, *TUNERS):
+    if found is not None or said.has(*MEGATRON, "deepspeed", *SIZED, *TUNERS):
         return "fp32"
     return None
 
@@ -326,7 +335,12 @@ def _world(said: Said, table: Mapping[str, Any]) -> int | None:
     processes = whole(f, "said.num_gpus")
     if processes is not None:
         return processes
+    tasks, tasks_per_node = f.get("said.tasks"), f.get("said.tasks_per_node")
     per_node, nodes = whole(f, "said.gpus_per_node"), whole(f, "said.num_nodes")
+    if per_node is None and isinstance(tasks_per_node, int) and tasks_per_node > 1:  # a process for each GPU
+        per_node = tasks_per_node
+    if per_node is None and isinstance(tasks, int) and tasks > (nodes or 1):
+        return tasks
     return None if per_node is None else per_node * (nodes or 1)
 
 
@@ -434,7 +448,7 @@ def _chunks(said: Said, pp: int) -> None:
         said.notes.append(
             Message("layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says")
         )
-    elif said.has("megatron") and per_chunk and layers and pp > 1:
+    elif said.has(*MEGATRON) and per_chunk and layers and pp > 1:
         f["layout.vpp"] = max(layers // pp // per_chunk, 1)
     schedule = f.get("said.schedule")
     if schedule == "zero-bubble":
@@ -491,6 +505,9 @@ def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
         f.pop("job.num_epochs", None)
     if f.get("job.num_steps") and f.get("job.num_samples"):
         f.pop("job.num_samples")
+    tokens, seq_len = whole(f, "job.num_tokens"), whole(f, "job.seq_len")
+    if tokens and seq_len and (length := whole(f, "job.num_steps")):  # the run ends with what comes first
+        f.pop("job.num_steps" if length * everything * seq_len >= tokens else "job.num_tokens")
     return dp
 
 
@@ -514,13 +531,14 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
     if given is not None:
         named: dict[str, Any] = model_table(given)
         name = named.get("name")
-        own = _sizes(said) if said.has("megatron") else sizes(said) if said.has(*SIZED) else {}
+        own = _sizes(said) if said.has(*MEGATRON) else sizes(said) if said.has(*SIZED) else {}
         return described_model(own, str(name), said.notes) if name and own else named
     carried = f.get("model.name") or f.get("model.base")
     checkpoint = f.get("said.model")
     titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
-    if said.has("megatron"):
-        return described_model(_sizes(said), None if carried is None else str(carried), said.notes)
+    if said.has(*MEGATRON):
+        words = vocabulary(f.get("said.tokenizer"), f.get("said.tokenizer_type"))
+        return described_model(_sizes(said), None if carried is None else str(carried), said.notes, words)
     if said.has(*SIZED) and carried is None:
         found = described_model(sizes(said), None, said.notes)
         return found if "num_layers" not in found or found.get("gated_ffn") else {"activation": "gelu", **found}
@@ -549,10 +567,15 @@ def _sizes(said: Said) -> dict[str, Any]:
     """Fields of the model as Megatron-LM's arguments and their defaults say them."""
     f = said.fields
     sizes = {name: value for name, value in _table(f, "model").items() if name not in ("name", "base", "config")}
+    if sizes.get("num_experts") == 1:  # Megatron-DeepSpeed: a dense model
+        for name in ("num_experts", "top_k", "capacity_factor"):
+            sizes.pop(name, None)
+    if f.get("said.dropless"):
+        sizes.pop("capacity_factor", None)
     if not all(isinstance(sizes.get(name), int) for name in ("num_layers", "hidden_size", "num_heads")):
         return {name: value for name, value in sizes.items() if name not in ("norm", "position_embedding", *DEFAULTS)}
     hidden, heads = whole(f, "model.hidden_size") or 1, whole(f, "model.num_heads") or 1
-    gated = bool(f.get("said.gated"))
+    gated = bool(f.get("said.gated")) or f.get("said.glu") == "swiglu"
     sizes["gated_ffn"] = gated
     sizes.setdefault("activation", "silu" if gated else "gelu")
     if "ffn_hidden_size" not in sizes:  # arguments.py: 4 h, with swiglu 2/3 of it in steps of 64
@@ -588,6 +611,9 @@ def _expert_sizes(said: Said, sizes: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"num_shared_experts": 1, "shared_expert_ffn_hidden_size": shared}
         if isinstance(inner, int) and shared % inner == 0:
             found |= {"num_shared_experts": shared // inner, "shared_expert_ffn_hidden_size": inner}
+    every_nth = whole(f, "said.expert_interval")
+    if every_nth is not None and every_nth > 1:
+        found["moe_every"] = every_nth
     pattern = _pattern(f.get("said.moe_pattern"), whole(f, "model.num_layers") or 1)
     if pattern is not None:
         first = pattern.index(1) if 1 in pattern else len(pattern)

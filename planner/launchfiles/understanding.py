@@ -42,6 +42,8 @@ class Said:
     notes: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     """Where the files lie that were read."""
+    unset: dict[str, str] = field(default_factory=dict)
+    """Options whose variables nothing sets, as written, by their fields."""
     started: frozenset[str] = frozenset()
     """Names of the formats whose programs the scripts start."""
 
@@ -116,7 +118,8 @@ def _one(one: Given, said: Said) -> None:
         return
     if "$" in shown(one.value, 1000):
         if not (option.field in ("said.model", "said.gguf") or form.is_neutral(name)):
-            said.not_understood.append(f"{_written(one)} ({one.where}): no such variable is set in it")
+            said.not_understood.append(Message("{0} ({1}): no such variable is set in it", _written(one), one.where))
+            said.unset[option.field] = _written(one)
         return
     before = said.fields.get(option.field)
     if _apply(option, one.value, said):

@@ -533,7 +533,7 @@ def test_options_lead_to_fields_that_exist_and_every_file_has_its_source() -> No
         assert form.title
         assert re.search(r"\d", form.release)
         assert re.search(r"https://|/", form.source)
-        assert form.programs or form.marks
+        assert form.programs or form.marks or form.told_by
         for option in form.options.values():
             table, _, name = option.field.partition(".")
             if table == "said":

@@ -1,0 +1,171 @@
+"""Shell scripts that start a training: branches, strings that are run, scripts within scripts, files that they write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import planner
+from planner.launchfiles import Launch, read_launch
+from planner.launchfiles.shell import read_script
+
+H100 = {"accelerator": "h100-sxm5-80gb"}
+MODEL = (
+    "--num-layers 32 --hidden-size 4096 --num-attention-heads 32 --vocab-size 50304 --seq-length 2048 "
+    "--max-position-embeddings 2048"
+)
+
+
+def first(text: str, **files: str) -> list[str]:
+    """The words of the only command."""
+    script = read_script(text, lambda name: files.get(name.partition(".")[0]))
+    assert len(script.commands) == 1, script.commands
+    return script.commands[0]
+
+
+def read(tmp_path: Path, **files: str) -> Launch:
+    """The scripts of these names; the first one is asked."""
+    for name, text in files.items():
+        (tmp_path / f"{name}.sh").write_text(text)
+    return read_launch([tmp_path / f"{next(iter(files))}.sh"], cluster=H100)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("if [ $A = b ]; then X=1; elif [[ $A == a* ]]; then X=2; else X=3; fi\n", "2"),
+        ("if [ $A = b ]\nthen\n  X=1\nelse\n  X=3\nfi\n", "3"),
+        ("if [ $N -gt 4 ] && [ $A = aa ]; then X=1; else X=2; fi\n", "1"),
+        ("if [ $N -gt 4 ] && [ $A = b ]; then X=1; else X=2; fi\n", "2"),
+        ("if [[ $A == b || $N -le 8 ]]; then X=1; else X=2; fi\n", "1"),
+        ("if [ -z ${UNSET} ]; then X=1; fi\n", "1"),
+        ('X=0; if [ -n "$UNSET" ]; then X=1; fi\n', "0"),
+        ("X=0; if ! [ $A = aa ]; then X=1; fi\n", "0"),
+        ('X=0; if [ ! "$A" = b ]; then X=1; fi\n', "1"),
+        ("X=0; [ $A = b ] && X=1\n", "0"),
+        ("X=0; [ $A = b ] || X=1\n", "1"),
+        ("X=0; test $N -eq 8 && X=1\n", "1"),
+        ("case $A in\n  b) X=1;;\n  a*|c) X=2 ;;\n  *) X=3;;\nesac\n", "2"),
+        ("case $N in 7) X=1;; *) X=3;; esac\n", "3"),
+        ("if [ $A = b ]; then if [ $A = aa ]; then X=1; fi; X=2; else X=4; fi\n", "4"),
+        ("for X in 1 2 3; do true_$X; done\n", "3"),
+        ("X=${UNSET:-${N}}\n", "8"),
+        ("X=${A:+set}${UNSET:+unset}\n", "set"),
+    ],
+)
+def test_a_branch_that_is_decided_is_the_only_one(text: str, words: str) -> None:
+    """Bash prints the same; a loop's last value holds."""
+    script = read_script(f"A=aa\nN=8\n{text}\nrun $X\n")
+    assert script.commands[-1] == ["run", words]
+    assert not script.undecided
+
+
+def test_what_only_arguments_decide_is_said_and_all_is_read() -> None:
+    script = read_script('if [ "$1" = large ]; then N=80; else N=32; fi\nrun $N\n')
+    assert script.commands == [["run", "32"]]
+    assert script.undecided == ["$1 = large"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'CMD="run --a 1"\neval $CMD\n',
+        "CMD='run --a 1'\nbash -c \"$CMD\"\n",
+        "A='--a 1'\nexport A\nsh -xc 'run $A'\n",
+        "OPTIONS=('--a 1')\nrun ${OPTIONS[@]}\n",
+        'L=(--a 1)\nCMD="run ${L[@]}"\n$CMD\n',
+        "L=--a\nM=$L\nM+=' 1'\nrun $M\n",
+        "bash inner.sh --a 1\n",
+        "A=1\nsource ./inner.sh --a 1\n",
+        "A=1\nbash <<EOF\nrun --a \\$A\nEOF\n",
+    ],
+)
+def test_what_is_run_by_a_string_a_list_or_another_script(text: str) -> None:
+    inner = "run ${1:---a} ${2:-$A}\n"
+    assert first(text, inner=inner, **{"": inner}) == ["run", "--a", "1"]
+
+
+def test_a_script_that_starts_itself_comes_to_an_end() -> None:
+    assert len(read_script("bash inner.sh\n", lambda name: "bash inner.sh\nrun\n").commands) < 20
+
+
+def test_a_here_document_is_a_file_that_is_written() -> None:
+    script = read_script("N=4\ncat <<EOT > ds_$N.json\n{\"a\": $N, 'b': \"x\"}\nEOT\ncat > raw.json <<'EOT'\n$N\nEOT\n")
+    assert script.written == {"ds_4.json": '{"a": 4, \'b\': "x"}\n', "raw.json": "$N\n"}
+
+
+def test_the_file_that_a_script_writes_for_deepspeed_is_read(tmp_path: Path) -> None:
+    text = (
+        "ZERO=2\ncat <<EOF > ds.json\n"
+        '{"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"stage": $ZERO}, "fp16": {"enabled": true}}\nEOF\n'
+        f"deepspeed --num_gpus 8 pretrain_gpt.py {MODEL} --micro-batch-size 4 --global-batch-size 64 --fp16 "
+        "--deepspeed --deepspeed_config ds.json --checkpoint-activations\n"
+    )
+    found = read(tmp_path, run=text)
+    assert found.tables["layout"] == {"micro_batch_size": 4, "zero": 2, "recompute": "full"}
+    assert found.tables["framework"]["name"] == "deepspeed-zero"
+    assert (found.not_understood, found.unmodelled) == ((), ())
+    assert planner.plan(**found.tables, explain=False).num_gpus == 8
+
+
+def test_experts_of_megatron_deepspeed(tmp_path: Path) -> None:
+    """One expert is a dense model; more stand in every second layer, one for each token (its megatron/arguments.py)."""
+    text = (
+        f"deepspeed --num_gpus 8 pretrain_gpt.py {MODEL} --micro-batch-size 1 --global-batch-size 8 --fp16 --deepspeed "
+        "--no-pipeline-parallel --num-experts {0} --moe-expert-parallel-size {1} --moe-train-capacity-factor 1.25\n"
+    )
+    experts = read(tmp_path, run=text.format(16, 8)).tables
+    named = {name: experts["model"][name] for name in ("num_experts", "top_k", "moe_every", "capacity_factor")}
+    assert named == {"num_experts": 16, "top_k": 1, "moe_every": 2, "capacity_factor": 1.25}
+    assert experts["layout"]["ep"] == 8
+    planner.plan(**experts, explain=False)
+    dense = read(tmp_path, run=text.format(1, 1)).tables
+    assert not {"num_experts", "top_k", "moe_every", "capacity_factor"} & set(dense["model"])
+    assert "ep" not in dense["layout"]
+    planner.plan(**dense, explain=False)
+
+
+def test_a_script_of_ones_own_with_megatrons_options_is_megatrons(tmp_path: Path) -> None:
+    """Pai-Megatron-Patch starts pretrain_llama.py and its like with options in variables that may not be set."""
+    inner = (
+        "PR=$1\nTP=${2}\nif [ $PR = fp16 ]; then\n  pr_options='--fp16'\nelif [ $PR = bf16 ]; then\n  pr_options='--bf16'\nfi\n"
+        f'options="{MODEL} --micro-batch-size 1 --global-batch-size 64 --tensor-model-parallel-size $TP --disable-bias-linear"\n'
+        'run_cmd="torchrun --nproc_per_node 8 pretrain_llama.py $options ${dataset_option} ${pr_options} ${load_options}"\n'
+        "echo ${run_cmd}\neval ${run_cmd}\n"
+    )
+    found = read(tmp_path, mine="bash train.sh bf16 4\n", train=inner)
+    assert found.tools == ("torchrun", "Megatron-LM arguments")
+    assert (found.tables["layout"]["tp"], found.tables["job"]["precision"]) == (4, "bf16")
+    assert found.tables["model"]["ffn_bias"] is False  # no variable that is not set has become the flag's value
+    assert [line.partition(" ")[0] for line in found.not_understood] == ["${dataset_option}", "${load_options}"]
+    alone = read(tmp_path, train=inner)
+    assert any("$1 = fp16; $1 = bf16" in note for note in alone.notes)
+    assert "--tensor-model-parallel-size = ${2} (train.sh): no such variable is set in it" in alone.not_understood
+
+
+def test_slurm_starts_a_process_for_each_gpu(tmp_path: Path) -> None:
+    text = (
+        "#SBATCH <OPTIONS> --nodes=4 --exclusive --ntasks-per-node=8\n"
+        f"options='{MODEL} --micro-batch-size 1 --global-batch-size 64 --fp16'\n"
+        'srun -l --container-image "x" sh -c "python -u $DIR/pretrain_gpt.py $@ ${options}"\n'
+    )
+    assert read(tmp_path, run=text).tables["cluster"] == {**H100, "num_gpus": 32}
+    tasks = f"srun -N 2 -n 16 python pretrain_gpt.py {MODEL} --micro-batch-size 1 --global-batch-size 64\n"
+    assert read(tmp_path, run=tasks).tables["cluster"] == {**H100, "num_gpus": 16}
+
+
+def test_the_tokenizer_says_the_vocabulary_that_sizes_leave_out(tmp_path: Path) -> None:
+    sizes = MODEL.replace("--vocab-size 50304 ", "").replace("--num-layers 32", "--num-layers 33")
+    start = f"torchrun --nproc_per_node 8 pretrain_gpt.py {sizes} --micro-batch-size 1 --global-batch-size 64 --bf16"
+    named = read(tmp_path, run=f"{start} --tokenizer-type HuggingFaceTokenizer --tokenizer-model deepseek-ai/DeepSeek-V3\n")
+    assert named.tables["model"]["vocab_size"] == 129_280
+    assert read(tmp_path, run=f"{start}\n").tables["model"]["vocab_size"] == 50_257  # pretrain_gpt.py: GPT2BPETokenizer
+    with pytest.raises(planner.PlannerError, match=r"model\.vocab_size is missing"):
+        read(tmp_path, run=f"{start} --tokenizer-type Llama2Tokenizer --tokenizer-model /data/tokenizer.model\n")
+
+
+def test_what_a_missing_length_depends_on_is_said(tmp_path: Path) -> None:
+    text = f"torchrun --nproc_per_node 8 pretrain_gpt.py {MODEL.replace('--seq-length 2048 ', '')} --seq-length $7\n"
+    with pytest.raises(planner.PlannerError, match=r"nothing sets the variable of --seq-length = \$7"):
+        read(tmp_path, run=text)
