@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -19,8 +20,7 @@ from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion
-    from planner.layout_search.result import SearchResult
-    from planner.scenarios.scenario import Case, Outlook, Scenario
+    from planner.scenarios.scenario import Case, Scenario
 
 DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
 """Fields of [run] that say how full the experts are."""
@@ -122,6 +122,7 @@ def search_command(
     """Evaluate every layout on every cluster asked for: the best, the front in time, dollars and memory, what was rejected."""
     from planner.common.tables import check_output, write_table
     from planner.layout_search.api import run
+    from planner.studies.budgets import outlook_of_row
 
     if out is not None:
         check_output(out)
@@ -132,15 +133,15 @@ def search_command(
     table = result.to_frame()
     if out is not None:
         write_table(out, table)
-    first = _outlook(scenario.cases[0], result)
+    outlook_of = partial(outlook_of_row, scenario.cases[0], result)
     if as_json:
-        budget = None if first is None else first.to_dict()
+        budget = outlook_of(0).to_dict() if len(result.found.rows) else None
         print_json({**table.attrs, "outlook": budget, "rows": table.to_dict(orient="records")})
     else:
         from planner.reports.search import search_report
 
         show(
-            search_report(sought.target, result, table, first),
+            search_report(sought.target, result, table, outlook_of),
             *usual,
             *other_cases(scenario),
             *_routing(scenario.cases[0]),
@@ -153,26 +154,7 @@ def _routing(case: Case) -> tuple[str, ...]:
     """That rows of a search have experts as routers leave them, where [run] says otherwise."""
     if not any((case.tables.get("run") or {}).get(name) is not None for name in DISTRIBUTIONS):
         return ()
-    return ("rows have experts as routers usually leave them; those of [run] count in the budget of the first row",)
-
-
-def _outlook(case: Case, result: SearchResult) -> Outlook | None:
-    """The whole run and the bill of the recommended row, as ``planner run`` has them; None where nothing fits."""
-    from planner.training.planning import plan
-
-    if not len(result.found.rows):
-        return None
-    setup = result.question.setups[int(result.rows.setup[0])]
-    answer = plan(
-        model=setup.question.model,
-        cluster=setup.question.cluster,
-        framework=setup.question.framework,
-        job=setup.question.job,
-        layout=result.rows.layouts.row(0),
-        price=setup.price,
-        explain=False,
-    )
-    return case.outlook(answer)
+    return ("rows have experts as routers usually leave them; those of [run] count in the budgets",)
 
 
 @laying

@@ -55,12 +55,14 @@ def tune_command(
         return
     with placed(case.where):
         found = tuning_choices(case.asked(), rank, targets, wanted, **given.choice())
+    outlooks = [case.outlook(one.plan) for one in found]
     if as_json:
-        print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
+        told = zip(found, outlooks, strict=True)
+        print_json({"title": question.title, "methods": [{**t.to_dict(), "outlook": o.to_dict()} for t, o in told]})
         return
     from planner.reports.tuning import tuning_table
 
-    show(tuning_table(question.title, found))
+    show(tuning_table(question.title, found, outlooks))
 
 
 def _whole(text: str | None, option: str, otherwise: tuple[int, ...], read: Callable[[str, str], int]) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def answer_text(
     ways: Sequence[Remedy] = (),
     other: Elsewhere | None = None,
 ) -> str:
-    """Title, whether it fits, step, run, cost, budget, layout, on what, based on what; no bill where it does not fit."""
+    """Title, whether it fits, step, budget, run, cost, layout, on what, based on what; no bill where it does not fit."""
     return "\n".join([spoken(title), *wrapped(answer_lines(plan, outlook, ways, other), width)])
 
 
@@ -52,11 +52,12 @@ def answer_lines(
     ``training.elsewhere.elsewhere``."""
     found = [("fits", _fits(plan))]
     if plan.fits:
-        found += [("step", _step(plan)), ("run", _run(plan)), ("cost", _cost(plan))]
+        found += [("step", _step(plan))]
         if outlook is not None and outlook.run is not None:
             found += [("budget", _budget(outlook.run, outlook.bill))]
         elif outlook is not None and outlook.why:
             found += [("budget", outlook.why)]
+        found += [("run", _run(plan)), ("cost", _cost(plan))]
     else:
         found += [("why not", join_messages("; ", plan.reasons))]
         found += [("" if i else "instead", text) for i, text in enumerate(_instead(plan, ways))]
@@ -144,7 +145,7 @@ def _run(plan: Plan) -> str:
         return "no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)"
     unit, name = (DAY_S, "days") if plan.run_s >= 2 * DAY_S else (HOUR_S, "hours")
     span = _span(plan, "run_s", lambda value: _three(value / unit))
-    return Message("{0} {1} ({2}), {3} GPU-hours", _three(plan.run_s / unit), name, span, _three(plan.gpu_hours))
+    return Message("{0} {1} ({2}) undisturbed, {3} GPU-hours", _three(plan.run_s / unit), name, span, _three(plan.gpu_hours))
 
 
 def _three(value: float) -> str:
@@ -157,16 +158,17 @@ def _cost(plan: Plan) -> str:
     price = Message("${0:.2f} per GPU-hour ({1})", plan.price.usd_per_gpu_hour, plan.price.describe())
     if plan.cost_usd is None:
         return price
-    return Message("{0} ({1}) at {2}", dollars(plan.cost_usd), _span(plan, "cost_usd", dollars), price)
+    return Message("{0} ({1}) undisturbed, at {2}", dollars(plan.cost_usd), _span(plan, "cost_usd", dollars), price)
 
 
 def _budget(run: WholeRun, bill: Bill | None) -> str:
-    """As published runs went, with interruptions: what ``planner run`` says, too."""
+    """What to ask for, money first: with interruptions and as published runs went, as ``planner run`` says, too."""
     unit, name = (DAY_S, "days") if run.budget_s.expected >= 2 * DAY_S else (HOUR_S, "hours")
     low, middle, high = (_three(value / unit) for value in (run.budget_s.lower, run.budget_s.expected, run.budget_s.upper))
     time = Message("{0} {1} ({2} to {3})", middle, name, low, high)
-    money = "" if bill is None else Message(", {0}", span(bill.budget_usd, dollars))
-    return Message("{0}{1}: with interruptions, and as published runs went (planner run)", time, money)
+    money = "" if bill is None else Message("{0}, ", span(bill.budget_usd, dollars))
+    text = "{0}{1}: with interruptions, and as published runs went: experiments, restarts, slower software (planner run)"
+    return Message(text, money, time)
 
 
 def answer_notes(plan: Plan, today: datetime.date) -> tuple[str, ...]:

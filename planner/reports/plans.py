@@ -69,7 +69,7 @@ def _section(table: Table, title: str, columns: int) -> None:
 
 
 def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan], outlooks: Sequence[Outlook] = ()) -> RenderableType:
-    """One column per plan: size, memory of the heaviest stage, step, throughput, time and money, and the budget."""
+    """One column per plan: size, memory of the heaviest stage, step, throughput, the budget, and time and money undisturbed."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for label in labels:
@@ -84,10 +84,11 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan], outloo
     row("framework", [p.framework.name for p in plans])
     row("layout", [p.layout.label for p in plans])
     row("batch", [_batch(p) for p in plans])
-    for more in (_memory_rows, _step_rows, _whole_run_rows):
+    for more in (_memory_rows, _step_rows):
         more(table, row, plans)
     if any(o.run is not None for o in outlooks):
         _budget_rows(table, row, outlooks)
+    _whole_run_rows(table, row, plans)
     return Group(table, *price_lines(labels, [p.price for p in plans]))
 
 
@@ -153,7 +154,7 @@ def _even(plan: Plan, show: Callable[[float], str]) -> str:
 
 
 def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
-    _section(table, "whole run", len(plans))
+    _section(table, "whole run, undisturbed", len(plans))
     row(
         "  hours per epoch",
         [f"{p.epoch_s / HOUR_S:,.2f}" if p.epoch_s is not None else "no length given" for p in plans],
@@ -162,25 +163,26 @@ def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     row("  run time", [show(p.run_s) for p in plans])
     row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
     row("  price per GPU-hour", price_cells([p.price for p in plans], "no quote"))
-    row("  cost", [Line(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
+    row("  cost", [dollars(p.cost_usd) if p.gpu_hours is not None else "-" for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
 
 
 def _budget_rows(table: Table, row: RowOf, outlooks: Sequence[Outlook]) -> None:
     """What ``planner run`` says of the same cases: with interruptions and the experts of [run], and as published runs went."""
-    _section(table, "with interruptions and the table [run] (90 %)", len(outlooks))
+    _section(table, "budget, as published runs went (90 %)", len(outlooks))
     runs, bills = [o.run for o in outlooks], [o.bill for o in outlooks]
+    row("  dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
+    if any(bills):
+        row("    mean of many such runs", ["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
+    show = seconds_of(r.budget_s for r in runs if r is not None)
+    row("  time", [Line("-" if r is None else span(r.budget_s, show), style="bold") for r in runs])
+    _section(table, "with interruptions and the table [run] (90 %)", len(outlooks))
     if any(r is not None and r.expert_load > 1.0 for r in runs):
         row("  expert load, fullest over mean", ["-" if r is None else f"{r.expert_load:.2f}" for r in runs])
     show = seconds_of(r.wall_s for r in runs if r is not None)
     row("  run time", ["-" if r is None else span(r.wall_s, show) for r in runs])
     row("  cost", ["-" if b is None else span(b.total_usd, dollars) for b in bills])
-    show = seconds_of(r.budget_s for r in runs if r is not None)
-    row("  budget, as published runs went", [Line("-" if r is None else span(r.budget_s, show), style="bold") for r in runs])
-    row("  budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
-    if any(bills):
-        row("    mean of many such runs", ["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
 
 
 def _kind_name(kind: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 FRONT_ROWS = 12
 
 
-def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook: Outlook | None = None) -> RenderableType:
-    """Tables and sentences of a search; ``outlook``: the recommended row's whole run and bill."""
-    found, q = result.found, result.question
+def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook_of: Callable[[int], Outlook]) -> RenderableType:
+    """Tables and sentences of a search; ``outlook_of``: the whole run and the bill of a row."""
+    found, q, outlook_of = result.found, result.question, cache(outlook_of)
     lines: list[RenderableType] = []
     if not result.complete:
         share = found.num_layouts / max(result.size, 1)
@@ -48,25 +49,22 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
         name = Message(
             "{0}: by {1}, the simplest of each group of layouts within {2:.0%} ({3})", title, q.objective, NOISE, counts
         )
-        lines.append(_rows(name, shown, q, dict(enumerate(result.group_sizes, start=1))))
+        lines.append(_rows(name, shown, q, outlook_of, dict(enumerate(result.group_sizes, start=1))))
     else:
-        lines.append(
-            _rows(
-                Message("{0}: none fits with a probability of {1}, the most likely ({2})", title, sure, counts), table.iloc[:1], q
-            )
-        )
+        name = Message("{0}: none fits with a probability of {1}, the most likely ({2})", title, sure, counts)
+        lines.append(_rows(name, table.iloc[:1], q, outlook_of))
     lines += _beside(result, table)
     lines.append(Line(_interval(first, step_basis(q, result.rows))))
-    lines += _budget(first["rank"], outlook)
+    lines += _budget(first["rank"], outlook_of(0), q.budget_usd)
     if len(table) > 1:
         lines.append(Line(Message("{0}; {1}", why_second(table), _second_text(table))))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
     shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, q.top, len(front))).astype(int))]
     some = len(shown) < len(front)
     part = Message("{0} of {1} rows, evenly spaced; --out writes all", len(shown), len(front)) if some else Message("all rows")
-    lines.append(_rows(Message("front in time, dollars and memory headroom ({0})", part), shown, q))
+    lines.append(_rows(Message("front in time, dollars and memory headroom ({0})", part), shown, q, outlook_of))
     if len(q.setups) > 1:
-        lines.append(_rows("best of each cluster, framework and price", table[table["best_of_cluster"]], q))
+        lines.append(_rows("best of each cluster, framework and price", table[table["best_of_cluster"]], q, outlook_of))
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Line(Message("nothing is left on {0}", label)) for label in absent]
     lines += [Line(result.question.wide)] if result.widened else []
@@ -106,22 +104,26 @@ def _interval(first: pd.Series, basis: str) -> str:
     )
 
 
-def _budget(rank: Any, outlook: Outlook | None) -> list[RenderableType]:
+def _budget(rank: Any, outlook: Outlook, limit_usd: float | None) -> list[RenderableType]:
     """What to ask money for: the recommended row's time and dollars with interruptions, as ``planner run`` states them."""
-    if outlook is None or (outlook.run is None and not outlook.why):
+    if outlook.run is None and not outlook.why:
         return []
     if outlook.run is None:
         return [Line(Message("budget of rank {0}: {1}", rank, outlook.why), style="bold")]
-    money = "" if outlook.bill is None else Message(", {0}", span(outlook.bill.budget_usd, dollars))
+    money = "" if outlook.bill is None else Message("{0}, ", span(outlook.bill.budget_usd, dollars))
     text = Message(
-        "budget of rank {0}: {1}{2}: with interruptions, and as published runs went "
-        "({3:.2f} times what is modelled; planner run)",
+        "budget of rank {0}: {1}{2}: with interruptions, and as published runs went: experiments, restarts, slower software "
+        "({3:.2f} times what is modelled; planner run). Run and cost are undisturbed.",
         rank,
-        span(outlook.run.budget_s, seconds_of([outlook.run.budget_s])),
         money,
+        span(outlook.run.budget_s, seconds_of([outlook.run.budget_s])),
         field_factor().factor,
     )
-    return [Line(text, style="bold")]
+    lines: list[RenderableType] = [Line(text, style="bold")]
+    if limit_usd is not None and outlook.bill is not None and outlook.bill.budget_usd.expected > limit_usd:
+        over = Message("the budget of rank {0} is above --budget-usd {1:g}, which limits the cost undisturbed", rank, limit_usd)
+        lines.append(Line(over, style="bold yellow"))
+    return lines
 
 
 def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
@@ -144,16 +146,27 @@ def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
     return lines
 
 
-def _rows(title: str, rows: pd.DataFrame, q: SearchQuestion, sizes: Mapping[int, int] | None = None) -> Table:
+def _rows(
+    title: str,
+    rows: pd.DataFrame,
+    q: SearchQuestion,
+    outlook_of: Callable[[int], Outlook],
+    sizes: Mapping[int, int] | None = None,
+) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     several = rows[["accelerator", "num_gpus", "framework", "price"]].drop_duplicates().shape[0] > 1
-    for name in ("rank", "equals", "cluster", "layout", "step", "MFU", "needs", "free", "sure", "run", "cost"):
-        if (name != "cluster" or several) and (name != "equals" or sizes is not None):
+    budgets = [outlook_of(int(rank) - 1) for rank in rows["rank"]]
+    without = {"cluster"} if not several else set()
+    without |= {"equals"} if sizes is None else set()
+    without |= {"budget"} if all(one.run is None for one in budgets) else set()
+    for name in ("rank", "equals", "cluster", "layout", "step", "MFU", "needs", "free", "sure", "budget", "run", "cost"):
+        if name not in without:
             table.add_column(name, justify="left" if name in ("cluster", "layout") else "right", overflow="fold")
     found = rows.to_dict(orient="records")
     step, run = (seconds_like((_known(row[name]) for row in found), min) for name in ("step_time_s", "run_s"))
     prices = {setup.price.describe(): setup.price.describe() for setup in q.setups if setup.price is not None}
-    for row in found:
+    budget = seconds_like((one.run.budget_s.expected for one in budgets if one.run is not None), min)
+    for row, outlook in zip(found, budgets, strict=True):
         where = [_where(row, prices)] if several else []
         table.add_row(
             str(row["rank"]),
@@ -165,6 +178,7 @@ def _rows(title: str, rows: pd.DataFrame, q: SearchQuestion, sizes: Mapping[int,
             gib(row["peak_total_bytes"]),
             gib(row["headroom_bytes"]),
             f"{chance(row['fit_probability'])}",
+            *([] if "budget" in without else [_budgeted(outlook, budget)]),
             run(_known(row["run_s"])),
             _cost(row),
         )
@@ -175,6 +189,14 @@ def _where(row: dict[Any, Any], prices: Mapping[str, str]) -> str:
     """Cluster, framework and price of a row; ``prices``: the messages of the frame's texts."""
     price = prices.get(row["price"]) or Message("no price")
     return Message("{0} x {1}, {2}, {3}", row["num_gpus"], row["accelerator"], row["framework"], price)
+
+
+def _budgeted(outlook: Outlook, show: Callable[[float | None], str]) -> RenderableType:
+    """Dollars to ask for; without a price the time."""
+    if outlook.run is None:
+        return "-"
+    money = None if outlook.bill is None else outlook.bill.budget_usd.expected
+    return Line(show(outlook.run.budget_s.expected) if money is None else dollars(money), style="bold")
 
 
 def _known(value: float) -> float | None:

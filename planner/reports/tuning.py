@@ -13,7 +13,8 @@ from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.reports.line import Line
 from planner.reports.quotes import price_cells, price_lines
-from planner.reports.text import count, dollars, gib, seconds_of
+from planner.reports.text import count, dollars, gib, seconds_of, span
+from planner.scenarios.scenario import Outlook
 from planner.studies.tuning_methods import MemoryCell, Tuning
 from planner.studies.what_if import Derived
 from planner.uncertainty.interval import Interval
@@ -49,8 +50,8 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
     return Group(table, *(Line(line, style="dim") for line in lines))
 
 
-def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
-    """One column a method; 90 % intervals behind time, memory and money."""
+def tuning_table(title: str, found: Sequence[Tuning], outlooks: Sequence[Outlook]) -> RenderableType:
+    """One column a method; 90 % intervals behind time, memory and money, the budget of ``outlooks`` before what is modelled."""
     table = Table("", *(t.method for t in found), title=title, title_justify="left", pad_edge=False)
     step, run = (seconds_of(t.plan.intervals.get(name) for t in found) for name in ("step_time_s", "run_s"))
     rows: list[tuple[str, Callable[[Tuning], str]]] = [
@@ -63,15 +64,25 @@ def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
         ("fits", lambda t: Message("{0}, {1}", Message(t.plan.certainty), chance(t.plan.fit_probability))),
         ("step", lambda t: _between(t.plan.intervals["step_time_s"], step)),
         ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
-        ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), run)),
-        ("cost", lambda t: _maybe(t.plan.intervals.get("cost_usd"), dollars)),
     ]
     for name, cell in rows:
         table.add_row(name, *(cell(t) for t in found))
+    runs, bills = [o.run for o in outlooks], [o.bill for o in outlooks]
+    if any(runs):
+        show = seconds_of(r.budget_s for r in runs if r is not None)
+        budgets = [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
+        table.add_row("budget, dollars", *budgets)
+        table.add_row("budget, as published runs went", *["-" if r is None else span(r.budget_s, show) for r in runs])
+    table.add_row("whole run, undisturbed", *[_maybe(t.plan.intervals.get("run_s"), run) for t in found])
+    table.add_row("cost, undisturbed", *[_maybe(t.plan.intervals.get("cost_usd"), dollars) for t in found])
     prices = [t.plan.price for t in found]
     table.add_row("price per GPU-hour", *price_cells(prices, "no quote"))
     quotes = price_lines([t.method for t in found], prices)
-    notes = dict.fromkeys(Message("{0}: {1}", t.method, note) for t in found for note in (*t.plan.reasons, *t.plan.notes))
+    notes = dict.fromkeys(
+        Message("{0}: {1}", t.method, note)
+        for t, outlook in zip(found, outlooks, strict=True)
+        for note in (*([Message("budget {0}", outlook.why)] if outlook.why else ()), *t.plan.reasons, *t.plan.notes)
+    )
     return Group(table, *quotes, *(Line(note, style="dim") for note in notes))
 
 

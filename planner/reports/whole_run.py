@@ -76,6 +76,9 @@ def run_table(
         )
     show = seconds_like(r.step_time_s.expected for r in runs)
     row("steps x step time", [f"{r.num_steps:,.0f} x {show(r.step_time_s.expected)}" for r in runs])
+    if any(bills):
+        row("budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
+        row("  mean of many such runs", ["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
     show = seconds_of(r.budget_s for r in runs)
     row("budget, as published runs went (90 %)", [Line(span(r.budget_s, show), style="bold") for r in runs])
     row("  GPU-hours", [span(r.budget_gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
@@ -115,9 +118,6 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
             name = "  " + ITEM_NAMES[item]
             table.add_row(name, *["-" if b is None else span(b.items_usd[item], dollars) for b in bills])
     table.add_row("  total as modelled (90 %)", *["-" if b is None else span(b.total_usd, dollars) for b in bills])
-    budgets = [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
-    table.add_row("  budget, as published runs went (90 %)", *budgets)
-    table.add_row("    mean of many such runs", *["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
     table.add_row("  energy", *["-" if b is None else span(b.energy_kwh, lambda v: f"{v:,.0f} kWh") for b in bills])
     if any(b is not None and b.grams_co2 for b in bills):
         table.add_row("  CO2", *[_carbon(b) for b in bills])

@@ -340,11 +340,10 @@ def operators(tables: Tables, found: Plan) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A whole run with its bill and what moves it; or in words why there is none."""
+    """A whole run with its bill; or in words why there is none."""
 
     whole: WholeRun | None
     bill: Bill | None
-    swings: tuple[Swing, ...]
     error: str = ""
 
 
@@ -354,14 +353,25 @@ def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None, cost: Mappi
         whole = charged_run(_plan, run, cost)
         bill = bill_of(whole, cost) if _plan.fits and (_plan.price is not None or cost) else None
     except PlannerError as error:
-        return Run(whole=None, bill=None, swings=(), error=str(error))
-    return Run(whole=whole, bill=bill, swings=() if bill is None else tornado(whole, bill))
+        return Run(whole=None, bill=None, error=str(error))
+    return Run(whole=whole, bill=bill)
 
 
 def whole_run(tables: Tables, found: Plan) -> Run:
-    """The run with its interruptions under the tables [run] and [cost], its bill, and what moves it."""
+    """The run with its interruptions under the tables [run] and [cost], and its bill."""
     result: Run = _whole_run(key_of(tables), found, tables.get("run"), tables.get("cost"))
     return result
+
+
+@remembered
+def _swings(key: str, _run: Run) -> tuple[Swing, ...]:
+    return () if _run.whole is None or _run.bill is None else tornado(_run.whole, _run.bill)
+
+
+def swings(tables: Tables, run: Run) -> tuple[Swing, ...]:
+    """What moves the bill of ``whole_run`` of the same tables."""
+    found: tuple[Swing, ...] = _swings(key_of(tables), run)
+    return found
 
 
 @st.cache_resource(show_spinner=False)

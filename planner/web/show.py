@@ -16,7 +16,7 @@ from planner.prices.price import Price
 from planner.reports.text import count
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
-from planner.web.answers import Answer
+from planner.web.answers import Answer, whole_run
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.text import t
@@ -135,7 +135,7 @@ def card(answer: Answer, wide: bool = False) -> str:
         f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
         f"<p class='sub'>{sub}</p>"
         f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{chip}{why}"
-        f"<dl>{items(_rows(plan))}</dl></section>"
+        f"<dl>{items(_rows(answer))}</dl></section>"
     )
 
 
@@ -164,8 +164,23 @@ def term(name: str) -> str:
     return escape(name).replace(known, explained, 1)
 
 
-def _rows(plan: Plan) -> list[Item]:
+def budgeted(answer: Answer) -> tuple[str, str]:
+    """What to ask for, and its time and interval as a note: dollars, without a price the time; "–" where there is no run."""
+    plan = answer.known
+    if not plan.fits or plan.run_s is None:
+        return "–", ""
+    found = whole_run(answer.tables, plan)
+    if found.whole is None:
+        return "–", said(found.error)
+    time = duration(found.whole.budget_s.expected)
+    if found.bill is None:
+        return time, between(found.whole.budget_s, duration)
+    return dollars(found.bill.budget_usd.expected), parts(between(found.bill.budget_usd, dollars), time)
+
+
+def _rows(answer: Answer) -> list[Item]:
     """The headline figures."""
+    plan = answer.known
     sure, moot = plan.intervals, "" if plan.fits else "-"
     usable = t("show.of_usable", usable=gib(plan.usable_bytes))
     memory = parts(usable, between(sure["peak_total_bytes"], gib))
@@ -181,6 +196,7 @@ def _rows(plan: Plan) -> list[Item]:
     cost = dollars(plan.cost_usd) if plan.run_s is not None else "–"
     return [
         *found,
+        *([("budget", t("show.budget"), *budgeted(answer))] if plan.run_s is not None else []),
         ("run", t("show.run"), run, between(sure.get("run_s"), duration)),
         ("cost", t("show.cost"), cost, cost_note(plan)),
     ]

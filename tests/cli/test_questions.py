@@ -62,8 +62,8 @@ def test_the_answer_comes_first_in_nine_lines_each_figure_with_its_interval(run:
     plan = read_scenario("llama-3-70b-h100").cases[0].plan()
     title, *lines = re.sub(r"\n {12}", " ", out).splitlines()[:9]
     assert title == "Llama-3 70B on 64 H100, FP8"
-    assert [line.split()[0] for line in lines] == ["fits", "step", "run", "cost", "budget", "layout", "on", "based"]
-    fits, step, days, cost, budget = lines[:5]
+    assert [line.split()[0] for line in lines] == ["fits", "step", "budget", "run", "cost", "layout", "on", "based"]
+    fits, step, budget, days, cost = lines[:5]
     assert f"{plan.peak_total_bytes / 2**30:.1f} of {plan.usable_bytes / 2**30:.1f} GiB" in fits
     assert f"{plan.step_time_s:.3g} s ({plan.intervals['step_time_s'].lower:.3g} to" in step
     assert plan.run_s is not None

@@ -15,10 +15,10 @@ from planner.model.catalog import model_names
 from planner.performance.risk import chance
 from planner.prices.market import rented_accelerators
 from planner.reports.answer import elsewhere_words
-from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
+from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way, Wish
 from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
-from planner.web.answers import Answer, answer, other_framework, whole_run
+from planner.web.answers import Answer, Run, answer, other_framework, whole_run
 from planner.web.background import Task
 from planner.web.controls import key_of, with_value
 from planner.web.guard import markdown, short_text
@@ -315,20 +315,14 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
         ),
         escape(t("ask.speed", tokens="{}")).replace("{}", _figure("tokens", show.number(plan.tokens_per_s))),
     ]
-    notes, late = [], ""
-    if plan.run_s is not None:
-        notes.append(_budget(one))
-        parts.append(_figure("run", show.duration(plan.run_s)))
-        if plan.cost_usd is not None:
-            span = show.between(plan.intervals.get("cost_usd"), show.dollars)
-            parts.append(f"{_figure('cost', show.dollars(plan.cost_usd))} ({escape(span)})")
-        limits = question.wish_of(scenario)
-        if limits.deadline_s is not None and plan.run_s > limits.deadline_s:
-            late = t("ask.late", time=show.duration(plan.run_s), limit=show.duration(limits.deadline_s))
-        elif limits.budget_usd is not None and (plan.cost_usd or 0.0) > limits.budget_usd:
-            late = t("ask.dear", usd=show.dollars(plan.cost_usd), limit=show.dollars(limits.budget_usd))
+    late = over = ""
+    if plan.run_s is None:
+        notes = [t("ask.no_length")]
     else:
-        notes.append(t("ask.no_length"))
+        limits = question.wish_of(scenario)
+        budget, words, note = _budget(one)
+        parts, notes = [*parts, *words, *_undisturbed(plan)], [note]
+        late, over = _over(plan, limits), _over_budget(budget, limits)
     other = other_framework(one.tables, plan)
     if other is not None:
         notes.append(t("ask.elsewhere", words=said(elsewhere_words(other))))
@@ -339,20 +333,53 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
         return "no", t("ask.no"), sentence, [late, *notes]
     if not plan.recommended:
         return "perhaps", t("ask.perhaps"), sentence, [t("ask.risky", sure=sure), *notes]
+    if over:
+        return "perhaps", t("ask.perhaps"), sentence, [over, *notes]
     return "yes", t("ask.yes"), sentence, notes
 
 
-def _budget(one: Answer) -> str:
-    """The run with interruptions and as published runs went, as the page Whole run and ``planner plan`` have it."""
+def _undisturbed(plan: Plan) -> list[str]:
+    """The run and its dollars as modelled, as HTML."""
+    found = [escape(t("ask.undisturbed", time="{}")).replace("{}", _figure("run", show.duration(plan.run_s)))]
+    if plan.cost_usd is not None:
+        span = show.between(plan.intervals.get("cost_usd"), show.dollars)
+        found.append(f"{_figure('cost', show.dollars(plan.cost_usd))} ({escape(span)})")
+    return found
+
+
+def _over(plan: Plan, limits: Wish) -> str:
+    """That even the undisturbed run takes longer or costs more than is allowed."""
+    if limits.deadline_s is not None and plan.run_s is not None and plan.run_s > limits.deadline_s:
+        return t("ask.late", time=show.duration(plan.run_s), limit=show.duration(limits.deadline_s))
+    if limits.budget_usd is not None and (plan.cost_usd or 0.0) > limits.budget_usd:
+        return t("ask.dear", usd=show.dollars(plan.cost_usd), limit=show.dollars(limits.budget_usd))
+    return ""
+
+
+def _budget(one: Answer) -> tuple[Run, list[str], str]:
+    """(the run with interruptions and as published runs went, as the page Whole run and ``planner plan`` have it; its dollars and
+    time as HTML; what they stand for, or why there are none)."""
     run = whole_run(one.tables, one.known)
     if run.whole is None:
-        return said(run.error)
+        return run, [], said(run.error)
     days = run.whole.budget_s
     time = f"{show.duration(days.expected)} ({show.between(days, show.duration)})"
     if run.bill is None:
-        return t("ask.budget_time", time=time)
+        return run, [escape(t("ask.budget", budget="{}")).replace("{}", _figure("budget", time))], t("ask.budget_means")
     money = f"{show.dollars(run.bill.budget_usd.expected)} ({show.between(run.bill.budget_usd, show.dollars)})"
-    return t("ask.budget", time=time, usd=money, mean=show.dollars(run.bill.budget_mean_usd))
+    words = escape(t("ask.budget", budget="{}")).replace("{}", _figure("budget", money))
+    return run, [words, escape(time)], t("ask.budget_mean", mean=show.dollars(run.bill.budget_mean_usd))
+
+
+def _over_budget(run: Run, limits: Wish) -> str:
+    """That the budget is above what is allowed, though the undisturbed run is not."""
+    if run.whole is not None and limits.deadline_s is not None and run.whole.budget_s.expected > limits.deadline_s:
+        time = show.duration(run.whole.budget_s.expected)
+        return t("ask.budget_over", budget=time, limit=show.duration(limits.deadline_s))
+    if run.bill is not None and limits.budget_usd is not None and run.bill.budget_usd.expected > limits.budget_usd:
+        usd = show.dollars(run.bill.budget_usd.expected)
+        return t("ask.budget_over", budget=usd, limit=show.dollars(limits.budget_usd))
+    return ""
 
 
 def _served(case: int, tables: state.Tables) -> None:

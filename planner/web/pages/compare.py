@@ -106,6 +106,8 @@ def table(found: Sequence[Answer]) -> str:
     rows = []
     between = {one.label: ratios(one.known, first) for one in others} if first is not None else {}
     for key, name, figure, ratio in ROWS:
+        if key == "run" and any(one.plan is not None and one.plan.run_s is not None for one in found):
+            rows.append(_budgets(found, len(others)))
         cells = []
         for one in found:
             if one.plan is None:
@@ -123,6 +125,13 @@ def table(found: Sequence[Answer]) -> str:
         f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _budgets(found: Sequence[Answer], others: int) -> str:
+    """The row of what to ask for; no ratio of budgets, whose factor is the same."""
+    told = [("–", "") if one.plan is None else show.budgeted(one) for one in found]
+    cells = [f"<td><span data-figure='budget'>{escape(value)}</span><small>{escape(note)}</small></td>" for value, note in told]
+    return f"<tr><th scope='row'>{show.term(t('show.budget'))}</th>{''.join(cells)}{'<td></td>' * others}</tr>"
 
 
 def _head(one: Answer) -> str:
@@ -266,10 +275,10 @@ def equal_table(sides: Sequence[Side]) -> str:
         (t("in.layout"), [(s.plan.layout.label, show.verdict(s.plan)[1]) for s in sides]),
         (t("in.num_tokens"), [(count(s.tokens), "" if s.reachable else t("compare.never")) for s in sides]),
         (t("compare.flops"), [(f"{s.training_flops:.3g}", "") for s in sides]),
+        (t("run.budget"), [span(s.budget_usd, show.dollars) for s in sides]),
         (t("show.run"), [span(s.days.scaled(DAY_S), show.duration) if s.plan.fits else ("–", "") for s in sides]),
         (t("compare.gpu_hours"), [span(s.gpu_hours, show.number) if s.plan.fits else ("–", "") for s in sides]),
         (t("show.cost"), [span(s.cost_usd, show.dollars) for s in sides]),
-        (t("run.budget"), [span(s.budget_usd, show.dollars) for s in sides]),
         (t("compare.loss"), [("–" if s.loss is None else f"{s.loss:.3f}", t("compare.assumed")) for s in sides]),
     ]
     head = "".join(f"<th scope='col'>{escape(s.label)}</th>" for s in sides)

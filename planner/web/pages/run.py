@@ -21,7 +21,7 @@ from planner.studies.holding import Holding, Way, holding
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
 from planner.web import charts, controls, show, state
-from planner.web.answers import Run, answers, whole_run
+from planner.web.answers import Run, answers, swings, whole_run
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
@@ -39,7 +39,7 @@ def page() -> None:
     cases = state.current()["cases"]
     case = min(int(st.session_state.get("case", 0)), len(cases) - 1)
     _controls(case, cases[case]["tables"])
-    found, labels = [], []
+    found, labels, moved = [], [], []
     for at, one in enumerate(answers()):
         if one.plan is None:
             show.problem(about(one.label, said(one.error)))
@@ -56,6 +56,7 @@ def page() -> None:
                 st.button(t("run.once_a_day"), key=f"run.once_a_day.{at}", on_click=state.change, args=(at, daily))
             continue
         found.append(run)
+        moved.append(swings(one.tables, run))
         labels.append(short_text(one.label, 40))
     if not found:
         return
@@ -63,7 +64,7 @@ def page() -> None:
     st.html(table(labels, wholes, bills))
     figures = [causes_figure(labels, wholes)]
     figures += [
-        tornado_figure(label, run.bill, run.swings) for label, run in zip(labels, found, strict=True) if run.bill and run.swings
+        tornado_figure(label, run.bill, ends) for label, run, ends in zip(labels, found, moved, strict=True) if run.bill and ends
     ]
     chosen = answers()[case]
     if chosen.plan is not None and "own" in chosen.tables.get("cost", {}):
@@ -154,6 +155,7 @@ Rows = list[tuple[str, str, list[Cell]]]
 def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> str:
     """Figures down, configurations across; what is budgeted beside what is modelled."""
     rows: Rows = [
+        *_budget_rows(bills),
         ("budget-days", t("run.budget_time"), [_span(r.budget_s, show.duration) for r in runs]),
         ("wall", t("run.wall"), [_span(r.wall_s, show.duration) for r in runs]),
         ("", t("run.gpu_hours"), [_span(r.gpu_hours, show.number) for r in runs]),
@@ -185,6 +187,15 @@ def _checkpoint(run: WholeRun) -> Cell:
     return every, size
 
 
+def _budget_rows(bills: Sequence[Bill | None]) -> Rows:
+    if not any(bills):
+        return []
+    return [
+        ("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]),
+        ("", t("run.budget_mean"), [("–", "") if b is None else (show.dollars(b.budget_mean_usd), "") for b in bills]),
+    ]
+
+
 def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
     known = [b for b in bills if b is not None]
     if not known:
@@ -196,8 +207,6 @@ def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
                 ("", t(f"run.item_{item}"), [_span(None if b is None else b.items_usd[item], show.dollars) for b in bills])
             )
     rows.append(("total", t("run.total"), [_span(None if b is None else b.total_usd, show.dollars) for b in bills]))
-    rows.append(("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]))
-    rows.append(("", t("run.budget_mean"), [("–", "") if b is None else (show.dollars(b.budget_mean_usd), "") for b in bills]))
     rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
     if any(b.grams_co2 for b in known):
         rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _carbon) for b in bills]))

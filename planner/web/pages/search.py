@@ -36,6 +36,7 @@ MOST_LAYOUTS = 50_000_000
 """A page waits for at most this many; the command line goes on to a billion."""
 SHOWN = (
     "rank",
+    "budget_usd",
     "run_s",
     "cost_usd",
     "headroom_bytes",
@@ -69,7 +70,7 @@ class Wanted:
 def key_for(tables: state.Tables, wanted: Wanted) -> str:
     """Of the question: whatever changes it changes the key, so that no answer stands under another question."""
     asked = {name: table for name, table in tables.items() if name in ("model", "cluster", "framework", "job", "price")}
-    return f"search {key_of(asked)} {json.dumps([asdict(wanted), tables.get('run')])}"
+    return f"search {key_of(asked)} {json.dumps([asdict(wanted), tables.get('run'), tables.get('cost')])}"
 
 
 def _recovery(tables: state.Tables) -> Recovery:
@@ -195,9 +196,11 @@ def _start(tables: state.Tables, wanted: Wanted, key: str) -> Task | None:
         show.problem(error)
         return None
 
+    of_run = {name: tables[name] for name in ("run", "cost") if name in tables}
+
     def work(task: Task) -> None:
         task.size = question.num_layouts
-        worker.work(task, errands.search, question)
+        worker.work(task, errands.search, question, of_run)
 
     return background.ask(key, work)
 
@@ -308,11 +311,13 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     if not st.checkbox(t("search.variants"), key="search.variants"):
         table = best_of_groups(table)
     shown = table[[name for name in SHOWN if name not in SAME_FOR_ALL or table[name].nunique() > 1]].copy()
+    if shown["budget_usd"].isna().all():  # no length, no price, or spot nodes whose preemptions nobody gave
+        shown = shown.drop(columns="budget_usd")
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
     digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
-    shown = shown.round({**digits, "cost_usd": 0})
+    shown = shown.round({**digits, "cost_usd": 0, "budget_usd": 0})
     shown.columns = [t(f"search.column_{name}") for name in shown.columns]
     rows = st.dataframe(
         shown,
