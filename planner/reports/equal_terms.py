@@ -37,7 +37,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     table.add_column("", no_wrap=True)
     for side in sides:
         table.add_column(side.label, justify="right", overflow="fold")
-    rows = {
+    rows: dict[str, Sequence[RenderableType]] = {
         "parameters, total": [count(s.parameters_total) for s in sides],
         "parameters, active per token": [count(s.parameters_active) for s in sides],
         "layout": [s.plan.layout.label for s in sides],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, Costs, bill_of, charged_run
 from planner.lifecycle.simulation import WholeRun, under_experts
@@ -147,7 +148,7 @@ class Case:
         if answer.num_steps is None or not answer.fits:
             return Outlook(run=None, bill=None)
         if spot and "preemption_mtbf_s" not in (self.tables.get("run") or {}):
-            return Outlook(run=None, bill=None, why=NO_PREEMPTIONS)
+            return Outlook(run=None, bill=None, why=Message(NO_PREEMPTIONS))
         with placed(self.where):
             result = charged_run(answer, self.tables.get("run"), self.tables.get("cost"))
         return Outlook(run=result, bill=self.bill(result))

@@ -20,6 +20,7 @@ from planner.common.processes import as_they_come
 from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.question import SearchQuestion
 from planner.scenarios.scenario import Case
+from planner.scenarios.tables import Tables
 from planner.studies.budgets import budgeted
 from planner.studies.limit import largest
 from planner.studies.sweep import SweepQuestion
@@ -47,10 +48,10 @@ def _way(tables: Mapping[str, Mapping[str, Any]], wish: Wish, serving: bool, nam
     return (serving_way if serving else way)(tables, name, wish)
 
 
-def search(tell: Tell, question: SearchQuestion, tables: Mapping[str, Mapping[str, Any]]) -> Any:
+def search(tell: Tell, question: SearchQuestion, tables: Tables) -> Any:
     """The table of a search, on all cores as ``planner search``, with budgets under the tables [run] and [cost]; of what it has
     looked at where nobody wants it any longer."""
-    return budgeted(Case(label="", tables=dict(tables), where=""), run_on_cores(question, tell))
+    return budgeted(Case(label="", tables=tables, where=""), run_on_cores(question, tell))
 
 
 def sweep(tell: Tell, question: SweepQuestion) -> Any:

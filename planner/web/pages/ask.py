@@ -320,9 +320,9 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
         notes = [t("ask.no_length")]
     else:
         limits = question.wish_of(scenario)
-        budget, words, note = _budget(one)
-        parts, notes = [*parts, *words, *_undisturbed(plan)], [note]
-        late, over = _over(plan, limits), _over_budget(budget, limits)
+        whole, budget, note = _budget(one)
+        parts, notes = [*parts, *budget, *_undisturbed(plan)], [note]
+        late, over = _over(plan, limits), _over_budget(whole, limits)
     other = other_framework(one.tables, plan)
     if other is not None:
         notes.append(t("ask.elsewhere", words=said(elsewhere_words(other))))
