@@ -126,7 +126,8 @@ class _Loop:
         self.batch = self.preemptions = self.passes = self.waited = 0
         self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
         self.seen = 0.0  # requests that came until then may join the next pass
-        self.keeps = server.reserved_output
+        self.keeps, self.slots, self.spare = server.reserved_output, server.slots, server.spare_tokens
+        self.room, self.ahead = server.cache_tokens, server.ahead
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
@@ -183,11 +184,11 @@ class _Loop:
         return tokens < server.wait_tokens
 
     def _fits(self, j: int) -> bool:
-        if self.batch >= self.server.slots:
+        if self.batch >= self.slots:
             return False
         held = self.reserved if self.reserved > self.cached else self.cached
-        need = self.prompts[j] + self.keeps * self.outputs[j] + self.server.spare_tokens * self.batch
-        return held + need <= self.server.cache_tokens
+        need = self.prompts[j] + self.keeps * self.outputs[j] + self.spare * self.batch
+        return held + need <= self.room
 
     def _prefill(self, i: int) -> int:
         """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""
@@ -219,49 +220,55 @@ class _Loop:
 
     def _prefill_beside(self, i: int) -> int:
         """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
-        server, prompts, seen = self.server, self.prompts, self.seen
-        others = self.batch - len(self.chunked)
-        each = max(server.chunk_tokens - others / server.groups, 1.0)
+        server, prompts, arrivals, seen = self.server, self.prompts, self.arrivals, self.seen
+        waiting, going = self.chunked, []
+        others, held = self.batch - len(waiting), self.cached
+        each = server.chunk_tokens - others / server.groups
+        each = each if each > 1.0 else 1.0
         room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
-        going: list[tuple[int, float, int]] = []
+        alone, split, again = server.groups == 1, server.split, self.again
         complete: list[int] = []
-        waiting, self.chunked = self.chunked, going
+        for j, _, _ in waiting:
+            held -= prompts[j]
+        self.chunked = going
         while True:
             if waiting:
                 j, left, group = waiting.pop(0)
+                free = room[group]
             else:
-                if not self.again and (i >= len(self.arrivals) or self.arrivals[i] > seen):
+                if not again and (i >= len(arrivals) or arrivals[i] > seen):
                     break
-                j = self.again[-1] if self.again else i
-                left, group = prompts[j], room.index(max(room))
-                full = room[group] <= 0.0 or (not server.split and left > room[group] < each)
-                if full or not self._fits(j):
+                j = again[-1] if again else i
+                left, group = prompts[j], 0 if alone else room.index(max(room))
+                free = room[group]
+                if free <= 0.0 or (not split and left > free < each) or not self._fits(j):
                     break
                 i = self._admit(j, i)
-            take = min(left, max(room[group], 0.0)) if server.split else left
+            take = left if not split or left <= free else free if free > 0.0 else 0.0
             share = take / prompts[j]
-            room[group] -= take
+            room[group] = free - take
             own[group] += share * self.work[j]
             together += share * self.shared[j]
             if take < left:
                 going.append((j, left - take, group))
             else:
                 complete.append(j)
-        part = max(own) + together
+        part = (own[0] if alone else max(own)) + together
         self.prefill_s += part
         if others:
-            held = self.cached - sum(prompts[j] for j in complete) - sum(prompts[j] for j, _, _ in going)
-            self._pass_time(max(part + self.base[others] + self.slope[others] * held, server.launch_s))
+            seconds = part + self.base[others] + self.slope[others] * held
+            self._pass_time(seconds if seconds > server.launch_s else server.launch_s)
             self.step += 1
             self.cached += others
             self.steps[others] += 1.0
             self.step_tokens[others] += held
+            if self.running[0][0] <= self.step:
+                self._finish()
         else:
             self.passes += 1
-            alone = max(part + server.pass_s, server.launch_s) / server.stages
-            self.prefill_s += alone - part
-            self._pass_time(alone)
-        self._finish()
+            alone_s = max(part + server.pass_s, server.launch_s) / server.stages
+            self.prefill_s += alone_s - part
+            self._pass_time(alone_s)
         for j in complete:
             self._first_token(j, self.now)
         return i
@@ -270,9 +277,10 @@ class _Loop:
         """Give request j its place; returns the next one that was never admitted."""
         if self.admitted[j] < 0.0:
             self.admitted[j] = self.now
-        self.reserved += self.prompts[j] + self.keeps * self.outputs[j]
+        prompt = self.prompts[j]
+        self.reserved += prompt + self.keeps * self.outputs[j]
         self.batch += 1
-        self.cached += self.prompts[j]
+        self.cached += prompt
         if self.keeps < 1.0:
             self.order.append(j)
         if self.again:
@@ -317,44 +325,49 @@ class _Loop:
 
     def _decode(self, until: float) -> None:
         """Advance to the next completion, to a full cache, or to the first step that ends ``until`` seconds from now or later."""
-        b = self.batch
+        b, cached = self.batch, self.cached
         slope = self.slope[b]
-        a, growth = self.base[b] + slope * self.cached, slope * b
+        a, growth = self.base[b] + slope * cached, slope * b
         steps = self.running[0][0] - self.step
         if a < self.least[b]:
             steps = min(steps, math.ceil((self.least[b] - a) / growth)) if growth > 0.0 else steps
             a, growth = self.least[b], 0.0
         if self.keeps < 1.0:
-            steps = max(min(steps, math.floor((self.server.cache_tokens - self.cached) / b)), 1.0)
+            steps = max(min(steps, math.floor((self.room - cached) / b)), 1.0)
         seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         if seconds > until:
-            until = max(until, 0.0)
+            until = until if until > 0.0 else 0.0
             linear = a - growth / 2.0
             root = until / a if growth <= 0.0 else (math.sqrt(linear * linear + 2.0 * growth * until) - linear) / growth
-            steps = min(max(math.ceil(root) + self.server.ahead, 1.0), steps)
-            seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
+            whole = math.ceil(root) + self.ahead
+            whole = whole if whole > 1.0 else 1.0
+            if whole < steps:
+                steps = whole
+                seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         self._pass_time(seconds, a + growth * (steps - 1.0))
         self.step += steps
         self.steps[b] += steps
-        self.step_tokens[b] += steps * (self.cached + b * (steps - 1.0) / 2.0)
-        self.cached += steps * b
-        self._finish()
+        self.step_tokens[b] += steps * (cached + b * (steps - 1.0) / 2.0)
+        self.cached = cached + steps * b
+        if self.running[0][0] <= self.step:
+            self._finish()
 
     def _pass_time(self, seconds: float, last: float | None = None) -> None:
         """Go on by ``seconds`` of passes of which the last one took ``last``: all of them where there is one."""
-        self.now += seconds
-        self.seen = self.now - (seconds if last is None else last) if self.server.ahead else self.now
+        now = self.now + seconds
+        self.now, self.seen = now, now - (seconds if last is None else last) if self.ahead else now
         self.busy += seconds
         self.batch_seconds += seconds * self.batch
 
     def _finish(self) -> None:
-        running = self.running
-        while running and running[0][0] <= self.step:
+        running, step, prompts, outputs, keeps = self.running, self.step, self.prompts, self.outputs, self.keeps
+        while running and running[0][0] <= step:
             _, j = heapq.heappop(running)
-            self.ends.pop(j, None)
+            if keeps < 1.0:
+                self.ends.pop(j, None)
             self.done[j] = self.now
             self.batch -= 1
-            self.cached -= self.prompts[j] + self.outputs[j]
-            self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
+            self.cached -= prompts[j] + outputs[j]
+            self.reserved -= prompts[j] + keeps * outputs[j]
             if self.closed and len(self.arrivals) < self.total:
                 self.arrivals.append(self.now + self.between_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.hardware.cluster import Accelerator, require_vendor, runs_on
@@ -41,22 +43,25 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
 
 def require_engine_there(card: Accelerator, engine: Engine, model: Model) -> None:
     """Raise PlannerError where ``engine`` does not run on the accelerator; it names those that do, and run such a model."""
-    names = [name for name in engine_names() if runs_model(load_engine(name), model)]
-    if model.cross_attention and not any(runs_on(card, load_engine(name)) for name in names):
+
+    def able() -> Iterator[str]:
+        return (name for name in engine_names() if runs_model(load_engine(name), model))
+
+    if model.cross_attention and not any(runs_on(card, load_engine(name)) for name in able()):
         raise PlannerError(
             "{0} is an encoder-decoder, which no engine of the catalog runs on {1}'s {2}; choose another GPU.",
             model.name,
             card.vendor,
             card.name,
         )
-    if model.reads_images and not any(runs_on(card, load_engine(name)) for name in names):
+    if model.reads_images and not any(runs_on(card, load_engine(name)) for name in able()):
         raise PlannerError(
             "{0} attends to images in layers of their own, which no engine of the catalog runs on {1}'s {2}; choose another GPU.",
             model.name,
             card.vendor,
             card.name,
         )
-    require_vendor(card, engine, "serving.engine", load_engine, names)
+    require_vendor(card, engine, "serving.engine", load_engine, able())
 
 
 def _require_model(setting: Setting, draft: Setting | None) -> None:

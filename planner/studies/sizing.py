@@ -539,30 +539,56 @@ def _served(
             continue
         if d.fits and d.requests_per_s is not None:
             if below is None:
-                found.append(_size_of(d, card, cut, ask))
+                found.append((d, cut))
             elif _is_enough(d, ask):
-                return DEARER if _least_per_million(d, ask) >= below else _size_of(d, card, cut, ask)
+                return DEARER if _least_per_million(d, ask) >= below else _size_of(d, cut, card, ask)
             else:
                 why = UNSURE
         else:
             why = d.reasons[0] if d.reasons else "does not fit"
     if not found:
         return why
-    enough = [s for s in found if s.enough]
-    return max(enough, key=lambda s: (s.in_time, s.tokens_per_s)) if enough else max(found, key=lambda s: s.headroom)
+    enough = [one for one in found if _is_enough(one[0], ask)]
+    if not enough:
+        return _size_of(*max(found, key=lambda one: _headroom(one[0])), card, ask)
+    return _fastest(enough, card, ask)
+
+
+def _fastest(found: Sequence[tuple[Deployment, dict[str, int]]], card: Accelerator, ask: Ask) -> Size:
+    """The cut with the most tokens per second, one within the latency limits where there is one. The one that may be fastest
+    is simulated first, and none that cannot be faster."""
+    if len(found) == 1:
+        return _size_of(*found[0], card, ask)
+    most = [_most_per_s(d, ask) for d, _ in found]
+    sizes: dict[int, Size] = {}
+    for i in sorted(range(len(found)), key=lambda i: most[i], reverse=True):
+        if all(most[i] >= (s.in_time, s.tokens_per_s) for s in sizes.values()):
+            sizes[i] = _size_of(*found[i], card, ask)
+    return max((sizes[i] for i in sorted(sizes)), key=lambda s: (s.in_time, s.tokens_per_s))
 
 
 def _is_enough(d: Deployment, ask: Ask) -> bool:
     """Whether it fits at the accepted risk and leaves the headroom asked for."""
-    return d.fit_probability >= 1.0 - ask.risk and 1.0 - d.total_bytes / d.card_bytes >= ask.headroom
+    return d.fit_probability >= 1.0 - ask.risk and _headroom(d) >= ask.headroom
+
+
+def _headroom(d: Deployment) -> float:
+    """The part of the fullest GPU that stays free."""
+    return 1.0 - d.total_bytes / d.card_bytes
+
+
+def _most_per_s(d: Deployment, ask: Ask) -> tuple[bool, float]:
+    """A bound of (within the limits, tokens per second) as a ``Size`` has them, which needs no simulation."""
+    places = (0, None) if ask.capacity is None else _places(d, ask.capacity)
+    if ask.capacity is None or places is None:
+        return places is not None, (d.requests_per_s or 0.0) * _sold(d)
+    return True, most_of(d, places[1]) * _sold(d)
 
 
 def _least_per_million(d: Deployment, ask: Ask) -> float:
     """A bound of the dollars per million tokens at capacity, which needs no simulation; infinite where there is no such price."""
-    usd, places = _price(d.cluster, ask), None if ask.capacity is None else _places(d, ask.capacity)
-    if usd is None or (ask.capacity is not None and places is None):
-        return math.inf
-    return 0.0 if places is None else usd / 3600.0 / (most_of(d, places[1]) * _sold(d)) * 1e6
+    usd, (in_time, rate) = _price(d.cluster, ask), _most_per_s(d, ask)
+    return math.inf if usd is None or not in_time else usd / 3600.0 / rate * 1e6
 
 
 def _sold(d: Deployment) -> float:
@@ -597,9 +623,8 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
     return found[0], capacity_of(d, found[1]) * _sold(d), True
 
 
-def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
+def _size_of(d: Deployment, cut: Mapping[str, int], card: Accelerator, ask: Ask) -> Size:
     """A deployment that fits as a row."""
-    left = 1.0 - d.total_bytes / d.card_bytes
     usd, (batch, rate, in_time) = _price(d.cluster, ask), _at_capacity(d, ask.capacity)
     return Size(
         accelerator=card.name,
@@ -608,7 +633,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         cut=_text(cut),
         total_bytes=d.total_bytes,
         card_bytes=d.card_bytes,
-        headroom=left,
+        headroom=_headroom(d),
         fit_probability=d.fit_probability,  # of the card, as ``serve`` says it
         enough=_is_enough(d, ask),
         tokens_per_s=rate,

@@ -5,7 +5,7 @@ Each answer is ``planner.plan`` (or ``serve``) of the question with other GPUs; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +50,10 @@ LEAST_FLOPS = 3.0
 plan is made of what cannot be in time."""
 LEAST_BYTES = {"qlora": 0.5, "gptq-lora": 0.5}
 """Per parameter that a GPU and its peers hold between them, whatever is sharded or offloaded; 2 for other kinds."""
+
+
+Question = dict[str, dict[str, Any]]
+"""The tables of a scenario that a way asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,28 +200,59 @@ def serving_way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish:
 
     Capacities are compared; requests are simulated on what is answered alone.
     """
-    card = load_accelerator(accelerator)
+    card, model = load_accelerator(accelerator), as_model(tables["model"])
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     rate, most = tables["serving"].get("requests_per_s"), 0.0
+    too_small: set[tuple[int, int]] = set()  # cuts whose GPUs do not hold the weights: more replicas of one do not either
+    unseen: list[tuple[int, Question]] = []  # passed over for that, since the last that was answered
     for num_gpus in wish.counts():
-        for question in _cuts(tables, card, as_model(tables["model"]), num_gpus):
+        for question in _cuts(tables, card, model, num_gpus):
+            cut = question["serving"]["tp"], question["serving"]["pp"]
+            if cut in too_small:
+                unseen.append((num_gpus, question))
+                continue
             try:
-                answer = _served(question, loaded=False)
-                why = _unsure(answer)
-                carried = 0.0 if why else capacity_of(answer)
-                if carried < most:
-                    continue
-                if not why and rate is not None:
-                    answer = _served(question) if rate <= SATURATED * carried else answer
-                    why = TOO_MUCH if answer.load is None or _overloaded(answer.load) else ""
+                answer, why, carried = _answered(question, rate, most)
             except PlannerError as error:
                 if found.deployment is None:
                     found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
                 continue
+            if answer.memory_bytes["weights"] + answer.memory_bytes["overhead"] > answer.limit_bytes:
+                too_small.add(cut)
+            if carried < most:
+                continue
             most = carried
+            unseen.clear()
             found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, deployment=answer, enough=not why, why=why)
             if found.enough:
                 return found
+    return _with_reason(found if most else _last_of(unseen, found))
+
+
+def _answered(question: Mapping[str, Mapping[str, Any]], rate: float | None, most: float) -> tuple[Deployment, str, float]:
+    """(the deployment, why it is not enough, the requests a second that it carries); under the load where it carries ``most``."""
+    answer = _served(question, loaded=False)
+    why = _unsure(answer)
+    carried = 0.0 if why else capacity_of(answer)
+    if carried >= most and not why and rate is not None:
+        answer = _served(question) if rate <= SATURATED * carried else answer
+        why = TOO_MUCH if answer.load is None or _overloaded(answer.load) else ""
+    return answer, why, carried
+
+
+def _last_of(unseen: Sequence[tuple[int, Question]], found: Way) -> Way:
+    """The last of those that are known not to hold the model, with its own reason; ``found`` where there is none."""
+    for num_gpus, question in reversed(unseen):
+        try:
+            answer = _served(question, loaded=False)
+        except PlannerError:
+            continue
+        return replace(found, num_gpus=num_gpus, tables=question, deployment=answer, why=_unsure(answer))
+    return found
+
+
+def _with_reason(found: Way) -> Way:
+    """What fails, under its load where that is why."""
     if found.why != TOO_MUCH:
         return found
     try:
