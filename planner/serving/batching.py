@@ -221,12 +221,12 @@ class _Loop:
     def _prefill_beside(self, i: int) -> int:
         """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
         server, prompts, arrivals, seen = self.server, self.prompts, self.arrivals, self.seen
-        waiting, going = self.chunked, []
+        waiting = self.chunked
         others, held = self.batch - len(waiting), self.cached
-        each = server.chunk_tokens - others / server.groups
-        each = each if each > 1.0 else 1.0
+        each = max(server.chunk_tokens - others / server.groups, 1.0)
         room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
         alone, split, again = server.groups == 1, server.split, self.again
+        going: list[tuple[int, float, int]] = []
         complete: list[int] = []
         for j, _, _ in waiting:
             held -= prompts[j]
@@ -244,7 +244,7 @@ class _Loop:
                 if free <= 0.0 or (not split and left > free < each) or not self._fits(j):
                     break
                 i = self._admit(j, i)
-            take = left if not split or left <= free else free if free > 0.0 else 0.0
+            take = min(left, free if free > 0.0 else 0.0) if split else left
             share = take / prompts[j]
             room[group] = free - take
             own[group] += share * self.work[j]
@@ -256,8 +256,7 @@ class _Loop:
         part = (own[0] if alone else max(own)) + together
         self.prefill_s += part
         if others:
-            seconds = part + self.base[others] + self.slope[others] * held
-            self._pass_time(seconds if seconds > server.launch_s else server.launch_s)
+            self._pass_time(max(part + self.base[others] + self.slope[others] * held, server.launch_s))
             self.step += 1
             self.cached += others
             self.steps[others] += 1.0
@@ -339,8 +338,7 @@ class _Loop:
             until = until if until > 0.0 else 0.0
             linear = a - growth / 2.0
             root = until / a if growth <= 0.0 else (math.sqrt(linear * linear + 2.0 * growth * until) - linear) / growth
-            whole = math.ceil(root) + self.ahead
-            whole = whole if whole > 1.0 else 1.0
+            whole = max(math.ceil(root) + self.ahead, 1)
             if whole < steps:
                 steps = whole
                 seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
