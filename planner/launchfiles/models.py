@@ -15,7 +15,7 @@ from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.catalog import load_model, model_names
 from planner.model.gguf import is_gguf
-from planner.model.names import meant, unmeant
+from planner.model.names import context_named, meant, unmeant
 
 SIZES = ("num_layers", "hidden_size", "num_heads")
 """Sizes that a search of the catalog needs."""
@@ -81,7 +81,7 @@ def model_table(checkpoint: str) -> dict[str, Any]:
         return {"name": str(own)} if own.suffix == ".toml" else {"config": str(own)}
     found = catalog_name(checkpoint)
     if found is not None:
-        return {"name": found}
+        return {"name": found if context_named(checkpoint) is None else checkpoint}
     raise PlannerError(
         "model {0!r} {1}. Name it before --from, or give its config.json.",
         checkpoint[:120],

@@ -12,7 +12,7 @@ from planner.common.spec import read_table
 from planner.model import huggingface
 from planner.model.architecture import Model
 from planner.model.gguf import gguf_metadata, is_gguf
-from planner.model.names import meant, model_files, require_meant
+from planner.model.names import context_named, meant, model_files, require_meant
 
 FILE = "the path of a .toml or .json file"
 
@@ -51,13 +51,17 @@ def _model_of(name: str, state: State) -> Model:
         raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
     model_name, weights = found or require_meant(name)
     path = model_files()[model_name]
-    fields = read_table(path)
+    fields = dict(read_table(path))
     if is_gguf(name):
         fields["provenance"] = {
             **fields.get("provenance", {}),
             "stored_weights": {"kind": "assumed", "source": absent(name, weights)},
         }
-    return Model.build({**fields, **({"stored_weights": weights} if weights else {})}, str(path))
+    if weights:
+        fields["stored_weights"] = weights
+    if (context := context_named(name)) is not None:
+        fields["context_length"] = context
+    return Model.build(fields, str(path))
 
 
 def absent(name: str, weights: str) -> str:

@@ -22,6 +22,8 @@ from planner.model.gguf import is_gguf
 
 CATALOG = data.CATALOG / "models"
 HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
+THOUSANDS = re.compile(r"-(\d{1,4})k$")
+"""An ending that tells a length of context: 128k."""
 Words = tuple[str, ...]
 
 
@@ -112,6 +114,27 @@ def _in_full(name: str) -> Meant | None:
     for text, weights in _shorter(name):
         if (found := known.get(words_of(text))) is not None:
             return Meant(found, weights)
+    return None
+
+
+def context_named(name: str) -> int | None:
+    """Tokens of context that a name tells, where its model's are others; a power of two of k are units of 1,024.
+
+    >>> context_named("zai-org/GLM-4.6-FP8"), context_named("Phi-3-mini-128k-instruct"), context_named("yi-34b-200k")
+    (202752, 131072, 200000)
+    >>> context_named("glm-4.5") is None and context_named("llama-3.1-8b-q8_0") is None
+    True
+    """
+    own = {words_of(other): tokens for other, tokens in _table()["context"].items()}
+    for text, _ in _shorter(name):
+        words = words_of(text)
+        if words in own:
+            return int(own[words])
+        if words in _by_words():
+            return None
+        if (told := THOUSANDS.search(text)) is not None:
+            number = int(told[1])
+            return number * (1024 if number & (number - 1) == 0 else 1000)
     return None
 
 
@@ -218,6 +241,8 @@ def _shorter(name: str) -> Iterator[tuple[str, str]]:
         ending = next((one for one in endings if text.endswith(f"-{one}")), None)
         if ending is not None:
             weights = weights or table["formats"][ending]
+        elif (told := THOUSANDS.search(text)) is not None:
+            ending = told[0].removeprefix("-")
         else:
             ending = next((one for one in ["gguf", *released, *table["tuned"]] if text.endswith(f"-{one}")), None)
         if ending is None:

@@ -43,6 +43,32 @@ def test_other_names_stand_for_models_of_the_catalog() -> None:
         assert meant(name) == (model, ""), name
 
 
+def test_a_name_with_a_context_of_its_own_keeps_it() -> None:
+    """It means a model whose sizes it has and whose context is another: an equal one, or a name of nothing, would be a slip."""
+    for name, tokens in _table()["context"].items():
+        assert load_model(name).context_length == tokens, name
+        assert load_model(f"someone/{name}-FP8").context_length == tokens, name
+        assert load_model(meant(name).model).context_length != tokens, name
+
+
+@pytest.mark.parametrize(
+    ("written", "tokens"),
+    [
+        ("zai-org/GLM-4.6", 202752),
+        ("glm-4.5", 131072),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507-FP8", 262144),
+        ("qwen3-30b-a3b", 40960),
+        ("microsoft/Phi-3-mini-128k-instruct", 131072),
+        ("microsoft/Phi-3-mini-4k-instruct", 4096),
+        ("01-ai/Yi-34B-200K", 200000),
+        ("MiniMaxAI/MiniMax-M1-80k", 10240000),  # of thinking
+        ("llama3.1:8b-instruct-q8_0", 131072),
+    ],
+)
+def test_a_name_tells_its_context(written: str, tokens: int) -> None:
+    assert load_model(written).context_length == tokens
+
+
 # names as they stand at huggingface.co, in papers and in forums
 @pytest.mark.parametrize(
     ("written", "model", "weights"),
