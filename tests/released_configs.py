@@ -99,16 +99,27 @@ def encoder(kind: str, layers: int, hidden: int, heads: int, words: int, positio
     }
 
 
-def t5(layers: int, hidden: int, heads: int, inner: int, form: str = "gated-gelu", width: int = 64) -> Config:
+def t5(
+    layers: int,
+    hidden: int,
+    heads: int,
+    inner: int,
+    form: str = "gated-gelu",
+    width: int = 64,
+    words: int = 32128,
+    kind: str = "t5",
+) -> Config:
+    """T5, and what came after it: its gated feed-forwards came with an output layer of their own (T5 1.1)."""
     return {
-        "model_type": "t5",
+        "model_type": kind,
         "num_layers": layers,
         "d_model": hidden,
         "num_heads": heads,
         "d_kv": width,
         "d_ff": inner,
         "feed_forward_proj": form,
-        "vocab_size": 32128,
+        "vocab_size": words,
+        "tie_word_embeddings": not form.startswith("gated"),
     }
 
 
@@ -2061,6 +2072,30 @@ RELEASED: dict[str, tuple[str, Config]] = {
         },
     ),
     "bart-large-cnn": ("facebook/bart-large-cnn", stacks("bart", 12, 12, 1024, 16, 50264, max_position_embeddings=1024)),
+    **{
+        f"mt5-{name}": (f"google/mt5-{name}", t5(layers, hidden, heads, inner, words=250112, kind="mt5"))
+        for name, layers, hidden, heads, inner in (
+            ("small", 8, 512, 6, 1024),
+            ("base", 12, 768, 12, 2048),
+            ("large", 24, 1024, 16, 2816),
+            ("xl", 24, 2048, 32, 5120),
+            ("xxl", 24, 4096, 64, 10240),
+        )
+    },
+    **{
+        f"byt5-{name}": (
+            f"google/byt5-{name}",
+            {**t5(layers, hidden, heads, inner, words=384), "num_decoder_layers": layers // 3},
+        )
+        for name, layers, hidden, heads, inner in (
+            ("small", 12, 1472, 6, 3584),
+            ("base", 18, 1536, 12, 3968),
+            ("large", 36, 1536, 16, 3840),
+            ("xl", 36, 2560, 32, 6720),
+            ("xxl", 36, 4672, 64, 12352),
+        )
+    },
+    "madlad400-3b": ("google/madlad400-3b-mt", t5(32, 1024, 16, 8192, width=128, words=256000)),
     "flan-ul2": ("google/flan-ul2", t5(32, 4096, 16, 16384, "gated-silu", 256)),
     "granite-code-8b": (
         "ibm-granite/granite-8b-code-base-4k",
@@ -2432,8 +2467,11 @@ for _name, _most in CONTEXTS.items():
 
 # what the hub or the card of a model states of its weights, where its config.json was written from memory
 STATED: dict[str, float] = {
+    "mt5-small": 300176768, "mt5-base": 582e6, "mt5-large": 1.23e9, "mt5-xl": 3.74e9, "mt5-xxl": 12.9e9, "byt5-small": 300e6,
+    "byt5-base": 582e6, "byt5-large": 1.23e9, "byt5-xl": 3.74e9, "byt5-xxl": 12.9e9, "madlad400-3b": 2.94e9,
+    "flan-t5-small": 76961152, "flan-t5-base": 247577856, "flan-t5-large": 783e6, "flan-t5-xl": 2.85e9, "flan-t5-xxl": 11.14e9,
     "whisper-tiny": 37.8e6, "whisper-base": 72.6e6, "whisper-medium": 764e6, "whisper-large-v2": 1.543e9,
-    "distil-large-v3": 756e6, "nllb-200-1.3b": 1.37e9, "m2m100-1.2b": 1.239e9, "bart-large-cnn": 406e6, "flan-ul2": 19.46e9,
+    "distil-large-v3": 756e6, "nllb-200-1.3b": 1.37e9, "m2m100-1.2b": 1.239e9, "bart-large-cnn": 406e6, "flan-ul2": 19.59e9,
     "granite-code-8b": 8.05e9, "granite-code-20b": 20.07e9, "starcoderbase-1b": 1.137e9, "starcoderbase-3b": 3.04e9,
     "starcoderbase-7b": 7.33e9, "codegen-350m": 357e6, "codegen-16b": 16.03e9, "granite-4.0-h-tiny": 6.94e9,
     "nemotron-nano-9b-v2": 8.89e9, "nemotron-nano-12b-v2": 12.31e9, "kimi-linear-48b-a3b": 49.12e9,

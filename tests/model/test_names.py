@@ -209,7 +209,8 @@ WITHOUT_LIMIT = {
     "no positions: ALiBi, relative ones, or states alone": """
         bloom-176b bloom-1b7 bloom-3b bloom-560m mpt-7b-alibi flan-t5-base flan-t5-large flan-t5-small flan-t5-xl flan-t5-xxl
         t5-11b t5-3b t5-base t5-large t5-small falcon-mamba-7b mamba-1.4b mamba-130m mamba-2.8b mamba-370m
-        mamba-790m mamba-codestral-7b flan-ul2 mamba2-130m mamba2-370m mamba2-780m mamba2-1.3b mamba2-2.7b rwkv-4-169m rwkv-4-430m
+        mamba-790m mamba-codestral-7b mt5-small mt5-base mt5-large mt5-xl mt5-xxl byt5-small byt5-base byt5-large byt5-xl byt5-xxl
+        madlad400-3b flan-ul2 mamba2-130m mamba2-370m mamba2-780m mamba2-1.3b mamba2-2.7b rwkv-4-169m rwkv-4-430m
         rwkv-4-1b5 rwkv-4-3b rwkv-4-7b rwkv-4-14b""",
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
     "its max_position_embeddings (8192) is not its model_max_length (131072)": "command-r command-r-plus",

@@ -66,6 +66,8 @@ def test_the_catalog_says_what_the_released_config_says() -> None:
         ours, theirs = load_model(name), model_from_config(as_stored(name, config), name, name)
         if name in HEADLESS:
             theirs = theirs.replaced(head="none", tied_embeddings=False)
+        if theirs.modules == "t5" and not config["tie_word_embeddings"]:
+            theirs = theirs.replaced(tied_embeddings=False)  # as released: transformers 5 ties what it makes anew of the file
         aside = {"name", "source", "provenance"}
         assert ours.model_dump(exclude=aside) == theirs.model_dump(exclude=aside), name
         assert hub in ours.source
