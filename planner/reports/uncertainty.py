@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.causes import grouped_number
 from planner.evidence.held_out import Held, positions
 from planner.uncertainty.hierarchy import source_weights
-from planner.uncertainty.interval import NORMAL_95, STUDENT_95, normal_below, student_point
+from planner.uncertainty.interval import NORMAL_95, STUDENT_95, student_point
 
 ENOUGH = 10
 """Runs that a source needs for a line of its own."""
@@ -40,7 +43,7 @@ def intervals_section(models: Sequence[Held]) -> str:
         parts += [
             f"### Of {title}\n",
             _whole(model),
-            *([_shape(model)] if model.metric == "memory" else []),
+            _shape_of_figures(model),
             f"By source, those of {ENOUGH} figures or more:\n",
             markdown_table(
                 ["source", "figures", "inside, %", "half-width, %"], _rows(model, positions(model.frame, "source"), ENOUGH)
@@ -52,6 +55,7 @@ def intervals_section(models: Sequence[Held]) -> str:
             f"### Of ratios of {title}\n",
             "Of two runs whose errors share nothing the ratio would be 71 % as wide as the quotient of the two intervals.\n",
             _ratios(model),
+            _shape_of_ratios(model),
         ]
     return "\n".join(parts)
 
@@ -91,21 +95,32 @@ def _whole(model: Held) -> str:
     )
 
 
-def _shape(model: Held) -> str:
-    """How many peaks lie inside narrower and wider intervals, by the law that the probability of fitting follows."""
-    off = np.abs(model.frame["residual"].to_numpy() - model.mean) / (NORMAL_95 * model.deviation)
-    weights = source_weights({"source": model.frame["source"].to_numpy()})
+def _shape(parts: Array, source: NDArray[Any]) -> str:
+    """How many errors lie inside narrower and wider intervals, by the law that probabilities follow; ``parts``: each error over
+    the half-width of its 90 % interval."""
+    if not len(parts):
+        return ""
+    weights = source_weights({"source": source})
     rows = []
     for said in SAID:
         part = student_point((1.0 + said) / 2.0) / STUDENT_95
-        inside = np.average(off <= part, weights=weights)
-        normal = 2.0 * float(normal_below(NORMAL_95 * part)) - 1.0
-        rows.append([f"{part:.2f}", _percent(said), _percent(inside), _percent(normal)])
+        normal = 2.0 * NormalDist().cdf(NORMAL_95 * part) - 1.0
+        rows.append([f"{part:.2f}", _percent(said), _percent(np.average(parts <= part, weights=weights)), _percent(normal)])
     header = ["part of the 90 % interval", "said, %", "inside, %", "a normal law would say, %"]
     return (
-        "The probability that a job fits follows Student's t with 2 degrees of freedom through the bounds: much lies near the "
-        "prediction, and a little far off.\n\n" + markdown_table(header, rows)
+        "Probabilities follow Student's t with 2 degrees of freedom through the bounds: much lies near the prediction, and a "
+        "little far off.\n\n" + markdown_table(header, rows)
     )
+
+
+def _shape_of_figures(model: Held) -> str:
+    off = np.abs(model.frame["residual"].to_numpy() - model.mean)
+    return _shape(off / (NORMAL_95 * model.deviation), model.frame["source"].to_numpy())
+
+
+def _shape_of_ratios(model: Held) -> str:
+    off = np.abs(model.pairs["error"].to_numpy() - model.pairs["mean"].to_numpy())
+    return _shape(off / (NORMAL_95 * model.pairs["deviation"].to_numpy()), model.pairs["source"].to_numpy())
 
 
 def _complete(model: Held) -> str:

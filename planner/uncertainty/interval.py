@@ -26,7 +26,7 @@ from planner.workload.framework import lineage
 
 __all__ = [
     "Interval", "Kind", "Member", "Metric", "ResidualClass", "Subject", "bounding_factors", "bounds", "interval",
-    "interval_of", "load_residuals", "normal_below", "num_runs", "probability_below", "student_below", "student_point",
+    "interval_of", "load_residuals", "num_runs", "probability_below", "student_below", "student_point",
 ]  # fmt: skip
 LEVEL = 0.90
 NORMAL_95 = 1.6448536269514722
@@ -39,8 +39,6 @@ BEYOND = 2.0
 """GPUs or parameters beyond the largest measured by more than this factor (or below the smallest) are extrapolated."""
 WIDENING = 1.5
 """Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
-
-_ERF = np.frompyfunc(math.erf, 1, 1)
 
 
 class ResidualClass(Spec):
@@ -145,12 +143,6 @@ def student_point(probability: float) -> float:
 
 STUDENT_95 = student_point(0.95)
 """The 95 % point of Student's t with 2 degrees of freedom."""
-
-
-def normal_below(z: Number) -> Array:
-    """The standard normal distribution function, Phi(z) = (1 + erf(z / sqrt 2)) / 2; of the standard library, so the same bits
-    for one value and for a column."""
-    return np.asarray(0.5 + 0.5 * np.asarray(_ERF(np.divide(z, math.sqrt(2.0))), dtype=float))
 
 
 def probability_below(limit: Number, value: Number, metric: Metric, subject: Subject) -> Number:

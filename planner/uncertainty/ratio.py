@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from planner.uncertainty.effects import effects_of
-from planner.uncertainty.interval import NORMAL_95, Metric, Subject, normal_below
+from planner.uncertainty.interval import NORMAL_95, STUDENT_95, Metric, Subject, student_below
 
 UNDECIDED = 0.05
 """An order is decidable where one of the two is the smaller with a probability of 1 - UNDECIDED or more."""
@@ -65,12 +65,13 @@ def ratio(first: float, second: float, metric: Metric, of_first: Subject, of_sec
 def ratio_of(log_ratio: float, moved: float, deviation: float) -> Ratio:
     """A ratio from its logarithm, what is known of its error, and the standard deviation of the error.
 
-    The bounds hold the expected ratio itself; where the deviation is 0, equal values are undecided.
+    The bounds hold the expected ratio itself; where the deviation is 0, equal values are undecided. The probability follows
+    Student's t with 2 degrees of freedom through the bounds, as ratios of measured runs do (docs/accuracy.md).
     """
     lower = min(log_ratio + moved - NORMAL_95 * deviation, log_ratio)
     upper = max(log_ratio + moved + NORMAL_95 * deviation, log_ratio)
-    centre, width = (lower + upper) / 2.0, (upper - lower) / (2.0 * NORMAL_95)
-    smaller = float(normal_below(-centre / width)) if width > 0.0 else 0.5 - 0.5 * float(np.sign(log_ratio))
+    centre, half = (lower + upper) / 2.0, (upper - lower) / 2.0
+    smaller = float(student_below(-STUDENT_95 * centre / half)) if half > 0.0 else 0.5 - 0.5 * float(np.sign(log_ratio))
     return Ratio(
         lower=float(np.exp(lower)),
         expected=float(np.exp(log_ratio)),

@@ -108,13 +108,14 @@ def test_independent_factors_add_their_squares() -> None:
     assert one.inverse(8.0) == Interval(lower=4.0, expected=8.0, upper=16.0)
 
 
-def test_a_ratio_is_log_normal_around_its_middle() -> None:
-    """Bounds at 1.645 deviations of the shifted logarithm; the first is the smaller with the normal law's chance."""
+def test_a_ratio_lies_around_its_middle_by_students_law() -> None:
+    """Bounds at 1.645 deviations of the shifted logarithm; the first is the smaller with the chance of Student's t of 2 degrees
+    of freedom whose 5 % and 95 % points they are."""
     made = ratio_of(math.log(2.0), 0.1, 0.2)
     z = 1.6448536269514722
     assert made.expected == pytest.approx(2.0)
     assert (made.lower, made.upper) == pytest.approx((2 * math.exp(0.1 - z * 0.2), 2 * math.exp(0.1 + z * 0.2)))
-    below = 0.5 * math.erfc((math.log(2.0) + 0.1) / 0.2 / math.sqrt(2.0))
+    below = student.cdf(-(math.log(2.0) + 0.1) / 0.2 / z * student.ppf(0.95, 2), 2)
     assert made.probability_first_smaller == pytest.approx(below, rel=1e-6)
     again = made.scaled(1.5)
     assert (again.lower / made.lower, again.expected / made.expected, again.upper / made.upper) == pytest.approx((1.5,) * 3)
