@@ -135,9 +135,10 @@ def _combine(setting: Setting) -> tuple[Row, ...]:
 
 
 def _weigh(setting: Setting) -> tuple[Row, ...]:
-    """A product of outputs and probabilities that no kernel takes along: read and written, backward for both gradients."""
+    """A product of outputs and probabilities that no kernel takes along: read and written, backward for both gradients.
+    torch.compile puts it into the kernel that adds."""
     f = setting.framework
-    if f.fused_permutation or not (f.weighs_expert_outputs and f.grouped_experts):
+    if f.fused_permutation or f.compile or not (f.weighs_expert_outputs and f.grouped_experts):
         return ()
     held = setting.width * expert_tokens(setting) * float(setting.model.hidden_size)
     return pointwise("weigh outputs", BLOCK, forward_bytes=2.0 * held, backward_bytes=4.0 * held, backward_kernels=2.0)
@@ -149,7 +150,8 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     DeepEP delivers a token once to each rank of its experts, where it is read for its copies: (1 + ranks / top_k) w. HybridEP
     does this inside its exchange (dispatch_with_permute, combine_with_unpermute: deepseek-ai/DeepEP, hybrid-ep). A loop over
     experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock). Without fused kernels
-    (Megatron-LM, --moe-permute-fusion) PyTorch's indexing gathers, and adds one element after the other on the way back.
+    (Megatron-LM, --moe-permute-fusion) PyTorch's indexing gathers, and adds one element after the other on the way back;
+    torch.compile gathers in kernels that stream, and adds likewise.
     """
     m, w, f = setting.model, setting.width, setting.framework
     elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
@@ -167,7 +169,8 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     if f.fused_permutation:
         return _copies(rows, setting)
     gathers: Phase = "forward" if name == "permute" else "backward"
-    rates = [(GATHER_RATE if row.phase == gathers else ADD_RATE) / f.memory_rate for row in rows]
+    gather = 1.0 if f.compile else GATHER_RATE / f.memory_rate
+    rates = [gather if row.phase == gathers else ADD_RATE / f.memory_rate for row in rows]
     return tuple(changed(row, rate=rate) for row, rate in zip(rows, rates, strict=True))
 
 

@@ -25,8 +25,8 @@ from planner.workload.layout import Layout
 CARD = cluster("dgx-h100", num_gpus=8)
 
 
-def rows_of(stack: str, fused: bool, seq_len: int = 1024, **fields: Any) -> tuple[list[Row], Setting]:
-    changes = {"fused_permutation": fused}
+def rows_of(stack: str, fused: bool, seq_len: int = 1024, compile: bool = False, **fields: Any) -> tuple[list[Row], Setting]:
+    changes = {"fused_permutation": fused, "compile": compile}
     here = setting({**MIXTRAL, **fields}, stack, Layout(ep=1, dp=1), changes, routing="forced", seq_len=seq_len)
     kind = here.model.layer_kinds[-1]
     return list(mixture_of_experts(here, kind)), here
@@ -62,12 +62,19 @@ def test_what_is_gathered_one_way_is_added_the_other(stack: str) -> None:
         assert before == seconds(stack, True, "permute")
 
 
+def test_a_compiled_gather_streams_and_a_compiled_sum_adds_likewise() -> None:
+    plain, compiled = (seconds("fsdp", False, "permute", seq_len=8192, compile=on) for on in (False, True))
+    assert compiled["forward"] < plain["forward"]
+    assert compiled["backward"] == pytest.approx(plain["backward"])
+
+
 def test_outputs_are_weighed_apart_where_no_kernel_takes_the_probabilities_along() -> None:
     """Mixtral-like, 1,024 tokens of 2 experts each, vectors of 512, 2 bytes: read and written, backward twice."""
     held = 2 * 1024 * 2 * 512
     rows = {r.phase: float(np.ravel(r.bytes_moved)[0]) for r in rows_of("fsdp", False)[0] if r.operator == "weigh outputs"}
     assert rows == {"forward": 2 * held, "backward": 4 * held}
     assert not any(r.operator == "weigh outputs" for r in rows_of("fsdp", True)[0])
+    assert not any(r.operator == "weigh outputs" for r in rows_of("fsdp", False, compile=True)[0])
     assert not any(r.operator == "weigh outputs" for r in rows_of("megatron-core", False)[0])  # its activation weighs
 
 
