@@ -146,11 +146,12 @@ def run_command(
             }
         )
         return
-    from planner.reports.whole_run import run_table, tornado_table
+    from planner.reports.whole_run import lines_table, run_table, tornado_table
 
     title = join_messages(" | ", [question.title for question in questions])
+    lines = [lines_table(label, bill) for label, _, bill in priced]
     tornados = [tornado_table(label, found) for label, found in swings.items()]
-    _tables(run_table(title, labels, runs, bills, rate), *tornados, *usual)
+    _tables(run_table(title, labels, runs, bills, rate), *lines, *tornados, *usual)
 
 
 @prices_app.command("list")

@@ -138,6 +138,25 @@ def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate)
     table.add_row(Message("    at USD a {0}", rate.currency), *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
 
 
+def lines_table(label: str, bill: Bill) -> RenderableType:
+    """What is charged as modelled, for whoever checks it: quantity x unit price, term, date and source of each line."""
+    table = Table(title=Message("{0}: lines of the bill", label), title_justify="left", pad_edge=False)
+    for name in ("item", "quantity", "unit", "unit price", "dollars", "term", "date", "source"):
+        table.add_column(name, justify="right" if name in ("quantity", "unit price", "dollars") else "left", overflow="fold")
+    for line in bill.lines:
+        table.add_row(
+            ITEM_NAMES[line.item],
+            f"{line.quantity:,.5g}" if line.quantity < 1e5 else f"{line.quantity:,.0f}",
+            line.unit,
+            f"{line.unit_usd:,.4g}",
+            dollars(line.usd),
+            line.term or "-",
+            line.date or "-",
+            line.source,
+        )
+    return table
+
+
 def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
     """What moves the total of one case, the widest first."""
     table = Table(title=Message("{0}: what moves the total", label), title_justify="left", pad_edge=False)

@@ -75,6 +75,7 @@ def page() -> None:
         notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
         for note in notes:
             st.caption(markdown(about(label, said(note)), 400))
+    _lines(labels, bills)
     _months(labels, found)
     _elsewhere(answers()[case].plan)
 
@@ -347,6 +348,34 @@ def cash_flow_figure(label: str, run: Run) -> Figure | None:
     title = t("run.cash_flow_title", label=label, usd=show.dollars(run.bill.total_usd.expected), months=len(months))
     colours = [charts.GROUPS[i] for i, item in enumerate(ITEMS) if any(due[item])]
     return charts.due("cash-flow", title, t("run.cash_flow_alt"), rows, colours)
+
+
+def line_rows(labels: Sequence[str], bills: Sequence[Bill | None]) -> list[dict[str, Any]]:
+    """Each line of each bill: quantity x unit price, term, date and source, as ``planner run`` has them."""
+    several = len(labels) > 1
+    return [
+        {
+            **({t("run.column_case"): label} if several else {}),
+            t("run.column_item"): t(f"run.item_{line.item}"),
+            t("run.column_quantity"): line.quantity,
+            t("run.column_unit"): said(line.unit),
+            t("run.column_unit_usd"): line.unit_usd,
+            t("run.column_line_usd"): line.usd,
+            t("run.column_term"): word(line.term) if line.term else "–",
+            t("run.column_date"): line.date or "–",
+            t("evidence.source"): said(line.source),
+        }
+        for label, bill in zip(labels, bills, strict=True)
+        if bill is not None
+        for line in bill.lines
+    ]
+
+
+def _lines(labels: Sequence[str], bills: Sequence[Bill | None]) -> None:
+    rows = line_rows(labels, bills)
+    if rows:
+        with st.expander(t("run.lines")):
+            st.dataframe(rows, hide_index=True, alt=t("run.lines"))
 
 
 def _months(labels: Sequence[str], found: Sequence[Any]) -> None:
