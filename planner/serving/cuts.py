@@ -93,6 +93,9 @@ def rank(times: Times) -> tuple[int, float]:
     limit = limit_bytes(setting)
     if need > limit or slots_of(times) < 1:
         return 0, -need
+    places = slots_of(times)
+    if s.clients is not None and s.batch == places:  # they fill the cache, which no engine makes larger than what is free
+        need = float(memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft).total_bytes)
     fits = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
-    batch = s.batch if s.clients is not None else slots_of(times)
+    batch = s.batch if s.clients is not None else places
     return fits, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])

@@ -72,6 +72,18 @@ def test_clients_are_spread_over_the_replicas() -> None:
     assert asked("llama-2-7b", "8xh100", clients=33, batch=5).serving.batch == 5
 
 
+@pytest.mark.parametrize("clients", [64, 512, 2048])
+def test_clients_who_fill_the_cache_are_served_by_the_cut_that_serves_most(clients: int) -> None:
+    """A replica whose cache they fill is no less sure to fit than one that has room left."""
+    fields = {"engine": "tensorrt-llm", "weights": "fp8", "prompt": 294, "output": 294, "clients": clients, "max_batch": 2048}
+    chosen = asked("llama-2-70b", "8xh100", **fields)
+    assert chosen.load is not None
+    for tp in (2, 4, 8):
+        other = asked("llama-2-70b", "8xh100", **fields, tp=tp, dp=8 // tp)
+        assert other.load is not None
+        assert (chosen.load.output_tokens_per_s or 0.0) >= 0.9 * (other.load.output_tokens_per_s or 0.0)
+
+
 def test_what_fits_nowhere_says_how_many_cuts_were_tried() -> None:
     found = asked("deepseek-v3", "8xh100", weights="bf16")
     assert not found.fits
