@@ -26,8 +26,9 @@ CUT = ("tp", "pp", "ep", "dp")
 
 def cuts(model: Model, cluster: Cluster, engine: Engine) -> Iterator[dict[str, int]]:
     """Cuts that fill the cluster with equal replicas: tp as wide as the node and the heads allow, pp for the rest of a replica,
-    with every expert cut over tp (ep = 1) and with whole experts spread over it (ep = tp). An engine that splits layers alone
-    over GPUs, as llama.cpp does, has tp = 1."""
+    with every expert cut over tp (ep = 1), with whole experts spread over it (ep = tp), and with whole experts spread over a
+    replica whose GPUs each attend to sequences of their own (tp = 1). An engine that splits layers alone over GPUs, as llama.cpp
+    does, has tp = 1."""
     most = min(cluster.node.num_gpus, cluster.num_gpus) if "tp" in engine.features else 1
     for replica_gpus in (n for n in range(1, cluster.num_gpus + 1) if cluster.num_gpus % n == 0):
         tp = max(
@@ -42,6 +43,8 @@ def cuts(model: Model, cluster: Cluster, engine: Engine) -> Iterator[dict[str, i
         yield {**cut, "ep": 1}
         if tp > 1 and model.num_experts and model.num_experts % tp == 0:
             yield {**cut, "ep": tp}
+        if tp > 1 and "ep" in engine.features and model.num_experts and model.num_experts % replica_gpus == 0:
+            yield {"tp": 1, "pp": 1, "dp": cluster.num_gpus // replica_gpus, "ep": replica_gpus}
 
 
 def with_cut(
@@ -93,6 +96,8 @@ def rank(times: Times) -> tuple[int, float]:
     limit = limit_bytes(setting)
     if need > limit or slots_of(times) < 1:
         return 0, -need
+    if s.clients is not None and "paged_cache" in setting.engine.features:  # its cache is what is free, however many ask
+        need = float(memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft).total_bytes)
     fits = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
     batch = s.batch if s.clients is not None else slots_of(times)
     return fits, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])

@@ -12,7 +12,7 @@ from planner.common.arrays import Array, Number
 from planner.hardware.cluster import host_copy_rate
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
-from planner.performance.collectives import collective_s
+from planner.performance.collectives import collective_s, token_exchange_s
 from planner.performance.roofline import Device, device_s
 from planner.serving.rows import Phase, Shape, image_chance, image_rows, layer_rows, pass_rows
 from planner.serving.setting import Setting
@@ -98,7 +98,8 @@ class Times:
         if model.num_image_layers:
             idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
-        step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
+        here = setting.serving.fullest_group(shape.sequences)  # each attention group has a scheduler of its own
+        step = engine.host_s_per_step + engine.host_s_per_sequence * here
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return np.asarray(layers), np.asarray(step)
 
@@ -414,6 +415,8 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
     stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
     assert row.collective is not None
+    if row.copies is not None:
+        return token_exchange_s(setting.cluster, row.communication_bytes, row.copies, row.reach, float(ranks), float(stride))
     own = setting.engine.custom_all_reduce
     return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=own)
 

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.mixers import CHUNK, mixer_shape, state_bytes
 from planner.model.parameters import embedding_parameters
 from planner.model.projections import Projection, gate_width, of_tensors, projections
 from planner.operators.mixer import kept_elements, products, scan_flops
-from planner.operators.row import FusedAttention, Matmul, Row, communication
+from planner.operators.row import FusedAttention, Matmul, Row, changed, communication
 from planner.serving.experts import fullest_rank
 from planner.serving.kv_cache import INDEX_KEY_BYTES, image_bytes, token_layer_bytes
 from planner.serving.setting import Setting
@@ -596,15 +597,23 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
 
 
 def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> list[Row]:
-    """Tokens to their experts' GPUs and back, then to all of the tp group; without expert parallelism one all-reduce."""
-    s, h = setting.serving, float(setting.model.hidden_size)
+    """Tokens to their experts' GPUs and back, then to all of the tp group; without expert parallelism one all-reduce.
+
+    Prompts go once to each node and rank, tokens of decoding straight to each expert; experts in fp8 are sent fp8, and answer in
+    16 bit (deepseek-ai/DeepEP, README: normal and low-latency kernels).
+    """
+    m, s = setting.model, setting.serving
+    h, k = float(m.hidden_size), float(m.top_k)
     if s.ep == 1:
         return [_all_reduce("experts", "moe", setting, local)]
-    message = setting.width * pairs * h
+    narrow = setting.format.compute == "fp8" and "experts" not in setting.format.kept
     rows = [
-        communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", message, 1.0)
-        for way in ("dispatch", "combine")
+        communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", width * pairs * h, 1.0)
+        for way, width in (("dispatch", DTYPE_BYTES["fp8"] if narrow else setting.width), ("combine", setting.width))
     ]
+    if shape.phase == "prefill":
+        once = {"copies": k, "reach": m.router_reach}
+        rows = [changed(row, communication_bytes=row.communication_bytes / k, **once) for row in rows]
     gather = communication("gather tokens", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
     return [*rows, gather]
 

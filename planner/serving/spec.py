@@ -191,10 +191,9 @@ class Serving(Spec):
         self._check_format()
         if max(self.ep, self.tp) % min(self.ep, self.tp):
             raise ValueError(Message("ep = {0} and tp = {1}: one must divide the other", self.ep, self.tp))
-        if self.max_batch is not None and self.batch > self.max_batch:
-            raise ValueError(
-                Message("batch = {0} exceeds max_batch = {1}; raise max_batch or lower batch", self.batch, self.max_batch)
-            )
+        if self.max_batch is not None and self.batch > self.max_batch * self.attention_groups:
+            shown = str(self.max_batch) if self.attention_groups == 1 else f"{self.max_batch} x {self.attention_groups}"
+            raise ValueError(Message("batch = {0} exceeds max_batch = {1}; raise max_batch or lower batch", self.batch, shown))
         if self.weights in ("fp16", "bf16", "fp32") and self.compute_dtype not in ("auto", self.weights):
             raise ValueError(
                 Message(

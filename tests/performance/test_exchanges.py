@@ -38,6 +38,18 @@ def test_sending_a_token_once_to_a_node_takes_no_longer_than_once_to_an_expert(r
     assert token_exchange_s(cluster, tokens, k, 1.0, 1.0, 1.0) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("ranks", "dispatch_us", "combine_us"), [(16, 118, 195), (32, 155, 273), (64, 173, 314), (128, 192, 369), (256, 194, 360)]
+)
+def test_tokens_of_decoding_over_a_network_as_deepep_measured(ranks: int, dispatch_us: float, combine_us: float) -> None:
+    """128 tokens to 8 experts each, 7,168 wide, there in fp8 and back in 16 bit, H800 with ports of 400 Gbit/s
+    (deepseek-ai/DeepEP, README, low-latency kernels)."""
+    cluster = build_cluster("dgx-h100", num_nodes=32)
+    for width, measured in ((1.0, dispatch_us), (2.0, combine_us)):
+        found = float(collective_s(cluster, "all_to_all", 128.0 * 8.0 * 7168.0 * width, float(ranks), 1.0, captured=True))
+        assert found == pytest.approx(measured * 1e-6, rel=0.2)
+
+
 def test_a_rings_latency_grows_with_its_nodes_and_a_trees_with_their_logarithm() -> None:
     cluster = build_cluster("dgx-h100", num_nodes=64)
     times = {c: [float(collective_s(cluster, c, 1.0, 8.0 * n, 1.0)) for n in (16, 32, 64)] for c in ("all_gather", "all_reduce")}

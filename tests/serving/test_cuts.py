@@ -72,6 +72,30 @@ def test_clients_are_spread_over_the_replicas() -> None:
     assert asked("llama-2-7b", "8xh100", clients=33, batch=5).serving.batch == 5
 
 
+@pytest.mark.parametrize("clients", [64, 512, 2048])
+def test_clients_who_fill_the_cache_are_served_by_the_cut_that_serves_most(clients: int) -> None:
+    """A replica whose cache they fill is no less sure to fit than one that has room left."""
+    fields = {"engine": "tensorrt-llm", "weights": "fp8", "prompt": 294, "output": 294, "clients": clients, "max_batch": 2048}
+    chosen = asked("llama-2-70b", "8xh100", **fields)
+    assert chosen.load is not None
+    for tp in (2, 4, 8):
+        other = asked("llama-2-70b", "8xh100", **fields, tp=tp, dp=8 // tp)
+        assert other.load is not None
+        assert (chosen.load.output_tokens_per_s or 0.0) >= 0.9 * (other.load.output_tokens_per_s or 0.0)
+
+
+@pytest.mark.parametrize(("model", "clients"), [("deepseek-v3", 512), ("qwen3-235b-a22b", 1024)])
+def test_many_clients_of_experts_are_served_by_gpus_that_attend_each_to_its_own(model: str, clients: int) -> None:
+    """DeepSeek's and LMSYS's own deployments: experts over all GPUs, attention of its own on each."""
+    chosen = asked(model, "8xh200", engine="sglang", clients=clients, output=1024)
+    assert (chosen.serving.tp, chosen.serving.ep) == (1, 8)
+    whole = asked(model, "8xh200", engine="sglang", clients=clients, output=1024, tp=8, dp=1)
+    assert chosen.load is not None
+    assert whole.load is not None
+    assert (chosen.load.output_tokens_per_s or 0.0) > 1.5 * (whole.load.output_tokens_per_s or 0.0)
+    assert asked(model, "8xh200", engine="sglang", clients=8).serving.tp > 1
+
+
 def test_what_fits_nowhere_says_how_many_cuts_were_tried() -> None:
     found = asked("deepseek-v3", "8xh100", weights="bf16")
     assert not found.fits

@@ -19,6 +19,7 @@ from planner.serving.deployment import Deployment
 from planner.serving.load import capacity_per_s, replica, slowed
 from planner.serving.memory import largest_context
 from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample
+from planner.serving.spec import Serving
 
 CLUSTER = {"node": "dgx-h100", "num_gpus": 1}
 CHAT = {"prompt": 512, "output": 128, "num_requests": 4000}
@@ -387,3 +388,11 @@ def test_one_request_at_a_time_has_the_interval_of_its_seconds(output: int) -> N
     seconds, rate = d.intervals["e2e_s"], d.intervals["requests_per_s"]
     assert rate.lower * seconds.upper == pytest.approx(1.0)
     assert rate.upper * seconds.lower == pytest.approx(1.0)
+
+
+def test_max_batch_is_that_of_each_attention_group() -> None:
+    """As the engines count it: --max-num-seqs of vLLM is that of one data-parallel rank."""
+    fields = {"prompt": 100, "output": 10, "tp": 1, "ep": 8, "max_batch": 32}
+    assert Serving.build({**fields, "batch": 256}, "serving").batch == 256
+    with pytest.raises(PlannerError, match="exceeds max_batch = 32 x 8"):
+        Serving.build({**fields, "batch": 257}, "serving")
