@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core: more threads wait for each other, busily
 
 import pytest
 from command_line import GOOD, Run

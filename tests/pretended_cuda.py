@@ -186,6 +186,68 @@ class Device:
         self.now -= self.live.pop(key, 0)
 
 
+def shape_of(x: Any) -> Any:
+    """What an operator's output on the meta device depends on, to be looked up by. TypeError where it cannot be."""
+    if isinstance(x, torch.Tensor):
+        return tuple(x.shape), x.stride(), x.dtype, x.is_meta
+    if isinstance(x, (list, tuple)):
+        return tuple(map(shape_of, x))
+    if isinstance(x, dict):
+        return tuple((key, shape_of(value)) for key, value in x.items())
+    hash(x)
+    return type(x), x
+
+
+class Remembered:
+    """Outputs of operators on meta tensors, made again by their shapes: torch finds those in Python, anew for each call."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Callable[..., Any] | None] = {}
+
+    def __call__(self, func: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            key = func, shape_of(args), shape_of(kwargs), torch.get_default_dtype()
+        except TypeError:
+            return func(*args, **kwargs)
+        if key in self.known:
+            again = self.known[key]
+            return func(*args, **kwargs) if again is None else again(args)
+        out = func(*args, **kwargs)
+        self.known[key] = self._again(func, args, kwargs, out, key[1])
+        return out
+
+    @staticmethod
+    def _again(func: Any, args: Any, kwargs: Any, out: Any, before: Any) -> Callable[..., Any] | None:
+        """How the output is made without the operator; None where it shares memory with what was given or gave that another
+        shape than ``before``, and where something is not on meta."""
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if not all(t.is_meta for t in given):
+            return None
+        if func._schema.is_mutable:
+            if out is None:
+                return lambda args: None
+            return (lambda args: args[0]) if out is args[0] and shape_of(args) == before else None
+        many = isinstance(out, (list, tuple))
+        made = list(out) if many else [out]
+        if not all(type(t) is torch.Tensor and t.is_meta for t in made):
+            return None
+        storages = {t.untyped_storage()._cdata for t in made}
+        whole = all(t.untyped_storage().nbytes() == t.nbytes for t in made)
+        if not whole or len(storages) < len(made) or storages & {t.untyped_storage()._cdata for t in given}:
+            return None
+        shapes = [(t.shape, t.stride(), t.dtype) for t in made]
+        kind = type(out) if many else None  # the output itself must not live on
+
+        def again(args: Any) -> Any:
+            fresh = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in shapes]
+            return fresh[0] if kind is None else kind(fresh)
+
+        return again
+
+
+REMEMBERED = Remembered()
+
+
 class Account(TorchDispatchMode):
     """Each operator on meta tensors takes time and memory of the device."""
 
@@ -201,7 +263,7 @@ class Account(TorchDispatchMode):
         if name.startswith("aten::_fused_adamw_"):
             self.device.launch(self.device.memory_s(1.6 * sum(t.nbytes for t in given)))
             return None
-        out = func(*args, **kwargs)
+        out = REMEMBERED(func, args, kwargs)
         made = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.device.type == "meta"]
         for tensor in made:
             self.device.allocate(tensor.untyped_storage())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import transformers
+from meta_modules import on_meta
 
 Config = dict[str, Any]
 
@@ -188,7 +188,7 @@ def transformers_count(config: Config) -> int:
     fields = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
     settings = transformers.AutoConfig.for_model(config["model_type"], **fields)
     name = (config.get("architectures") or ["BertModel"])[0]
-    with torch.device("meta"):
+    with on_meta():
         if config["model_type"] == "bert":
             model = getattr(transformers, name)(settings)
         else:

@@ -23,9 +23,12 @@ real = importlib.machinery.PathFinder.find_spec
 def find_spec(name, path=None, target=None):
     return None if name.split(".")[0] in ABSENT else real(name, path, target)
 importlib.machinery.PathFinder.find_spec = find_spec
-if "kernels" in " ".join(sys.orig_argv):
+if "--worker" in sys.orig_argv:
     from pretended_cuda import CARDS, Pretended
     Pretended(CARDS["h200-sxm-141gb"]).__enter__()
+elif "kernels" in " ".join(sys.orig_argv):  # which asks only whether there is one, and starts the worker
+    import torch
+    torch.cuda.is_available = lambda: True
 """
 
 

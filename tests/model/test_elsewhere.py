@@ -7,11 +7,10 @@ papers, rounded as they print them.
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import pytest
-import torch
+from meta_modules import on_meta
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from planner.model.architecture import Model
@@ -241,8 +240,7 @@ BUILT: list[Config] = [
 @pytest.mark.parametrize("config", BUILT, ids=lambda c: str(c["model_type"]))
 def test_transformers_builds_as_many_parameters(config: Config) -> None:
     own = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         settings = AutoConfig.for_model(config["model_type"], **own)
         made = AutoModelForCausalLM.from_config(settings)
     saved = {**json.loads(json.dumps(settings.to_dict(), default=str)), "model_type": config["model_type"]}

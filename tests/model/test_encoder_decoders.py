@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import pytest
-import torch
+from meta_modules import on_meta
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -55,9 +54,8 @@ def config_of(made: Any) -> dict[str, Any]:
     return {**saved, "architectures": [type(made).__name__]}
 
 
-def on_meta(auto: Any, settings: Any) -> Any:
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+def built(auto: Any, settings: Any) -> Any:
+    with on_meta():
         return auto.from_config(settings) if hasattr(auto, "from_config") else auto(settings)
 
 
@@ -65,14 +63,14 @@ def on_meta(auto: Any, settings: Any) -> Any:
 def test_counts_are_those_of_transformers(kind: str, sizes: dict[str, Any]) -> None:
     settings = AutoConfig.for_model(kind, **sizes)
     for auto in (AutoModelForSpeechSeq2Seq if kind == "whisper" else AutoModelForSeq2SeqLM, AutoModel):
-        made = on_meta(auto, settings)
+        made = built(auto, settings)
         model = model_from_config(config_of(made), kind, "config.json")
         assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), type(made).__name__
         assert (model.num_encoder_layers, model.num_layers) == (2, 5)
 
 
 def test_the_encoder_of_t5_alone() -> None:
-    made = on_meta(T5EncoderModel, AutoConfig.for_model("t5", **T5))
+    made = built(T5EncoderModel, AutoConfig.for_model("t5", **T5))
     model = model_from_config(config_of(made), "t5", "config.json")
     assert model.architecture == "encoder"
     assert parameters_total(model) == sum(weight.numel() for weight in made.parameters())
@@ -141,7 +139,7 @@ HEADS = (
 @pytest.mark.parametrize(("kind", "window"), [("longformer", 512), ("big_bird", 512)])
 def test_encoders_with_windows_have_transformers_count(kind: str, window: int, auto: Any) -> None:
     """BigBird: 3 + 2 + 3 blocks of 64 (arXiv 2007.14062, table 1: ITC)."""
-    made = on_meta(auto, AutoConfig.for_model(kind, **NARROW))
+    made = built(auto, AutoConfig.for_model(kind, **NARROW))
     model = model_from_config(config_of(made), kind, "config.json")
     assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), type(made).__name__
     assert model.sliding_window == window

@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
 import transformers
+from meta_modules import on_meta
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -85,8 +85,7 @@ def read(kind: str, causal: bool) -> Model | None:
 def transformers_total(kind: str, causal: bool) -> int | None:
     """Parameters of transformers' modules on the meta device; None where it cannot build its own default."""
     auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         try:
             made = auto.from_config(short(kind))
         except Exception:
@@ -177,8 +176,7 @@ def test_text_in_front_of_an_unknown_tower_is_counted_alone(kind: str) -> None:
     settings = AutoConfig.for_model(kind)
     config = {**json.loads(json.dumps(settings.to_dict(), default=str)), "model_type": kind}
     model = model_from_config(config, kind, "config.json")
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = AutoModelForImageTextToText.from_config(settings)
     text = sum(w.numel() for name, w in made.named_parameters() if not name.startswith(("model.visual", "model.vision")))
     assert parameters_total(model) == text
@@ -229,8 +227,7 @@ def test_what_a_file_changes_is_counted_as_transformers_saves_it(kind: str, chan
     """Sizes of single layers, which transformers saves as a table for each of them; an activation without weights."""
     settings = AutoConfig.for_model(kind, **changes)
     auto, names = (AutoModelForCausalLM, CAUSAL) if kind in CAUSAL else (AutoModelForMaskedLM, MASKED)
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = auto.from_config(settings)
     saved = json.loads(json.dumps(settings.to_dict(), default=str))
     model = model_from_config({**saved, "model_type": kind, "architectures": [names[kind]]}, kind, "config.json")
@@ -242,7 +239,7 @@ def test_what_a_file_changes_is_counted_as_transformers_saves_it(kind: str, chan
 def test_a_width_that_a_file_leaves_out_is_that_of_the_heads() -> None:
     """Ling's linear layers are as wide as head_dim says, which transformers saves as linear_head_dim."""
     stated = {"num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 4, "head_dim": 16, "pad_token_id": 1}
-    with torch.device("meta"):
+    with on_meta():
         made = AutoModelForCausalLM.from_config(AutoConfig.for_model("bailing_hybrid", **stated))
     model = model_from_config({**stated, "model_type": "bailing_hybrid"}, "x", "config.json")
     assert parameters_total(model) == sum(weight.numel() for weight in made.parameters())
@@ -316,8 +313,7 @@ def drawn(kind: str, head: str, seed: int) -> tuple[dict[str, Any], int] | None:
     """A configuration as saved and transformers' count; None where transformers does not build these sizes."""
     names, auto = BUILD[head]
     rng = random.Random(f"{kind} {seed}")
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         try:
             base = AutoConfig.for_model(kind).to_dict()
             fields = {

@@ -7,8 +7,8 @@ import warnings
 from typing import Any
 
 import pytest
-import torch
 import transformers
+from meta_modules import on_meta
 from transformers import CONFIG_MAPPING
 
 from planner.common.errors import PlannerError
@@ -17,8 +17,7 @@ from planner.model.parameters import parameters_total
 
 
 def modules(auto: Any, kind: str, config: dict[str, Any]) -> int:
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         own = {key: value for key, value in config.items() if key != "model_type"}
         return sum(w.numel() for w in auto(transformers.AutoConfig.for_model(kind, **own)).parameters())
 

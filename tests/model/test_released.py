@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
-import torch
 import transformers
+from meta_modules import on_meta
 from published_configs import as_stored
 from released_configs import RELEASED
 
@@ -19,8 +18,7 @@ from planner.model.parameters import parameters_active, parameters_total
 def modules_total(config: dict[str, Any]) -> int:
     """Parameters of the class that holds this configuration."""
     own = {k: v for k, v in config.items() if k != "model_type"}
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         settings = transformers.AutoConfig.for_model(config["model_type"], **own)
         auto = transformers.AutoModelForCausalLM
         if "vision_config" in config or config["model_type"] in VISION:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import pytest
-import torch
+from meta_modules import on_meta
 from serving_examples import deployment
 from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -51,8 +50,7 @@ NOT_TEXT = ("vision", "audio", "multi_modal_projector")
 def read(name: str) -> tuple[Model, int, int]:
     """The model as read, its weights in transformers, and those of its text alone."""
     kind = name.partition(",")[0]
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = AutoModelForImageTextToText.from_config(AutoConfig.for_model(kind, **json.loads(json.dumps(CASES[name]))))
     saved = json.loads(json.dumps(made.config.to_dict(), default=str))
     weights = {key: weight.numel() for key, weight in made.named_parameters()}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import pytest
-import torch
+from meta_modules import on_meta
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from planner.common.errors import PlannerError
@@ -53,8 +52,7 @@ def settings(text: str, vision: Config, kind: str, outer: Config) -> Any:
 
 @pytest.mark.parametrize("name", CASES)
 def test_encoder_and_projector_have_transformers_weights(name: str) -> None:
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = AutoModelForImageTextToText.from_config(settings(*CASES[name]))
     saved = json.loads(json.dumps(made.config.to_dict(), default=str))
     read = model_from_config({**saved, "model_type": CASES[name][2]}, "model", "config.json")
@@ -74,8 +72,7 @@ def test_a_head_is_tied_where_transformers_ties_it(kind: str, outer: bool | None
     """A flag in the outer table, in the text's, in both or in neither, as transformers saves the file."""
     stated = [{} if flag is None else {"tie_word_embeddings": flag} for flag in (outer, inner)]
     table = {"model_type": AutoConfig.for_model(kind).text_config.model_type, "vocab_size": 300, "num_hidden_layers": 2}
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = AutoModelForImageTextToText.from_config(
             AutoConfig.for_model(kind, text_config={**table, **stated[1]}, **stated[0])
         )
@@ -89,8 +86,7 @@ def test_a_head_is_tied_where_transformers_ties_it(kind: str, outer: bool | None
 def test_sizes_that_a_texts_table_leaves_out_are_those_of_its_own_type(kind: str) -> None:
     table = {"model_type": f"{kind}_text", "num_hidden_layers": 2}
     settings = AutoConfig.for_model(kind, text_config=dict(table))
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with on_meta():
         made = AutoModelForImageTextToText.from_config(settings)
     seen = json.loads(json.dumps(settings.vision_config.to_dict(), default=str))
     read = model_from_config({"model_type": kind, "text_config": table, "vision_config": seen}, "model", "config.json")

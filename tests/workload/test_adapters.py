@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
+from meta_modules import on_meta
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -61,7 +61,7 @@ CASES = [case for case in CASES if case not in (("mixtral", "all-linear"), ("dee
 
 
 def built(kind: str) -> Any:
-    with torch.device("meta"):
+    with on_meta():
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **CONFIGS[kind]))
 
 
