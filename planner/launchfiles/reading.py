@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from planner.common.errors import PlannerError
 from planner.common.files import read_text
 from planner.common.message import Message
 from planner.common.spec import require_sane
+from planner.launchfiles.containers import MOST_CONTAINERS, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
+from planner.launchfiles.interpolation import interpolated
 from planner.launchfiles.shell import UNSET, Script, read_script
 
 MOST_BYTES = 2**20
@@ -106,7 +109,9 @@ def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
         if kind in (".yaml", ".yml"):
             import yaml
 
-            data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            data = documents[0] if len(documents) == 1 else {"documents": documents}
+            data = interpolated(data) if isinstance(data, Mapping) else data
         else:
             require_sane(text, str(path))
             data = json.loads(text) if kind == ".json" else tomllib.loads(text)
@@ -139,13 +144,13 @@ def _flat(table: Mapping[Any, Any], prefix: str, level: int = 0) -> Iterator[tup
 
 
 def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named: Format | None) -> None:
-    pairs: list[tuple[str, Any]] = []
-    for pair in _flat(data, ""):
-        pairs.append(pair)
-        if len(pairs) > MOST_OPTIONS:
-            raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
+    pairs = list(islice(_flat(data, ""), MOST_OPTIONS + 1))
+    if len(pairs) > MOST_OPTIONS:
+        raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
+    if form is None and _containers(path, data, found):
+        return
     if form is None:
         raise _of_no_tool(path, data)
     stage = next((stage for key, stage in form.marked.items() if key in keys), None)
@@ -164,6 +169,18 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
         found.given.append(Given(form=form, name=name, value=value, where=path.name))
     for name, value in further:
         _further(path, form, name, value, found)
+
+
+def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
+    """Whether the file starts containers; what they start is read as a script."""
+    scripts = [container_script(one) for one, _ in zip(containers(data), range(MOST_CONTAINERS), strict=False)]
+    if not scripts:
+        return False
+    _script(path, "\n".join(scripts), found)
+    copies = replicas(data)
+    if copies > 1:
+        found.notes.append(Message("{0}: replicas = {1}: the answer is of one of them", path.name, copies))
+    return True
 
 
 def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:
