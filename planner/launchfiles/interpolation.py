@@ -60,10 +60,11 @@ def _answered(reference: str, root: Mapping[str, Any], path: tuple[str, ...]) ->
     if name == "oc.env":
         return rest.partition(",")[2].strip() or None
     if colon:
-        numbers = [_number(word) for word in rest.split(",")]
-        if name not in COMPUTED or None in numbers or (name in ("divide", "int_divide") and 0 in numbers[1:]):
+        words = rest.split(",")
+        numbers = [number for number in map(_number, words) if number is not None]
+        if name not in COMPUTED or len(numbers) < len(words) or (name in ("divide", "int_divide") and 0 in numbers[1:]):
             return None
-        answer = reduce(COMPUTED[name], numbers)
+        answer: float = reduce(COMPUTED[name], numbers)
         return int(answer) if float(answer).is_integer() and abs(answer) < 10**15 else answer
     dots = len(reference) - len(reference.lstrip("."))
     keys = [*path[: len(path) - dots], *reference[dots:].split(".")] if dots else reference.split(".")

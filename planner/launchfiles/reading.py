@@ -53,6 +53,8 @@ class Collected:
     environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
+    waiting: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
+    """Configurations without a mark of their own, such as GPT-NeoX's local_setup.yml: they are of the other files' tool."""
     written: dict[str, str] = field(default_factory=dict)
     """Text of files that the scripts write, by name."""
     started: set[str] = field(default_factory=set)
@@ -68,6 +70,11 @@ def collect(paths: Sequence[Path]) -> Collected:
     tables = [path for path in paths if path.suffix.lower() in (".json", ".toml", ".yaml", ".yml")]
     for path in [*tables, *(path for path in paths if path not in tables)]:  # a command's own options hold against its file's
         _read(path, found, None)
+    for path, data in found.waiting:
+        main = next((one.form for one in found.given if one.form.kind != "launcher"), None)
+        if main is None:
+            raise _of_no_tool(path, data)
+        _configuration(path, data, found, main)
     if not found.given:
         named = ", ".join(str(path) for path in paths)
         raise PlannerError(
@@ -144,15 +151,29 @@ def _flat(table: Mapping[Any, Any], prefix: str, level: int = 0) -> Iterator[tup
 
 
 def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named: Format | None) -> None:
+    data = _unwrapped(data)
     pairs = list(islice(_flat(data, ""), MOST_OPTIONS + 1))
     if len(pairs) > MOST_OPTIONS:
         raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
-    if form is None and _containers(path, data, found):
-        return
-    if form is None:
-        raise _of_no_tool(path, data)
+    if form is not None:
+        _keys(path, form, pairs, found)
+    elif not _containers(path, data, found):
+        found.waiting.append((path, data))
+
+
+def _unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration that a larger file holds under a key of its own, beside that file's other keys."""
+    for form in formats():
+        inner = data.get(form.unwraps) if form.unwraps else None
+        if isinstance(inner, Mapping):
+            return {**{key: value for key, value in data.items() if key != form.unwraps}, **interpolated(inner)}
+    return data
+
+
+def _keys(path: Path, form: Format, pairs: Sequence[tuple[str, Any]], found: Collected) -> None:
+    keys = {plain_name(name) for name, _ in pairs}
     stage = next((stage for key, stage in form.marked.items() if key in keys), None)
     if stage is not None and "stage" not in keys:
         found.given.append(Given(form=form, name="stage", value=stage, where=path.name))
