@@ -64,8 +64,14 @@ def quantized_name(checkpoint: str) -> str | None:
     return found.weights or None if found is not None else None
 
 
+CACHED = re.compile(r"(?:^|.*/)models--([\w.-]+?)--([\w.-]+?)(?:/.*)?")
+"""A folder of the hub's cache: models--OWNER--NAME."""
+
+
 def model_table(checkpoint: str) -> dict[str, Any]:
     """The [model] of a checkpoint: a folder with a config.json, a file, or a name; PlannerError with the nearest names."""
+    cached = CACHED.fullmatch(checkpoint[:LONGEST_NAME])
+    checkpoint = f"{cached[1]}/{cached[2]}" if cached is not None else checkpoint
     folder = Path(checkpoint)
     try:
         own = (

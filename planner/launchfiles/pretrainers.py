@@ -1,21 +1,24 @@
-"""GPT-NeoX's and Nanotron's files: what several of their options say together, and the model that their sizes describe."""
+"""Files of GPT-NeoX, Nanotron, llm-foundry, NeMo 1 and Megatron-DeepSpeed: what several options say together, and the model."""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
+from planner.common.message import Message
 from planner.launchfiles.numbers import whole
 from planner.launchfiles.understanding import Said
 
-SIZED = ("gpt-neox", "nanotron")
+SIZED = ("gpt-neox", "nanotron", "llm-foundry")
 GATED = ("swiglu", "geglu", "reglu", "bilinear", "glu")
 """Activations of GPT-NeoX that multiply one half of their input by the other."""
 LLAMA_CHUNK = 256
+MPT_VOCABULARY = 50_368
 
 
 def settle(said: Said) -> None:
-    """Fields that several options of GPT-NeoX, Megatron-DeepSpeed or Nanotron decide together."""
+    """Fields that several options of these tools decide together."""
     f = said.fields
     if said.has("gpt-neox"):
         _neox(f)
@@ -27,6 +30,10 @@ def settle(said: Said) -> None:
         f.setdefault("framework.name", "deepspeed-zero")  # DeepSpeed's engine, without its pipeline
     if said.has("nanotron"):
         _nanotron(f)
+    if said.has("llm-foundry"):
+        _foundry(said)
+    if said.has("nemo-1"):
+        _nemo(said)
 
 
 def _neox(f: dict[str, Any]) -> None:
@@ -40,6 +47,40 @@ def _neox(f: dict[str, Any]) -> None:
         f.setdefault("framework.attention_kernel", "standard")
 
 
+DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(ba|tok|sp|ep)")
+LENGTHS = {"ba": "job.num_steps", "tok": "job.num_tokens", "sp": "job.num_samples", "ep": "job.num_epochs"}
+"""Composer's units of time (composer/core/time.py): batches, tokens, samples, epochs."""
+
+
+def _foundry(said: Said) -> None:
+    f = said.fields
+    found = DURATION.fullmatch(str(f.get("said.duration", "")).strip().replace("_", ""))
+    if found is not None:
+        f.setdefault(LENGTHS[found[2]], float(found[1]) if found[2] == "ep" else round(float(found[1])))
+    if f.get("said.optimizer") is not None:
+        f.setdefault("job.optimizer", "sgd" if f["said.optimizer"] == "lion" else f["said.optimizer"])
+    if f.get("said.optimizer") == "lion":
+        said.notes.append(Message("Lion is taken as SGD with momentum: both keep one state of a weight"))
+    if f.get("said.fsdp_precision") == "pure":
+        said.unmodelled.append(
+            Message("fsdp_config.mixed_precision = PURE: gradients are exchanged in 16 bit: less communication")
+        )
+    if f.get("layout.micro_batch_size") is None:
+        said.notes.append(Message("the file leaves the micro-batch to Composer, which tries until one fits; 1 is taken"))
+
+
+def _nemo(said: Said) -> None:
+    f = said.fields
+    if "distributed" in str(f.get("said.optimizer", "")):
+        f.setdefault("layout.zero", 1)
+    f["said.gated"] = "swiglu" in str(f.get("said.glu", ""))
+    f["said.grouped"] = f.get("said.groups") is not None
+    if f.get("said.half_weights") is False and f.get("said.precision") in ("fp16", "bf16"):
+        said.unmodelled.append(
+            Message("model.megatron_amp_O2 = false: autocast over fp32 weights, cast in each pass: other memory and time")
+        )
+
+
 def _nanotron(f: dict[str, Any]) -> None:
     ranks = [whole(f, name) or 1 for name in ("said.ranks", "layout.tp", "layout.pp", "layout.cp")]
     f.setdefault("said.num_gpus", math.prod(ranks))
@@ -50,12 +91,14 @@ def _nanotron(f: dict[str, Any]) -> None:
 
 
 def sizes(said: Said) -> dict[str, Any]:
-    """Fields of the model as a file of GPT-NeoX or Nanotron says them, {} where it says none."""
+    """Fields of the model as a file of these tools says them, {} where it says none."""
     f = said.fields
     found = {name.removeprefix("model."): value for name, value in f.items() if name.startswith("model.") and value is not None}
     if not all(isinstance(found.get(name), int) for name in ("num_layers", "hidden_size", "num_heads")):
         return {}
     hidden, heads = whole(f, "model.hidden_size") or 1, whole(f, "model.num_heads") or 1
+    if said.has("llm-foundry"):
+        return {**_mpt(f, hidden, heads), **found}
     found |= {"num_kv_heads": whole(f, "said.groups") or heads, "head_dim": max(hidden // heads, 1), "qk_norm": "none"}
     if said.has("nanotron"):
         plain = {"norm": "rmsnorm", "gated_ffn": True, "ffn_bias": False, "attention_output_bias": False, "qkv_bias": False}
@@ -65,6 +108,31 @@ def sizes(said: Said) -> dict[str, Any]:
     if found.get("position_embedding") == "learned" and f.get("said.positions"):
         found["max_positions"] = f["said.positions"]
     return found
+
+
+def _mpt(f: dict[str, Any], hidden: int, heads: int) -> dict[str, Any]:
+    """MPT's fields as llm-foundry's options and their defaults say them."""
+    multi_query = f.get("said.attention_type") == "multiquery_attention"
+    gated = "glu" in str(f.get("said.feed_forward", ""))
+    positions = "alibi" if f.get("said.alibi") else "rotary" if f.get("said.rope") else "learned"
+    positions = "none" if positions == "learned" and f.get("said.learned_positions") is False else positions
+    biased = not f.get("said.no_bias")
+    expansion = f.get("said.expansion")
+    size = int(expansion * hidden) if isinstance(expansion, int | float) else 4 * hidden
+    bias = dict.fromkeys(("qkv_bias", "attention_output_bias", "ffn_bias"), biased)
+    return {
+        "num_kv_heads": 1 if multi_query else whole(f, "said.groups") or heads,
+        "head_dim": max(hidden // heads, 1),
+        "ffn_hidden_size": size,
+        "gated_ffn": gated,
+        "activation": "gelu",
+        "position_embedding": positions,
+        **({"max_positions": f.get("job.seq_len")} if positions == "learned" else {}),
+        "vocab_size": MPT_VOCABULARY,
+        "tied_embeddings": True,
+        "qk_norm": "none",
+        **bias,
+    }
 
 
 def _feed_forward(said: Said, hidden: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from planner.common.errors import PlannerError
 from planner.common.files import read_text
 from planner.common.message import Message
 from planner.common.spec import require_sane
+from planner.launchfiles.containers import MOST_CONTAINERS, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
+from planner.launchfiles.interpolation import interpolated
 from planner.launchfiles.shell import UNSET, Script, read_script
 
 MOST_BYTES = 2**20
@@ -50,6 +53,8 @@ class Collected:
     environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
+    waiting: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
+    """Configurations without a mark of their own, such as GPT-NeoX's local_setup.yml: they are of the other files' tool."""
     written: dict[str, str] = field(default_factory=dict)
     """Text of files that the scripts write, by name."""
     started: set[str] = field(default_factory=set)
@@ -65,6 +70,11 @@ def collect(paths: Sequence[Path]) -> Collected:
     tables = [path for path in paths if path.suffix.lower() in (".json", ".toml", ".yaml", ".yml")]
     for path in [*tables, *(path for path in paths if path not in tables)]:  # a command's own options hold against its file's
         _read(path, found, None)
+    for path, data in found.waiting:
+        main = next((one.form for one in found.given if one.form.kind != "launcher"), None)
+        if main is None:
+            raise _of_no_tool(path, data)
+        _configuration(path, data, found, main)
     if not found.given:
         named = ", ".join(str(path) for path in paths)
         raise PlannerError(
@@ -106,7 +116,9 @@ def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
         if kind in (".yaml", ".yml"):
             import yaml
 
-            data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            data = documents[0] if len(documents) == 1 else {"documents": documents}
+            data = interpolated(data) if isinstance(data, Mapping) else data
         else:
             require_sane(text, str(path))
             data = json.loads(text) if kind == ".json" else tomllib.loads(text)
@@ -139,15 +151,29 @@ def _flat(table: Mapping[Any, Any], prefix: str, level: int = 0) -> Iterator[tup
 
 
 def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named: Format | None) -> None:
-    pairs: list[tuple[str, Any]] = []
-    for pair in _flat(data, ""):
-        pairs.append(pair)
-        if len(pairs) > MOST_OPTIONS:
-            raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
+    data = _unwrapped(data)
+    pairs = list(islice(_flat(data, ""), MOST_OPTIONS + 1))
+    if len(pairs) > MOST_OPTIONS:
+        raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
-    if form is None:
-        raise _of_no_tool(path, data)
+    if form is not None:
+        _keys(path, form, pairs, found)
+    elif not _containers(path, data, found):
+        found.waiting.append((path, data))
+
+
+def _unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration that a larger file holds under a key of its own, beside that file's other keys."""
+    for form in formats():
+        inner = data.get(form.unwraps) if form.unwraps else None
+        if isinstance(inner, Mapping):
+            return {**{key: value for key, value in data.items() if key != form.unwraps}, **interpolated(inner)}
+    return data
+
+
+def _keys(path: Path, form: Format, pairs: Sequence[tuple[str, Any]], found: Collected) -> None:
+    keys = {plain_name(name) for name, _ in pairs}
     stage = next((stage for key, stage in form.marked.items() if key in keys), None)
     if stage is not None and "stage" not in keys:
         found.given.append(Given(form=form, name="stage", value=stage, where=path.name))
@@ -164,6 +190,18 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
         found.given.append(Given(form=form, name=name, value=value, where=path.name))
     for name, value in further:
         _further(path, form, name, value, found)
+
+
+def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
+    """Whether the file starts containers; what they start is read as a script."""
+    scripts = [container_script(one) for one, _ in zip(containers(data), range(MOST_CONTAINERS), strict=False)]
+    if not scripts:
+        return False
+    _script(path, "\n".join(scripts), found)
+    copies = replicas(data)
+    if copies > 1:
+        found.notes.append(Message("{0}: replicas = {1}: the answer is of one of them", path.name, copies))
+    return True
 
 
 def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:

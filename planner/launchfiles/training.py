@@ -18,7 +18,7 @@ from planner.workload.framework import CORE_ATTENTION, load_framework
 from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
-MEGATRON = ("megatron", "megatron-deepspeed")
+MEGATRON = ("megatron", "megatron-deepspeed", "nemo-1")
 TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
 FIELDS = ("layout", "job", "framework")
 DEFAULT_MICRO_BATCH = 8
@@ -92,7 +92,7 @@ def _framework(said: Said) -> str:
         return "megatron-fsdp"
     if f.get("said.torch_fsdp"):
         return "fsdp"
-    for name in (*MEGATRON, "gpt-neox", "nanotron", "nemo", "torchtitan", "torchtune"):
+    for name in (*MEGATRON, "gpt-neox", "nanotron", "llm-foundry", "nemo", "torchtitan", "torchtune"):
         form = next((one for one in said.formats if one.name == name), None)
         if form is not None:
             return form.framework
@@ -256,7 +256,7 @@ def _tuning(said: Said, framework: str) -> None:
     if not adapts:
         for name in [name for name in f if name.startswith(("job.adapter.", "job.quantization."))]:
             del f[name]
-        tunes = said.has(*TUNERS) and f.get("said.stage") != "pt"
+        tunes = (said.has(*TUNERS) and f.get("said.stage") != "pt") or f.get("said.loader") == "finetuning"
         f.setdefault("job.kind", "finetune" if tunes else "pretrain")
         if tuning not in (None, "full"):
             said.unmodelled.append(Message("finetuning_type = {0}: all weights are taken as trained", tuning))
@@ -539,7 +539,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
     if said.has(*MEGATRON):
         words = vocabulary(f.get("said.tokenizer"), f.get("said.tokenizer_type"))
         return described_model(_sizes(said), None if carried is None else str(carried), said.notes, words)
-    if said.has(*SIZED) and carried is None:
+    if said.has(*SIZED) and carried is None and (sizes(said) or not isinstance(checkpoint, str)):
         found = described_model(sizes(said), None, said.notes)
         return found if "num_layers" not in found or found.get("gated_ffn") else {"activation": "gelu", **found}
     if carried is not None:

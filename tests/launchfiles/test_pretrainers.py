@@ -78,6 +78,14 @@ def test_gpt_neox_in_two_files_with_underscores(tmp_path: Path) -> None:
     assert read(tmp_path, model, later).tables == read(tmp_path, NEOX).tables
 
 
+def test_gpt_neox_beside_a_file_without_a_mark_of_its_own(tmp_path: Path) -> None:
+    """local_setup.yml holds paths only; alone it is no tool's."""
+    paths = {"data-path": "a", "vocab-file": "b", "save": "c", "log-dir": "d"}
+    assert read(tmp_path, paths, NEOX).tables == read(tmp_path, NEOX).tables
+    with pytest.raises(planner.PlannerError, match="none of the tools is known by these keys"):
+        read(tmp_path, paths)
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [

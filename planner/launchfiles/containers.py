@@ -1,0 +1,80 @@
+"""Docker Compose files and Kubernetes manifests: what their containers start, as a script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MOST_CONTAINERS = 100
+MOST_LEVELS = 24
+NAMED = re.compile(r"\$\((\w+)\)")
+"""Kubernetes' way to write a variable of the container's environment."""
+
+
+PROGRAM = re.compile(r"\s*(\S*/)?(python[\d.]*|vllm|trtllm-serve|(ba|z|da)?sh|uv|torchrun|deepspeed|accelerate|env|exec)\b")
+"""What begins a command that needs no entrypoint of an image: Kubernetes' ``command`` takes its place."""
+
+
+def containers(data: Any, level: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Services of Compose and containers of Kubernetes: tables that start something, wherever they stand."""
+    if level > MOST_LEVELS:
+        return
+    if isinstance(data, Mapping):
+        if "image" in data and {"command", "args", "entrypoint"} & set(data):
+            yield data
+        for value in data.values():
+            yield from containers(value, level + 1)
+    elif isinstance(data, list):
+        for value in data[:1000]:
+            yield from containers(value, level + 1)
+
+
+def container_script(container: Mapping[str, Any]) -> str:
+    """A script that sets what the container's environment holds and starts what it starts.
+
+    Without an entrypoint of its own (``command`` of Kubernetes) the image's name stands for the program that it starts.
+
+    >>> print(container_script({"image": "vllm-openai", "command": ["--model", "$(M)"], "environment": {"M": "a"}}), end="")
+    M="a"
+    "vllm-openai" "--model" "${M}"
+    """
+    lines = [f"{name}={_quoted(value)}" for name, value in _environment(container.get("environment", container.get("env")))]
+    started = container.get("entrypoint", container.get("command") if "args" in container else None)
+    rest = container.get("args", container.get("command"))
+    own = not started and PROGRAM.match(str(rest[0] if isinstance(rest, list) and rest else rest)) is None
+    words = _quoted(str(container["image"]).partition("@")[0]) if own else _words(started) if started else ""
+    return "\n".join([*lines, f"{words} {_words(rest) if rest is not started else ''}".strip(), ""])
+
+
+def _words(given: Any) -> str:
+    """Words of a list each in quotes, a text as the shell reads it."""
+    if isinstance(given, list):
+        return " ".join(_quoted(word) for word in given[:2000])
+    return NAMED.sub(r"${\1}", " ".join(str(given).split("\n")) if given is not None else "")
+
+
+def _quoted(word: Any) -> str:
+    text = NAMED.sub(r"${\1}", str(word)).replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
+    return f'"{text}"'
+
+
+def _environment(given: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values, from a table, from ``NAME=VALUE`` or from Kubernetes' list of names with their values."""
+    if isinstance(given, Mapping):
+        given = [f"{name}={value}" for name, value in given.items() if value is not None]
+    for one in given if isinstance(given, list) else ():
+        name, _, value = (one.get("name"), "", one.get("value")) if isinstance(one, Mapping) else str(one).partition("=")
+        if isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name) and value is not None:
+            yield name, value
+
+
+def replicas(data: Any, level: int = 0) -> int:
+    """The most copies that a manifest starts of a container."""
+    if level > MOST_LEVELS:
+        return 1
+    if isinstance(data, Mapping):
+        own = data.get("replicas")
+        inner = [replicas(value, level + 1) for value in data.values()]
+        return max([own if isinstance(own, int) and not isinstance(own, bool) else 1, *inner])
+    return max([1, *(replicas(value, level + 1) for value in data[:1000])]) if isinstance(data, list) else 1

@@ -1,0 +1,86 @@
+"""Values of YAML files that refer to others, as OmegaConf writes them: ``${model.hidden_size}``, ``${multiply:4, ${.heads}}``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+INNER = re.compile(r"\$\{([^${}]{1,200})\}")
+"""A reference that holds no other."""
+MOST_ROUNDS = 16
+COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
+    "multiply": operator.mul,
+    "sum": operator.add,
+    "add": operator.add,
+    "divide": operator.truediv,
+    "int_divide": operator.floordiv,
+}
+"""NeMo's resolvers (nemo/collections/nlp/modules/common: multiply), and those that users write the same way."""
+
+
+def interpolated(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with every reference that it answers itself put in; others stay as they are written.
+
+    >>> interpolated({"a": 2, "b": {"c": "${multiply:4, ${a}}", "d": "${.c}", "e": "${nothing}"}})
+    {'a': 2, 'b': {'c': 8, 'd': 8, 'e': '${nothing}'}}
+    """
+    found = dict(data)
+    for _ in range(MOST_ROUNDS):
+        after = _walked(found, found, ())
+        if after == found:
+            break
+        found = after
+    return found
+
+
+def _walked(value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    if len(path) > MOST_ROUNDS:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _walked(one, root, (*path, str(key))) for key, one in value.items()}
+    if not isinstance(value, str) or "${" not in value or len(value) > 1000:
+        return value
+    whole = INNER.fullmatch(value)
+    if whole is not None:
+        answer = _answered(whole[1], root, path)
+        return value if answer is None else answer
+    return INNER.sub(lambda one: _text(_answered(one[1], root, path), one[0]), value)
+
+
+def _text(answer: Any, written: str) -> str:
+    return str(answer) if isinstance(answer, str | int | float) and "${" not in str(answer) else written
+
+
+def _answered(reference: str, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """What a reference stands for; None where the file does not say it."""
+    name, colon, rest = reference.partition(":")
+    if name == "oc.env":
+        return rest.partition(",")[2].strip() or None
+    if colon:
+        words = rest.split(",")
+        numbers = [number for number in map(_number, words) if number is not None]
+        if name not in COMPUTED or len(numbers) < len(words) or (name in ("divide", "int_divide") and 0 in numbers[1:]):
+            return None
+        answer: float = reduce(COMPUTED[name], numbers)
+        return int(answer) if float(answer).is_integer() and abs(answer) < 10**15 else answer
+    dots = len(reference) - len(reference.lstrip("."))
+    keys = [*path[: len(path) - dots], *reference[dots:].split(".")] if dots else reference.split(".")
+    found = _at(root, keys)
+    found = _at(root, keys[1:]) if found is None and len(keys) > 1 and not dots else found  # the file is a part of a larger one
+    return None if isinstance(found, Mapping | list) or (isinstance(found, str) and "${" in found) else found
+
+
+def _at(root: Any, keys: list[str]) -> Any:
+    for key in keys:
+        root = root.get(key) if isinstance(root, Mapping) else None
+    return root
+
+
+def _number(word: str) -> int | float | None:
+    try:
+        return int(word) if re.fullmatch(r"\s*-?\d{1,15}\s*", word) else float(word)
+    except ValueError:
+        return None
