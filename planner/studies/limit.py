@@ -14,7 +14,8 @@ from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
 from planner.performance.risk import RISK, chance, check_risk
-from planner.scenarios.edited import plan_with
+from planner.scenarios.edited import plan_with, question_with
+from planner.training.hopeless import is_hopeless
 from planner.training.plan import Plan
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -93,11 +94,26 @@ def _scanned(tables: Mapping[str, Any], field: str, values: list[Any], ask: Ask)
     following, reason = None, "no larger one is in the list"
     for tried, value in enumerate(reversed(values)):
         ask.tell(tried, len(values))
+        if _is_hopeless(tables, {field: value}):
+            following, reason = value, ""
+            continue
         answer, why = attempt(tables, {field: value}, ask)
         if answer is not None:
+            reason = reason or attempt(tables, {field: following}, ask)[1]
             return Limit(field=field, value=value, plan=answer, next_value=following, reason=reason)
         following, reason = value, why
+    reason = reason or attempt(tables, {field: values[0]}, ask)[1]
     raise PlannerError("{0}: none fits; the smallest, {1}: {2}.", field, values[0], reason)
+
+
+def _is_hopeless(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether no layout can hold it, which needs no search; False of what is wrong, and of a layout that is given."""
+    if tables.get("layout"):
+        return False
+    try:
+        return is_hopeless(question_with(tables, changes))
+    except PlannerError:
+        return False
 
 
 def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: Ask) -> Limit:
