@@ -19,7 +19,8 @@ class Launch:
     """A launch file as a question: ``serves`` or trains, with the tables of its scenario.
 
     ``lines``: each option that was understood; ``not_understood``: options that are in no table; ``unmodelled``: options that
-    change memory or time and are not modelled, with what they change; ``notes``: what was taken as usual.
+    change memory or time and are not modelled, with what they change; ``ignored``: names of options that change neither;
+    ``notes``: what was taken as usual.
     """
 
     tools: tuple[str, ...]
@@ -28,6 +29,7 @@ class Launch:
     lines: tuple[Line, ...]
     not_understood: tuple[str, ...]
     unmodelled: tuple[str, ...]
+    ignored: tuple[str, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,6 +41,7 @@ class Launch:
             "understood": [vars(line) for line in self.lines if not line.field.startswith("said.")],
             "not_understood": list(self.not_understood),
             "not_modelled": list(self.unmodelled),
+            "ignored": list(self.ignored),
             "notes": list(self.notes),
         }
 
@@ -80,6 +83,7 @@ def read_launch(
         lines=tuple(said.lines),
         not_understood=tuple(dict.fromkeys(said.not_understood)),
         unmodelled=tuple(dict.fromkeys(said.unmodelled)),
+        ignored=tuple(dict.fromkeys(said.ignored)),
         notes=tuple(dict.fromkeys(said.notes)),
     )
 

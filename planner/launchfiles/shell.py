@@ -92,6 +92,7 @@ class _Block:
     taken: bool | None = False
     subject: str | None = None  # of a case
     heading: bool = True  # its condition, or a pattern, is being read
+    loop: bool = False
     value: bool | None = None
     joined: str = ""
 
@@ -177,9 +178,14 @@ class _Shell:
                 self._case(self.blocks[-1], words[2:], end)
                 return []
             elif word in ("for", "while", "until"):
+                idle = "$#" in words and "@" not in self.script.variables  # goes through arguments, of which there are none
+                self.blocks.append(_Block(live=not idle, heading=False, loop=True))
                 if word == "for":
                     self._loop(words)
                 return []
+            elif word == "done":
+                if self.blocks and self.blocks[-1].loop:
+                    self.blocks.pop()
             elif self.blocks:
                 self._branch(word)
         return words

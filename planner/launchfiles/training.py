@@ -21,6 +21,8 @@ Tables = dict[str, dict[str, Any]]
 MEGATRON = ("megatron", "megatron-deepspeed", "nemo-1")
 TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
 FIELDS = ("layout", "job", "framework")
+LLAMA_FACTORY_RANK = 16
+"""Of GaLore's projections where galore_rank is left out (llamafactory/hparams/finetuning_args.py)."""
 DEFAULT_MICRO_BATCH = 8
 """TrainingArguments' per_device_train_batch_size where none is given."""
 
@@ -102,7 +104,7 @@ def _framework(said: Said) -> str:
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
         return "deepspeed-zero"
     if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
-        return "transformers-fsdp"
+        return "fsdp" if f.get("said.fp8") else "transformers-fsdp"
     return "huggingface"
 
 
@@ -146,6 +148,10 @@ def _precision(said: Said, framework: str) -> None:
         if recipe is not None:  # NeMo's mixed_precision and torchtitan's converters name it in one word with the precision
             found = "fp8"
             f.setdefault("job.fp8_recipe", recipe)
+        if found == "fp8" and f.get("said.stored") == "bf16":
+            said.unmodelled.append(
+                Message("training.dtype = bfloat16 beside FP8: weights and optimizer states in 16 bit: less memory")
+            )
         if found is not None:
             f["job.precision"] = found
     if f.get("job.precision") != "fp8":
@@ -253,6 +259,12 @@ def _tuning(said: Said, framework: str) -> None:
     bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
     adapts = tuning in ("lora", "qlora") or bool(f.get("said.peft")) or said.has("peft")
     _torchtune_targets(f)
+    if str(f.get("job.optimizer", "")).startswith("galore") and said.has("llama-factory"):
+        f.setdefault("job.optimizer_rank", whole(f, "said.low_rank") or LLAMA_FACTORY_RANK)
+        if f.get("said.layerwise"):
+            f.setdefault("job.optimizer_in_backward", True)
+    if "cutcrossentropy" in str(f.get("said.plugins", "")).lower().replace("_", ""):
+        said.unmodelled.append(Message("plugins = CutCrossEntropyPlugin: a loss without logits in memory"))
     if not adapts:
         for name in [name for name in f if name.startswith(("job.adapter.", "job.quantization."))]:
             del f[name]

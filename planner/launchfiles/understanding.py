@@ -38,6 +38,8 @@ class Said:
     lines: list[Line] = field(default_factory=list)
     not_understood: list[str] = field(default_factory=list)
     unmodelled: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    """Names of the tool's own options that change neither memory nor time."""
     formats: list[Format] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -139,7 +141,10 @@ def _no_field(one: Given, name: str, said: Said) -> None:
         alone = "parallel" in name and scalar(one.value) == 1 and one.value is not True  # one GPU: nothing is cut
         if text and _matters(one.value) and not alone:
             said.unmodelled.append(Message("{0}: {1}", _written(one), Message(text)))
-    elif not one.form.is_neutral(name) and not _empty(one.value):
+    elif one.form.is_neutral(name):
+        if one.form.kind != "launcher" and not isinstance(one.value, Mapping):
+            said.ignored.append(one.name)
+    elif not _empty(one.value):
         said.not_understood.append(f"{_written(one)} ({one.where})")
 
 

@@ -23,4 +23,6 @@ def launch_text(launch: Launch, scenario: str, columns: int) -> str:
     for head, items in parts.items():
         if items:
             lines += [spoken_label(head), notes_text([Message("- {0}", item) for item in items], columns), ""]
+    if launch.ignored:
+        lines += [notes_text([Message("Change neither memory nor time: {0}", ", ".join(launch.ignored))], columns), ""]
     return "\n".join(lines)

@@ -49,6 +49,8 @@ def read(tmp_path: Path, **files: str) -> Launch:
         ("case $A in\n  b) X=1;;\n  a*|c) X=2 ;;\n  *) X=3;;\nesac\n", "2"),
         ("case $N in 7) X=1;; *) X=3;; esac\n", "3"),
         ("if [ $A = b ]; then if [ $A = aa ]; then X=1; fi; X=2; else X=4; fi\n", "4"),
+        ("X=1\nwhile [[ $# -gt 0 ]]; do\n  case $1 in\n    --x)\n      X=$2\n      shift 2\n      ;;\n  esac\ndone\n", "1"),
+        ("X=1; while read L; do X=2; done < file\n", "2"),
         ("for X in 1 2 3; do true_$X; done\n", "3"),
         ("X=${UNSET:-${N}}\n", "8"),
         ("X=${A:+set}${UNSET:+unset}\n", "set"),

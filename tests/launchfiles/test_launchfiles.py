@@ -466,6 +466,48 @@ def test_fsdp_moves_frozen_weights_to_the_host_too(tmp_path: Path) -> None:
     assert here.memory_bytes["parameters"] - away.memory_bytes["parameters"] > 35e9 / 2  # 70e9 halves of a byte over 2 GPUs
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "unmodelled"),
+    [
+        ("sequence_parallel_degree: 4\n", {"layout": {"cp": 4}, "job": {"global_batch_size": 2}}, ()),
+        (
+            "plugins: [axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin]\n",
+            {"job": {"global_batch_size": 8}},
+            ("plugins = CutCrossEntropyPlugin: a loss without logits in memory",),
+        ),
+    ],
+)
+def test_what_axolotl_says_by_another_name(
+    text: str, expected: dict[str, dict[str, Any]], unmodelled: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Ranks that share a sequence take no batch of their own; a plugin's name is what it does."""
+    base = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\nmicro_batch_size: 1\nbf16: true\nfsdp: full_shard\n"
+    found = read(tmp_path, {"a.yaml": base + text}, cluster={**H100, "num_gpus": 8})
+    for table, fields in expected.items():
+        assert {name: found.tables[table][name] for name in fields} == fields
+    assert found.unmodelled == unmodelled
+
+
+def test_galore_of_llama_factory(tmp_path: Path) -> None:
+    text = (
+        "model_name_or_path: Qwen/Qwen2.5-7B\nstage: sft\nfinetuning_type: full\ncutoff_len: 1024\npure_bf16: true\n"
+        "per_device_train_batch_size: 1\nuse_galore: true\ngalore_layerwise: true\n"
+    )
+    for rank, meant in (("", 16), ("galore_rank: 128\n", 128)):
+        found = read(tmp_path, {"a.yaml": text + rank}, cluster={**H100, "num_gpus": 1})
+        said = {"optimizer": "galore-adamw", "optimizer_rank": meant, "optimizer_in_backward": True}
+        assert {name: found.tables["job"][name] for name in said} == said
+        assert found.not_understood == ()
+        planner.plan(**found.tables, explain=False)
+
+
+def test_what_changes_nothing_is_named(tmp_path: Path) -> None:
+    text = "base_model: Qwen/Qwen2.5-7B\nsequence_len: 2048\nmicro_batch_size: 1\nlearning_rate: 1e-5\nwandb_project: a\n"
+    found = read(tmp_path, {"a.yaml": text}, cluster={**H100, "num_gpus": 1})
+    assert found.ignored == ("learning_rate", "wandb_project")
+    assert found.to_dict()["ignored"] == ["learning_rate", "wandb_project"]
+
+
 def test_torchtitan_steps_in_the_backward_pass(tmp_path: Path) -> None:
     text = """
 [model]
