@@ -131,7 +131,7 @@ class Effects:
         of is wider than one that many do.
         """
         log = self._slope("distance", away) + self._slope("incomplete", subject.incomplete)
-        log += self._slope("nodes", math.log2(subject.num_nodes))
+        log += self._slope("nodes", math.log2(subject.num_nodes)) + self._slope("alone", float(subject.num_gpus == 1))
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)

@@ -75,7 +75,13 @@ TYPICAL = 0.05
 """What a standard deviation of an effect is before any run is looked at: assumed; its logarithm is known to UNSURE."""
 UNSURE = 0.7
 SLOPES: dict[str, dict[str, tuple[float, float]]] = {
-    "step_time": {"kernel": (0.0, 0.1), "distance": (0.05, 0.05), "nodes": (0.0, 0.1), "incomplete": (0.2, 0.2)},
+    "step_time": {
+        "kernel": (0.0, 0.1),
+        "distance": (0.05, 0.05),
+        "nodes": (0.0, 0.1),
+        "alone": (0.0, 0.3),
+        "incomplete": (0.2, 0.2),
+    },
     "memory": {"incomplete": (0.2, 0.2)},
     "decode": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
     "prefill": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
@@ -83,7 +89,8 @@ SLOPES: dict[str, dict[str, tuple[float, float]]] = {
 }
 """Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the
 run's size of a multiplication; ``distance``: of ``distances``, which runs of step time tell, so that little is assumed;
-``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``unseen``: of ``unseen``; ``incomplete``:
+``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``alone``: 1 where a single GPU exchanges
+nothing; ``unseen``: of ``unseen``; ``incomplete``:
 1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted alike at any size,
 and held-out runs far from the others err no more."""
 ROUNDS = 5
@@ -192,6 +199,8 @@ def _slope_column(slope: str, table: Columns, away: Array) -> Array:
         return away
     if slope == "unseen":
         return unseen(table)
+    if slope == "alone":
+        return (np.asarray(table["num_gpus"], float) == 1.0).astype(float)
     return np.log2(np.asarray(table["num_nodes"], float)) if slope == "nodes" else np.asarray(table[slope], float)
 
 

@@ -76,6 +76,22 @@ def test_more_runs_of_one_source_teach_little_of_the_next() -> None:
     assert np.allclose(source_weights(table), RUNS**-0.5)
 
 
+def test_runs_that_exchange_nothing_are_known_better_where_they_err_less() -> None:
+    """Runs on one GPU err a third as much; the fit and what is stored of it say so, of one GPU alone."""
+    table, residual = made_up(3)
+    single = np.arange(len(residual)) % 2 == 0
+    table["num_gpus"] = np.where(single, 1, 8)
+    fitted = fit_hierarchy(table, np.where(single, residual / 3.0, residual))
+    term = fitted.components.terms["alone"]
+    assert term < -0.3
+    assert fitted.widths[0] / fitted.widths[1] == pytest.approx(np.exp(term))
+    known = effects_of("step_time")
+    told = replace(known, terms={**known.terms, "alone": term}, doubts={**known.doubts, "alone": 0.0})
+    one, two, four = (asked(num_gpus=n) for n in (1, 2, 4))
+    assert told.width(one, 0.0) / told.width(two, 0.0) == pytest.approx(np.exp(term))
+    assert told.width(two, 0.0) == told.width(four, 0.0)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_few_noisy_sources_hardly_widen_what_the_others_tell(seed: int) -> None:
     """Three of 24 sources, whose runs scatter eight times as much, move a new source's spread by less than a tenth."""
