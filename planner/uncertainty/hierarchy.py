@@ -200,7 +200,7 @@ def _slope_column(slope: str, table: Columns, away: Array) -> Array:
     if slope == "unseen":
         return unseen(table)
     if slope == "alone":
-        return (np.asarray(table["num_gpus"], float) == 1.0).astype(float)
+        return np.asarray(np.asarray(table["num_gpus"], float) == 1.0, dtype=float)
     return np.log2(np.asarray(table["num_nodes"], float)) if slope == "nodes" else np.asarray(table[slope], float)
 
 
