@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, as_text, near
 from planner.hardware.cluster import accelerator_names, is_asked_for, load_accelerator, load_node, named, node_names
-from planner.hardware.custom_nodes import reference_node
+from planner.hardware.custom_nodes import has_dgx, reference_node
 from planner.hardware.spellings import Known, accelerators_meant, servers_meant
 
 
@@ -202,7 +202,7 @@ def node_of_field(name: str, field: str) -> str:
 def _meant(name: str) -> list[str]:
     """The catalog's accelerators that a part of a name means; of several the one that has a DGX, where one has."""
     found = list(accelerators_meant(name, _cards()))
-    usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
+    usual = [one for one in found if has_dgx(one)]
     return usual if len(usual) == 1 else found
 
 

@@ -146,6 +146,14 @@ def reference_node(accelerator: str) -> Node | None:
     return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider in MAKERS, n.num_gpus, n.name))
 
 
+def has_dgx(accelerator: str) -> bool:
+    """Whether its reference node is a DGX; no node is built where no DGX mentions it."""
+    if not any(stem.startswith("dgx") for stem in NODES.mentioning(spelt(accelerator))):
+        return False
+    node = reference_node(accelerator)
+    return node is not None and node.name.startswith("dgx")
+
+
 @lru_cache(maxsize=4096)
 def custom_node(accelerator: str, num_gpus: int, network_bytes_per_s: float | None = None) -> Node:
     """A node of ``num_gpus`` of the accelerator, with a network of ``network_bytes_per_s`` for the whole node, one direction.

@@ -126,6 +126,8 @@ def context_named(name: str) -> int | None:
     True
     """
     own = {words_of(other): tokens for other, tokens in _table()["context"].items()}
+    if name in model_files() and words_of(name) not in own:
+        return None
     for text, _ in _shorter(name):
         words = words_of(text)
         if words in own:
