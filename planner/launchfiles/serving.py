@@ -134,7 +134,7 @@ def _passes(said: Said, found: Engine) -> None:
     physical = length(said, "said.physical_batch", -1)
     if physical is not None and physical > 0 and physical != found.prefill_tokens:
         f.setdefault("serving.pass_tokens", physical)
-    if f.get("serving.memory_fraction") == found.memory_fraction:
+    if f.get("serving.memory_fraction") == found.memory_fraction and not found.reserved_bytes:
         del f["serving.memory_fraction"]
     if f.get("serving.kv_dtype") == "auto":
         del f["serving.kv_dtype"]

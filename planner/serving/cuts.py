@@ -15,7 +15,7 @@ from planner.serving.batch_figures import batch_figures
 from planner.serving.engine import Engine
 from planner.serving.intervals import interval_of
 from planner.serving.load import slots_of
-from planner.serving.memory import card_bytes, limit_bytes, memory
+from planner.serving.memory import card_bytes, fits, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.spec import Serving
@@ -92,12 +92,12 @@ def rank(times: Times) -> tuple[int, float]:
     """(2 surely fits, 1 may fit, 0 does not fit; output tokens per second, or for what does not fit less the bytes)."""
     setting, s = times.setting, times.setting.serving
     context = mean_tokens(s.prompt) + mean_tokens(s.output)
-    need = float(memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft).total_bytes)
-    limit = limit_bytes(setting)
-    if need > limit or slots_of(times) < 1:
+    used = memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft)
+    need = float(used.total_bytes)
+    if not fits(setting, used) or slots_of(times) < 1:
         return 0, -need
     if s.clients is not None and "paged_cache" in setting.engine.features:  # its cache is what is free, however many ask
         need = float(memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft).total_bytes)
-    fits = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
+    sure = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
     batch = s.batch if s.clients is not None else slots_of(times)
-    return fits, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])
+    return sure, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])

@@ -30,7 +30,7 @@ from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.load import Load, server_s, under_load
-from planner.serving.memory import KINDS, card_bytes, largest_batch, largest_context, limit_bytes, memory
+from planner.serving.memory import KINDS, card_bytes, fits, largest_batch, largest_context, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
@@ -214,7 +214,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     context = prompt + output
     used = memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft)
-    limit, need = limit_bytes(setting), float(used.total_bytes)
+    limit, need = limit_bytes(setting, used), float(used.total_bytes)
     m = setting.model
     whole = (
         -(-context // setting.block_size) * setting.block_size
@@ -285,8 +285,8 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
     if fixed > d.limit_bytes:
         return (Message("weights and overhead need {0:.1f} GiB on a GPU, {1:.1f} usable", fixed / GIB, d.limit_bytes / GIB),)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, d.times.draft)
-    if float(one.total_bytes) > d.limit_bytes and float(one.kv_cache_bytes):
-        room = d.limit_bytes - fixed - float(one.workspace_bytes)
+    if not fits(setting, one) and float(one.kv_cache_bytes):
+        room = limit_bytes(setting, one) - fixed - float(one.workspace_bytes)
         return (
             Message(
                 "the cache of one sequence of {0:.0f} tokens needs {1:.1f} GiB on a GPU, {2:.1f} are left beside "

@@ -186,7 +186,8 @@ def misfit(setting: Setting) -> str | None:
     """Why a prefill replica does not fit in memory; None when it does."""
     own = prefill_setting(setting)
     longest = longest_tokens(own.serving.prompt)
-    need, limit = float(memory(own, 1.0, longest, longest + 1.0).total_bytes), limit_bytes(own)
+    used = memory(own, 1.0, longest, longest + 1.0)
+    need, limit = float(used.total_bytes), limit_bytes(own, used)
     if need <= limit:
         return None
     return Message("a prefill replica needs {0:.1f} GiB on a GPU for one prompt, {1:.1f} usable", need / 2**30, limit / 2**30)

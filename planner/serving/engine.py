@@ -25,7 +25,8 @@ ENGINES = Catalog(CATALOG, "planner/catalog/engines")
 """Their files; one may be based on another, or take single values from it."""
 
 LIMITS = ("max_batch", "prefill_tokens")
-"""Fields that an engine may take by the card (``on_cards``)."""
+OF_CARD = (*LIMITS, "reserved_bytes", "least_reserved_bytes")
+"""Fields that an engine may take by the card (``on_cards``); those of its batches first."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
@@ -61,6 +62,8 @@ class OnCard(Spec):
     named: str | None = None  # how an accelerator's name begins, whatever its memory
     max_batch: Annotated[int, Field(gt=0)] | None = None
     prefill_tokens: Annotated[int, Field(gt=0)] | None = None
+    reserved_bytes: Annotated[float, Field(ge=0)] | None = None
+    least_reserved_bytes: Annotated[float, Field(ge=0)] | None = None
 
     def holds(self, card: Accelerator) -> bool:
         """Whether it is meant for ``card``."""
@@ -68,9 +71,9 @@ class OnCard(Spec):
         named = self.named is not None and card.name.startswith(self.named)
         return small or named or (self.below_gib is None and self.named is None)
 
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, float]:
         """Fields of an engine on such a card."""
-        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
+        return {name: value for name in OF_CARD if (value := getattr(self, name)) is not None}
 
 
 class Engine(Spec):
@@ -158,6 +161,11 @@ class Engine(Spec):
 
     # memory
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the card that it may take
+    reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # that it leaves of a card, in place of memory_fraction; 0 = that holds
+    least_reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # what it leaves at least, however small its passes
+    reserved_bytes_per_token: Annotated[float, Field(ge=0)] = 0.0  # more of them for each token of a prefill pass
+    reserved_bytes_per_gpu: Annotated[float, Field(ge=0)] = 0.0  # more of them for each GPU of a replica
+    memory_counts: Literal["all", "weights_and_cache", "cache"] = "all"  # what that is a fraction for (memory.limit_bytes)
     context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, kernels, graphs
     communicator_bytes: Annotated[float, Field(ge=0)] = 0.25e9
     logits: Literal["last", "all"] = "last"  # positions of a prompt whose logits are computed
@@ -240,7 +248,7 @@ def _table(name: str) -> dict[str, Any]:
     if not isinstance(entries, list):
         return table
     by = lineage.index(ENGINES.stated_by(name, "on_cards"))
-    stated = {field for field in LIMITS if ENGINES.stated_by(name, field) in lineage[:by]}
+    stated = {field for field in OF_CARD if ENGINES.stated_by(name, field) in lineage[:by]}
     kept = [{k: v for k, v in entry.items() if k not in stated} if isinstance(entry, dict) else entry for entry in entries]
     return {**table, "on_cards": kept}
 
@@ -248,7 +256,13 @@ def _table(name: str) -> dict[str, Any]:
 def engine_for(spec: Serving, card: Accelerator) -> Engine:
     """The engine of a deployment with the limits that it takes on ``card``, and the part of it that the deployment states."""
     engine = load_engine(spec.engine).on(card)
-    return engine if spec.memory_fraction is None else engine.replaced(memory_fraction=spec.memory_fraction)
+    fraction = spec.memory_fraction
+    if fraction is None and engine.reserved_bytes:
+        tokens = spec.chunked_prefill_tokens or spec.pass_tokens or engine.prefill_tokens
+        left = engine.reserved_bytes + engine.reserved_bytes_per_token * tokens
+        left += engine.reserved_bytes_per_gpu * spec.tp * spec.pp
+        fraction = round(max(1.0 - max(left, engine.least_reserved_bytes) / card.memory_bytes, 0.05), 3)
+    return engine if fraction is None else engine.replaced(memory_fraction=fraction)
 
 
 def usual_engine(card: Accelerator, model: Model | None = None, weights: str | None = None) -> str:

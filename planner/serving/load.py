@@ -131,11 +131,8 @@ def cache_tokens(times: Times, slots: int) -> float:
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     one = memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft)
     full = memory(setting, float(max(slots, 1)), mean_tokens(s.prompt), context, times.draft)
-    room = (
-        limit_bytes(setting)
-        - float(one.weights_bytes + one.overhead_bytes)
-        - max(float(one.workspace_bytes), float(full.workspace_bytes))
-    )
+    wide = replace(one, workspace_bytes=np.maximum(one.workspace_bytes, full.workspace_bytes))
+    room = limit_bytes(setting, wide) - float(wide.weights_bytes + wide.overhead_bytes + wide.workspace_bytes)
     each = float(one.kv_cache_bytes) / context  # whole on one group
     if not each:  # an encoder keeps nothing
         return np.inf

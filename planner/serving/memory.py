@@ -89,9 +89,25 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
     return best
 
 
-def limit_bytes(setting: Setting) -> float:
-    """What the engine may take of a GPU: its memory fraction of what the framework sees."""
-    return setting.engine.memory_fraction * card_bytes(setting.cluster)
+def limit_bytes(setting: Setting, used: ServingMemory) -> float:
+    """What may be taken of a GPU beside the weights and the workspace of ``used``, by what the engine's memory fraction counts.
+
+    Of the card, everything. Of what the context leaves, weights and cache alone: the workspace lies in the rest. Of what weights
+    and workspace leave, the cache.
+    """
+    card, fraction = card_bytes(setting.cluster), setting.engine.memory_fraction
+    own = float(np.max(used.workspace_bytes + used.overhead_bytes))
+    if setting.engine.memory_counts == "weights_and_cache":
+        return min(fraction * (card - float(np.max(used.overhead_bytes))) + own, card)
+    if setting.engine.memory_counts == "cache":
+        held = own + float(np.max(used.weights_bytes))
+        return held + fraction * (card - held) if held < card else card
+    return fraction * card
+
+
+def fits(setting: Setting, used: ServingMemory) -> bool:
+    """Whether the engine holds that."""
+    return float(used.total_bytes) <= limit_bytes(setting, used)
 
 
 def card_bytes(cluster: Cluster) -> float:
@@ -101,25 +117,24 @@ def card_bytes(cluster: Cluster) -> float:
 
 def largest_batch(setting: Setting, prompt: float, context: float, draft: Setting | None = None, most: int = 1_000_000) -> int:
     """Sequences that fit at once; 0 when not even one does. Cache and workspace grow with the batch: bisection."""
-    return _largest(most, lambda b: float(memory(setting, float(b), prompt, context, draft).total_bytes) <= limit_bytes(setting))
+    return _largest(most, lambda b: fits(setting, memory(setting, float(b), prompt, context, draft)))
 
 
 def largest_context(setting: Setting, batch: int, output: float, draft: Setting | None = None, most: int = 2**27) -> int:
     """Tokens of prompt and output per sequence that fit with ``batch`` sequences; 0 when none do."""
 
-    def fits(context: int) -> bool:
-        prompt = max(context - output, 1.0)
-        return float(memory(setting, float(batch), prompt, float(context), draft).total_bytes) <= limit_bytes(setting)
+    def held(context: int) -> bool:
+        return fits(setting, memory(setting, float(batch), max(context - output, 1.0), float(context), draft))
 
-    return _largest(most, fits)
+    return _largest(most, held)
 
 
-def _largest(most: int, fits) -> int:  # type: ignore[no-untyped-def]
+def _largest(most: int, holds) -> int:  # type: ignore[no-untyped-def]
     low, high = 0, 1
-    while high <= most and fits(high):
+    while high <= most and holds(high):
         low, high = high, high * 2
     high = min(high, most + 1)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low

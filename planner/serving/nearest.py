@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.serving.feasibility import require_possible
-from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.memory import fits, largest_batch, largest_context, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
@@ -74,4 +74,4 @@ def _fits(setting: Setting, draft: Setting | None) -> bool:
     mean = mean_tokens(s.prompt) + mean_tokens(s.output)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, draft)
     all_ = memory(setting, float(s.batch), longest_tokens(s.prompt), mean, draft)
-    return max(float(one.total_bytes), float(all_.total_bytes)) <= limit_bytes(setting)
+    return fits(setting, one) and fits(setting, all_)

@@ -43,6 +43,22 @@ def test_sglang_takes_larger_passes_on_larger_cards(card: str) -> None:
     assert load_engine("sglang-0.5").on(load_accelerator(card)).prefill_tokens == SGLANG[card]
 
 
+# its mem_fraction_static: 1 - (512 MiB + 1.5 MiB of each token of a pass + 2 MiB of each captured sequence + tp / 8
+# GiB) / memory, of the graphs below tp = 4
+STATIC = {"rtx-4090-24gb": 0.847, "l40s": 0.851, "h100-sxm5-80gb": 0.835, "h200-sxm-141gb": 0.908, "b200-sxm-180gb": 0.857}
+
+
+@pytest.mark.parametrize("card", STATIC)
+def test_sglang_leaves_what_passes_and_graphs_take(card: str) -> None:
+    accelerator = load_accelerator(card)
+    spec = Serving.build({"engine": "sglang", "prompt": 100, "output": 10}, "serving")
+    assert engine_for(spec, accelerator).memory_fraction == pytest.approx(STATIC[card], abs=0.005)
+    assert engine_for(spec.replaced(chunked_prefill_tokens=32768), accelerator).memory_fraction < STATIC[card]
+    small = engine_for(spec.replaced(chunked_prefill_tokens=512), accelerator).memory_fraction
+    assert small == pytest.approx(1.0 - 10 * 2**30 / accelerator.memory_bytes, abs=0.001) or accelerator.memory_bytes < 60 * 2**30
+    assert engine_for(spec.replaced(engine="sglang-0.4"), accelerator).memory_fraction == 0.88
+
+
 def test_what_the_user_says_holds_against_the_card() -> None:
     card = load_accelerator("h100-sxm5-80gb")
     spec = Serving.build({"engine": "sglang", "prompt": 100, "output": 10, "memory_fraction": 0.7}, "serving")

@@ -11,13 +11,17 @@ from serving_examples import LLAMA, MIXTRAL, deployment, model
 
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
+from planner.hardware.asked import cluster_table
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_total
 from planner.serving import serve
 from planner.serving.kv_cache import replica_sequence_bytes, sequence_bytes
-from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.load import cache_tokens
+from planner.serving.memory import card_bytes, fits, largest_batch, largest_context, limit_bytes, memory
+from planner.serving.pass_time import Times
 from planner.serving.weight_formats import FORMATS
 from planner.serving.weights import stage_bytes, total_bytes
+from planner.workload.resolve import as_cluster
 
 H100 = {"node": "dgx-h100", "num_gpus": 1}
 
@@ -109,10 +113,29 @@ def test_latent_cache_is_not_shared_by_tensor_parallel() -> None:
 def test_largest_batch_and_context_fill_memory_and_no_more() -> None:
     s = deployment(load_model("llama-2-7b"))
     b, c = largest_batch(s, 256.0, 320.0), largest_context(s, 4, 64.0)
-    assert float(memory(s, b, 256.0, 320.0).total_bytes) <= limit_bytes(s) < float(memory(s, b + 1, 256.0, 320.0).total_bytes)
-    assert (
-        float(memory(s, 4, c - 64.0, float(c)).total_bytes) <= limit_bytes(s) < float(memory(s, 4, c - 63.0, c + 1.0).total_bytes)
-    )
+    assert fits(s, memory(s, b, 256.0, 320.0))
+    assert not fits(s, memory(s, b + 1, 256.0, 320.0))
+    assert fits(s, memory(s, 4, c - 64.0, float(c)))
+    assert not fits(s, memory(s, 4, c - 63.0, c + 1.0))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm", "lmdeploy"])
+def test_a_cache_is_what_the_engine_counts_it(engine: str) -> None:
+    """vLLM: all is a part of the card. SGLang: weights and cache, of what the context leaves. TensorRT-LLM and LMDeploy:
+    the cache is a part of what all else leaves."""
+    s = deployment(load_model("llama-3.1-8b"), on=as_cluster(cluster_table("1xh100")), engine=engine)
+    one = memory(s, 1.0, 256.0, 320.0)
+    card, part = card_bytes(s.cluster), s.engine.memory_fraction
+    weights, work, over = (float(getattr(one, f"{k}_bytes")) for k in ("weights", "workspace", "overhead"))
+    cache = {
+        "vllm": part * card - weights - work - over,
+        "sglang": part * (card - over) - weights,
+        "tensorrt-llm": part * (card - weights - work - over),
+        "lmdeploy": part * (card - weights - work - over),
+    }[engine]
+    assert limit_bytes(s, one) == pytest.approx(weights + work + over + cache)
+    tokens = cache_tokens(Times(setting=s), 1)
+    assert tokens == pytest.approx(cache / (32 * 2 * 8 * 128 * 2), rel=1e-6)
 
 
 def test_offloaded_experts_leave_the_gpu_for_the_host() -> None:
