@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.references import spelt
 from planner.hardware.cluster import (
     BOX_GPUS,
@@ -101,6 +102,24 @@ def _fills_a_box(node: Node, num_gpus: int | None) -> bool:
     """Whether a cloud rents smaller boxes than the one that so many GPUs on PCIe would stand in."""
     alike = node.provider not in MAKERS and all(link.kind in ("pcie", "network") for link in node.links)
     return alike and isinstance(num_gpus, int) and node.num_gpus < num_gpus <= BOX_GPUS
+
+
+def chosen_node(accelerator: str | None, machine: Cluster) -> tuple[str, ...]:
+    """Says that GPUs on PCIe, named without a node, were put into a cloud's: a person's own board may have other lanes."""
+    node, card = machine.node, machine.accelerator
+    alike = all(link.kind in ("pcie", "network") for link in node.links)
+    if accelerator is None or not alike or node.provider in MAKERS or node != reference_node(card.name):
+        return ()
+    own = f"workstation-{min(machine.num_gpus, BOX_GPUS)}x-{card.name}"
+    return (
+        Message(
+            "no node was named: {0} stands in {1} of {2}; for a box of your own give {3}",
+            card.name,
+            node.name,
+            node.provider,
+            own,
+        ),
+    )
 
 
 def _nodes_of_eight(card: Accelerator, num_gpus: int) -> Node:

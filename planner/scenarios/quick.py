@@ -13,12 +13,13 @@ from planner.common.quantities import RUN_LENGTHS, value_of
 from planner.common.spellings import places
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import load_accelerator, load_node
+from planner.hardware.custom_nodes import chosen_node
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.tables import OF_SERVING, Table, Tables
-from planner.workload.resolve import as_model, usual_precision
+from planner.workload.resolve import as_cluster, as_model, usual_precision
 from planner.workload.tuning import USUAL_RANK
 
 EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *OF_SERVING)))
@@ -95,7 +96,9 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     taken = [f"{name} = {job[name]}" for name in names]
     if "adapter" in job and "adapter" not in given:
         taken.append(f"rank = {job['adapter']['rank']}")
-    return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
+    usual = (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
+    cluster = scenario.cases[0].tables["cluster"]
+    return *usual, *(() if "node" in cluster else chosen_node(cluster.get("accelerator"), as_cluster(cluster)))
 
 
 def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, unread: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.common.message import Message
 from planner.hardware.asked import cluster_table
+from planner.hardware.custom_nodes import chosen_node
 from planner.model.architecture import Model
 from planner.scenarios.quick import changed_tables
 from planner.scenarios.serving import NOT_INHERITED, OF_LOAD, ServingCase, ServingScenario
@@ -29,7 +30,8 @@ def quick_serving(
 ) -> tuple[ServingScenario, tuple[str, ...]]:
     """(a serving scenario of a model and a cluster, what was taken as usual in it); ``told``: fields that are set afterwards."""
     the_model, cluster, on = as_model({"name": model}), cluster_table(on), on.strip(" ,，")
-    card = as_cluster(cluster).accelerator
+    machine = as_cluster(cluster)
+    card = machine.accelerator
     engine = usual_engine(card, the_model, given.get("weights") or the_model.stored_weights)
     usual = {"engine": engine, **usual_serving(the_model, given.get("embeds") is True)}
     missing = {name: value for name, value in usual.items() if name not in given and name not in told}
@@ -39,6 +41,7 @@ def quick_serving(
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
     notes: tuple[str, ...] = (Message("taken as usual, not given: {0}", taken),) if taken else ()
+    notes += chosen_node(cluster.get("accelerator"), machine)
     return ServingScenario(title=Message("{0}, {1}, on {2}", the_model.name, "serving", on), cases=(case,)), notes
 
 

@@ -18,7 +18,7 @@ from planner.hardware.cluster import (
     node_names,
     usual_host_bytes,
 )
-from planner.hardware.custom_nodes import described_cluster, reference_node
+from planner.hardware.custom_nodes import chosen_node, described_cluster, reference_node
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.training.planning import plan
@@ -162,3 +162,20 @@ def test_software_names_vendors_of_the_catalog_and_every_vendor_has_some() -> No
     engines = [load_engine(n) for n in engine_names()]
     assert cards == VENDORS
     assert {v for one in (*stacks, *engines) for v in one.vendors} == VENDORS
+
+
+@pytest.mark.parametrize(
+    ("named", "node"),
+    [
+        ({"accelerator": "a10", "num_gpus": 1}, "tencent-pnv4-56xlarge932"),
+        ({"accelerator": "l20-48gb", "num_gpus": 2}, "ecs-gn8is-8x-32xlarge"),
+        ({"accelerator": "h100-sxm5-80gb", "num_gpus": 8}, ""),  # a maker's own
+        ({"node": "workstation-1x-a10"}, ""),
+        ({"accelerator": "rtx-3070-8gb", "num_gpus": 2}, ""),  # a workstation already
+    ],
+)
+def test_a_cloud_s_node_that_nobody_named_is_said(named: dict[str, Any], node: str) -> None:
+    said = " ".join(str(note) for note in chosen_node(named.get("accelerator"), as_cluster(named)))
+    assert (f"stands in {node} of" in said) if node else said == ""
+    if node:
+        assert as_cluster({"node": said.rpartition(" ")[2]}).num_gpus == named["num_gpus"]

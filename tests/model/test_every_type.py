@@ -200,6 +200,13 @@ def test_windows_are_those_of_transformers_layer_types(causal: bool) -> None:
         assert [model.of(k).recurs and not model.of(k).attends for k in model.layer_kinds] == recurs, kind
 
 
+def test_half_of_an_encoder_decoder_is_no_decoder() -> None:
+    whole = json.loads(json.dumps(AutoConfig.for_model("t5gemma2").to_dict(), default=str))
+    for half in (whole["encoder"], whole["decoder"]):
+        with pytest.raises(PlannerError, match="cannot be planned"):
+            model_from_config(half, "x", "config.json")
+
+
 @pytest.mark.parametrize("kind", [*LOOK_ALIKES, *sorted(ENCODER_DECODERS)])
 def test_what_looks_right_and_is_not_is_refused(kind: str) -> None:
     with pytest.raises(PlannerError) as caught:
