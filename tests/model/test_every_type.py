@@ -200,6 +200,59 @@ def test_windows_are_those_of_transformers_layer_types(causal: bool) -> None:
         assert [model.of(k).recurs and not model.of(k).attends for k in model.layer_kinds] == recurs, kind
 
 
+PERIODS = ("sliding_window_pattern", "global_attn_every_n_layers", "no_rope_layer_interval", "full_attention_interval")
+
+
+@pytest.mark.parametrize("period", [None, *PERIODS])
+def test_a_file_without_a_list_of_its_layers_has_transformers_pattern(period: str | None) -> None:
+    """First files state a period, or nothing, in place of layer_types: nine layers, of which the class says what each is."""
+    checked = 0
+    for kind in (*CAUSAL, *MASKED):
+        given = {"num_hidden_layers": 9, **({period: 3} if period else {})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                settings = AutoConfig.for_model(kind, **given)
+            except Exception:  # of fewer layers than its other lists have
+                continue
+        types = getattr(settings, "layer_types", None)
+        if not isinstance(types, list) or len(types) != 9:
+            continue
+        named = "XForCausalLM" if kind in CAUSAL else "XForMaskedLM"
+        try:
+            model = model_from_config({**given, "model_type": kind, "architectures": [named]}, kind, "config.json")
+        except PlannerError:
+            continue
+        checked += 1
+        if getattr(settings, "sliding_window", None) or getattr(settings, "attention_chunk_size", None):
+            slides = [t in ("sliding_attention", "chunked_attention") or "compressed" in t for t in types]
+            assert [k.sliding for k in model.layer_kinds] == slides, kind
+        recurs = [t in ("linear_attention", "mamba", "conv") for t in types]
+        assert [model.of(k).recurs and not model.of(k).attends for k in model.layer_kinds] == recurs, kind
+    assert checked >= (40 if period is None else 1)
+
+
+def test_sizes_of_a_recurrence_that_a_file_leaves_out_follow_those_that_it_states() -> None:
+    """Falcon-H1's heads share mamba_d_ssm; Kimi's linear layers keep their width where head_dim is another."""
+    for kind, changes in (
+        ("falcon_h1", {"mamba_n_heads": 64}),
+        ("falcon_h1", {"mamba_d_ssm": None, "mamba_n_heads": 16}),
+        ("kimi_linear", {"head_dim": 32}),
+    ):
+        file = {
+            "num_hidden_layers": 5,
+            "hidden_size": 128,
+            "num_attention_heads": 4,
+            "vocab_size": 512,
+            "pad_token_id": 1,
+            **changes,
+        }
+        with torch.device("meta"):
+            made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **file))
+        model = model_from_config({**file, "model_type": kind, "architectures": ["XForCausalLM"]}, "x", "config.json")
+        assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), kind
+
+
 def test_half_of_an_encoder_decoder_is_no_decoder() -> None:
     whole = json.loads(json.dumps(AutoConfig.for_model("t5gemma2").to_dict(), default=str))
     for half in (whole["encoder"], whole["decoder"]):

@@ -32,6 +32,22 @@ class Experts:
     bias: bool = False  # the router's, also where it only corrects the choice
 
 
+Cycle = Callable[[Source, int], Sequence[str]]
+"""Types of so many layers, where a key of the file says them."""
+
+
+def every(key: str, otherwise: int, first: str = SLIDING) -> Cycle:
+    """Full attention in every n-th layer, n by a key that files state beside layer_types or instead of it."""
+
+    def cycle(s: Source, layers: int) -> Sequence[str]:
+        period = s.get(key, otherwise)
+        if not isinstance(period, int) or isinstance(period, bool) or period < 1:  # LLLG, of files that list the types too
+            period = otherwise
+        return (*(first,) * (period - 1), FULL)
+
+    return cycle
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
     """One ``model_type`` that the common reader understands.
@@ -45,7 +61,7 @@ class Decoder:
     fixed: Fields = field(default_factory=dict)
     take: Mapping[str, str] = field(default_factory=dict)
     window: str = "never"
-    cycle: Sequence[str] = (FULL,)
+    cycle: Sequence[str] | Cycle = (FULL,)
     experts: Experts | None = None
     more: Callable[[Source, Fields], Fields] | None = None
     like: str | None = None
@@ -81,7 +97,7 @@ class Decoder:
         if self.window == "always":
             size = s.optional("sliding_window")
             return {"sliding_window": size} if size else {}
-        return windows(s, layer_types(s, layers, self.cycle))
+        return windows(s, layer_types(s, layers, self.cycle(s, layers) if callable(self.cycle) else self.cycle))
 
 
 def _first_other(types: Sequence[Any]) -> Any:

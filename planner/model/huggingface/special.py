@@ -66,6 +66,25 @@ def cohere_experts(s: Source, f: Fields) -> Fields:
     return {}
 
 
+def cohere_types(s: Source, layers: int) -> list[str]:
+    """Windows but in every so many layers, counted anew behind the dense layers in front."""
+    dense = min(s.count("first_k_dense_replace", 0, least=0), layers)
+    first, then = s.count("prefix_dense_sliding_window_pattern", 1), s.count("sliding_window_pattern", 4)
+    return [
+        FULL if (i + 1 if i < dense else i - dense + 1) % (first if i < dense else then) == 0 else SLIDING for i in range(layers)
+    ]
+
+
+def beam_types(s: Source, layers: int) -> list[str]:
+    """Full attention in every sixth layer and in the last."""
+    return [FULL if (i + 1) % 6 == 0 or i == layers - 1 else SLIDING for i in range(layers)]
+
+
+def flint_types(s: Source, layers: int) -> list[str]:
+    """Full attention in the first two layers, in every fourth from the second, and in the last."""
+    return [FULL if i == 0 or i % 4 == 1 or i == layers - 1 else SLIDING for i in range(layers)]
+
+
 def indexed(s: Source, f: Fields) -> Fields:
     """Latent attention with the lightning indexer; GLM-5.2 shares one indexer among several layers."""
     found = latent(s, f)
@@ -325,7 +344,7 @@ def kimi_delta(s: Source, f: Fields) -> Fields:
             else (LINEAR,) * (every - 1) + (FULL,)
         )
         types = layer_types(s, layers, cycle)
-        if s.config.get("head_dim"):
+        if s.config.get("head_dim") and s.kind != "kimi_linear":
             s.config.setdefault("linear_head_dim", s.config["head_dim"])
         heads, width, kernel = (
             s.count("linear_num_heads", f["num_heads"]),
@@ -458,6 +477,9 @@ def falcon_h1(s: Source, f: Fields) -> Fields:
     """Attention and Mamba-2 read the same input in every layer."""
     s.only("mamba_proj_bias", False)
     s.only("projectors_bias", False)
+    if s.config.get("mamba_d_head") in (None, "auto"):
+        inner = s.optional("mamba_d_ssm") or s.count("mamba_expand", 2) * f["hidden_size"]
+        s.config["mamba_d_head"] = inner // s.count("mamba_n_heads")
     found = mamba2_sizes(s, f, *_MAMBA)
     found["recurrent_norm"] = "full" if s.flag("mamba_rms_norm") else "none"
     s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "mlp_expansion_factor")
@@ -717,6 +739,21 @@ def baichuan(s: Source, f: Fields) -> Fields:
     return {"position_embedding": "alibi"} if alibi else {}
 
 
+def rotary(s: Source, layers: int) -> list[int]:
+    """Which layers turn queries and keys by position: as listed, else all but every fourth, or what the interval says."""
+    interval = s.count("no_rope_layer_interval", 4)
+    listed = s.per_layer("no_rope_layers", layers) if s.get("no_rope_layers") else None
+    return listed or [int((i + 1) % interval != 0) for i in range(layers)]
+
+
+def smollm3(s: Source, f: Fields) -> Fields:
+    """Where windows are on, the layers without rotation have them."""
+    slides = s.flag("use_sliding_window") and s.optional("sliding_window") is not None
+    turned = rotary(s, f["num_layers"])
+    types = s.per_layer("layer_types", f["num_layers"]) or [SLIDING if slides and not turns else FULL for turns in turned]
+    return windows(s, types)
+
+
 def llama4(s: Source, f: Fields) -> Fields:
     """Chunked attention in three of four layers, experts in every or every second layer, one shared expert."""
     layers = f["num_layers"]
@@ -727,11 +764,8 @@ def llama4(s: Source, f: Fields) -> Fields:
         if isinstance(chosen, list) and (chosen or none)
         else [(i + 1) % s.count("interleave_moe_layer_step") != 0 for i in range(layers)]
     )
-    rotary = (s.get("no_rope_layers") and s.per_layer("no_rope_layers", layers)) or [int((i + 1) % 4 != 0) for i in range(layers)]
-    types = s.per_layer("layer_types", layers) or [CHUNKED if r else FULL for r in rotary]
-    s.ignore(
-        "no_rope_layer_interval", "attn_temperature_tuning", "floor_scale", "attn_scale", "rope_scaling", "for_llm_compressor"
-    )
+    types = s.per_layer("layer_types", layers) or [CHUNKED if r else FULL for r in rotary(s, layers)]
+    s.ignore("attn_temperature_tuning", "floor_scale", "attn_scale", "rope_scaling", "for_llm_compressor")
     s.count("num_experts_per_tok", least=0)
     experts = {
         "num_experts": s.count("num_local_experts", least=0),
