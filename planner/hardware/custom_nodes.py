@@ -108,7 +108,8 @@ def chosen_node(accelerator: str | None, machine: Cluster) -> tuple[str, ...]:
     """Says that GPUs on PCIe, named without a node, were put into a cloud's: a person's own board may have other lanes."""
     node, card = machine.node, machine.accelerator
     alike = all(link.kind in ("pcie", "network") for link in node.links)
-    if accelerator is None or not alike or node.provider in MAKERS or node != reference_node(card.name):
+    rented = node.provider not in MAKERS and node.provider != "on-prem"
+    if accelerator is None or not alike or not rented or node != reference_node(card.name):
         return ()
     own = f"workstation-{min(machine.num_gpus, BOX_GPUS)}x-{card.name}"
     return (

@@ -243,11 +243,12 @@ def test_sizes_of_a_recurrence_that_a_file_leaves_out_follow_those_that_it_state
             "num_hidden_layers": 5,
             "hidden_size": 128,
             "num_attention_heads": 4,
+            "num_key_value_heads": 2,
             "vocab_size": 512,
             "pad_token_id": 1,
             **changes,
         }
-        with torch.device("meta"):
+        with on_meta():
             made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **file))
         model = model_from_config({**file, "model_type": kind, "architectures": ["XForCausalLM"]}, "x", "config.json")
         assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), kind
