@@ -180,9 +180,12 @@ class OfStep:
 
 
 def price_table(text: str | None) -> dict[str, Any] | None:
-    """The table that ``--price`` means: dollars per GPU-hour, or a term."""
+    """The table that ``--price`` means: dollars, or an amount of another currency, per GPU-hour, or a term."""
     if text is None:
         return None
+    foreign = FOREIGN.fullmatch(text.strip())
+    if foreign is not None and foreign[2].upper() != "USD":
+        return {"price_per_gpu_hour": float(foreign[1]), "currency": foreign[2].upper()}
     dollars = DOLLARS.fullmatch(text.strip())
     try:
         if dollars is not None:
@@ -192,6 +195,8 @@ def price_table(text: str | None) -> dict[str, Any] | None:
     return {"term": as_choice("price.term", text)}
 
 
+FOREIGN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]{3})")
+"""An amount in a currency by its code, as people write it: "2 EUR", "12cny"."""
 DOLLARS = re.compile(
     r"\$?\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]?nan|[+-]?inf)(?:\s*(?:\$|usd))?"
     r"(?:\s*(?:/|per )\s*(?:gpu[- ]?)?(?:h|hr|hour))?",
@@ -206,7 +211,7 @@ class Given(OfStep):
 
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
     samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
-    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
+    price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
 
     def job(self) -> dict[str, Any]:
         """As of a step, and how long the run is."""

@@ -55,6 +55,7 @@ class Sought(Given):
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None
     framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, with commas.")] = None
+    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
     term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
     budget_usd: Annotated[

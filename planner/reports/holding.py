@@ -37,7 +37,12 @@ def holding_table(found: Holding) -> RenderableType:
         cells = [dollars(float(way.usd[i])) for i in ends]
         table.add_row(way.name, *cells, f"{float(way.usd[-1]) / hours:.2f}", *_even(even.get(way.name)))
     best = found.cheapest
-    cheapest = Message("cheapest over {0:g} years: {1}, {2}", found.years, Message(best.name), dollars(float(best.bound_usd[-1])))
+    cheapest = Message(
+        "cheapest over {0:g} years: {1}, {2}" if found.years != 1.0 else "cheapest over {0:g} year: {1}, {2}",
+        found.years,
+        Message(best.name),
+        dollars(float(best.bound_usd[-1])),
+    )
     lines = [Line(cheapest, style="bold"), Line(_parts(found.owned))]
     lines += [Line(note) for note in found.notes]
     prices = [(way.name, way.price) for way in found.ways if way.price]

@@ -76,6 +76,8 @@ def run_table(
         )
     show = seconds_like(r.step_time_s.expected for r in runs)
     row("steps x step time", [f"{r.num_steps:,.0f} x {show(r.step_time_s.expected)}" for r in runs])
+    if any(bills) and rate is not None and rate.currency != "USD":
+        _in_currency(table, bills, rate)
     if any(bills):
         row("budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
         row("  mean of many such runs", ["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
@@ -103,8 +105,6 @@ def run_table(
     row("  every", ["never" if r.checkpoint_interval_s is None else show(r.checkpoint_interval_s) for r in runs])
     if any(bills):
         _bill_rows(table, head, bills)
-        if rate is not None and rate.currency != "USD":
-            _in_currency(table, bills, rate)
     quotes = price_lines(labels, [None if b is None else b.price for b in bills])
     return Group(table, *quotes, *_notes(labels, runs, bills))
 
@@ -128,14 +128,15 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
 
 
 def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate) -> None:
-    """Total and budget in another currency, with the day of its rate."""
+    """The budget, and what is modelled, in another currency, with the day of its rate."""
 
     def show(usd: float) -> str:
         return f"{rate.currency} {usd / rate.usd_per_unit:,.0f}"
 
-    table.add_row("  total as modelled", *["-" if b is None else span(b.total_usd, show) for b in bills])
-    table.add_row("  budget", *["-" if b is None else span(b.budget_usd, show) for b in bills])
-    table.add_row(Message("    at USD a {0}", rate.currency), *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
+    budgets = [Line("-" if b is None else span(b.budget_usd, show), style="bold") for b in bills]
+    table.add_row(Message("budget, {0}", rate.currency), *budgets)
+    table.add_row("  as modelled", *["-" if b is None else span(b.total_usd, show) for b in bills])
+    table.add_row(Message("  at USD a {0}", rate.currency), *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
 
 
 def lines_table(label: str, bill: Bill) -> RenderableType:

@@ -24,6 +24,7 @@ SWEEP = ("sweep", "gpt2", "--on", "v100-sxm2-32gb", "--vary")
 SET_TARGETS = ("--set", "serving.ttft_target_s=0.5", "--set", "serving.tpot_target_s=0.05")
 SIZE = ("size", "gpt2", "--for", "serve", "--on")
 LIMIT = ("limit", "gpt2", "--on", "rtx-4090", "--set", "layout.micro_batch_size=1", "--field")
+PLAN_PRICED = ("plan", "gpt2", "--on", "l4", "--tokens", "1M", "--price")
 SEARCH_BY_COST = ("search", "gpt2", "--on", "l4", "--tokens", "1M", "--objective", "cost")
 SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*MODEL, "--precision", "FP16"), (*MODEL, "--precision", "fp16")),
@@ -55,6 +56,11 @@ SAME: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*LIMIT, "seq-len"), (*LIMIT, "job.seq_len")),
     ((*LIMIT, "Micro_Batch_Size"), (*LIMIT, "layout.micro_batch_size")),
     (("search", "gpt2", "--on", "l4", "--tokens", "1M", "--by", "cost"), SEARCH_BY_COST),
+    (("plan", "gpt2", "--on", "l4", "--tokens", "1M", "--term", "spot"), (*PLAN_PRICED, "spot")),
+    (
+        ("plan", "gpt2", "--on", "l4", "--tokens", "1M", "--price", "2 eur"),
+        (*PLAN_PRICED[:-1], "--set", "price.price_per_gpu_hour=2", "--set", "price.currency=EUR"),
+    ),
     (("search", "gpt2", "--on", "l4", "--tokens", "1M", "--budget", "9"), (*SEARCH_BY_COST[:-2], "--budget-usd", "9")),
 ]
 
