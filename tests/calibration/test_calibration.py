@@ -172,7 +172,7 @@ def test_record_calibration_prediction(tmp_path: Path, monkeypatch: Any) -> None
     monkeypatch.setattr("kernels.families.training.cpu_steps", tiny_steps)
     monkeypatch.setattr("kernels.clock.now", time.process_time)  # a budget of CPU seconds: others may use this CPU
     only = "memory,gemm,training,attention,grouped_gemm"
-    command = ["run", "--out", str(out), "--device", "cpu", "--budget", "16s", "--only", only, "--threads", "1", "--clock", "cpu"]
+    command = ["run", "--out", str(out), "--device", "cpu", "--budget", "9s", "--only", only, "--threads", "1", "--clock", "cpu"]
     assert main(command) == 0
     result = CliRunner().invoke(app, ["calibrate", str(out), "-o", str(profile)])
     assert result.exit_code == 0, result.output
