@@ -196,6 +196,33 @@ def test_causes_add_up_and_the_seed_decides(answer: Plan) -> None:
     assert one.checkpoint_interval_s == pytest.approx(100 * one.step_time_s.expected)
 
 
+def test_a_token_that_is_evaluated_takes_a_forward_pass_and_no_update() -> None:
+    """Two of the six flops that a weight and a token take (Kaplan et al. 2020)."""
+    dense = planner.plan(
+        model="llama-2-7b",
+        cluster={"node": "dgx-h100", "num_nodes": 2},
+        job={"seq_len": 4096, "global_batch_size": 256, "num_tokens": 10**11},
+        layout={"zero": 1},
+    )
+    seconds = []
+    for batches in (1, 3):
+        evaluated = {"evaluation_every_steps": 1, "evaluation_tokens": batches * dense.tokens_per_step}
+        causes = expected_run(dense, {**NEVER, **evaluated}).causes_s
+        seconds.append(causes["evaluation"] / causes["compute"])
+    assert seconds[0] == pytest.approx(1 / 3, rel=0.1)
+    assert seconds[1] == pytest.approx(3 * seconds[0])
+
+
+def test_the_fields_factor_lengthens_all_work(answer: Plan) -> None:
+    """Steps, slow ones and those of a warm-up, and evaluation alike."""
+    slow = {"straggler_jitter": 0.02, "warmup_steps": 5000, "warmup_slowdown": 3.0, "power_cap_w": 450.0}
+    evaluated = {"evaluation_every_steps": 100, "evaluation_tokens": 10**8, "field": "published", "expert_zipf": 0.3}
+    causes = expected_run(answer, {**NEVER, **slow, **evaluated}).causes_s
+    work = [causes[name] for name in ("compute", "expert_imbalance", "stragglers", "power_cap", "warmup", "evaluation")]
+    assert min(work) > 0
+    assert causes["field"] == pytest.approx(sum(work) * (field_factor().factor - 1.0))
+
+
 @settings(max_examples=15, deadline=None)
 @given(mtbf=st.floats(2 * DAY, 400 * DAY), factor=st.floats(1.1, 10))
 def test_rarer_failures_never_cost_more(mtbf: float, factor: float) -> None:
