@@ -44,6 +44,19 @@ def test_the_bounds_are_the_points_of_5_and_95_percent(lower: float, upper: floa
         assert sure.probability_below(math.sqrt(lower * upper)) == pytest.approx(0.5, abs=1e-6)
 
 
+@given(LOW, UP, LOW, UP)
+def test_reaches_of_independent_factors_add_as_squares(lower: float, upper: float, less: float, more: float) -> None:
+    both = between(lower, upper).with_factor(less, more)
+    assert math.log(both.lower) ** 2 == pytest.approx(math.log(lower) ** 2 + math.log(less) ** 2)
+    assert math.log(both.upper) ** 2 == pytest.approx(math.log(upper) ** 2 + math.log(more) ** 2)
+    assert both.expected == 1.0
+
+
+def test_what_may_be_nothing_has_no_logarithm_to_widen() -> None:
+    free = Interval(lower=0.0, expected=1.0, upper=2.0)
+    assert free.with_factor(0.5, 2.0) == free
+
+
 @given(LOW, UP, st.lists(st.floats(0.0, 10.0), min_size=2, max_size=20))
 def test_probability_grows_with_the_limit_and_is_the_same_one_by_one(lower: float, upper: float, limits: list[float]) -> None:
     sure = between(lower, upper)
