@@ -5,7 +5,6 @@ The only conftest: the modules are collected for their doctests too, and two of 
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 import os
@@ -34,12 +33,6 @@ NUMBERS = itertools.count()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slowest files first; with ``--no-loadscope-reorder`` xdist hands them out in this order."""
     items.sort(key=lambda item: SLOWEST.index(name) if (name := item.nodeid.partition("::")[0]) in SLOWEST else len(SLOWEST))
-
-
-def pytest_collection_finish() -> None:
-    """The modules of all tests stay: no collection of garbage goes through them again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The MoE layer against a loop over tokens in float64, written here from its formula; and two ranks against one process."""
+"""The MoE layer against a loop over tokens in float64, written here from its formula."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -181,55 +179,3 @@ def test_noise_changes_routing_in_training_only() -> None:
 def test_impossible_settings_are_refused(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         config(**fields)
-
-
-def _expert_parallel(rank: int, port: int, box: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    for implementation in ("auto", "loop"):
-        whole = layer(num_shared_experts=1, implementation=implementation)
-        made = MoELayer(config(num_shared_experts=1, implementation=implementation), dist.group.WORLD)
-        state = whole.state_dict()
-        for name in ("experts.gate_up", "experts.down"):
-            state[name] = state[name].chunk(2)[rank]
-        made.load_state_dict(state)
-        torch.manual_seed(7)
-        x = torch.randn(TOKENS, HIDDEN)
-        mine = (x[:20] if rank == 0 else x[20:]).clone().requires_grad_()  # unequal parts
-        y, _ = made(mine)
-        y.square().sum().backward()
-        box[f"{implementation} {rank}"] = {
-            "y": y.detach(),
-            "x": mine.grad,
-            "gate_up": made.experts.gate_up.grad,
-            "router": made.router.weight.grad,
-        }
-    dist.destroy_process_group()
-
-
-def test_expert_parallel_on_two_ranks_equals_one_process() -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.start_processes(_expert_parallel, args=(port, shared), nprocs=2, start_method="spawn")
-        found = {key: {k: v.clone() for k, v in value.items()} for key, value in shared.items()}
-    whole = layer(num_shared_experts=1, implementation="loop")
-    torch.manual_seed(7)
-    x = torch.randn(TOKENS, HIDDEN).requires_grad_()
-    y, _ = whole(x)
-    y.square().sum().backward()
-    assert x.grad is not None
-    for implementation in ("auto", "loop"):
-        a, b = found[f"{implementation} 0"], found[f"{implementation} 1"]
-        for one, other, expected in (
-            (torch.cat([a["y"], b["y"]]), y, "outputs"),
-            (torch.cat([a["x"], b["x"]]), x.grad, "input gradients"),
-            (torch.cat([a["gate_up"], b["gate_up"]]), whole.experts.gate_up.grad, "expert gradients"),
-            (a["router"] + b["router"], whole.router.weight.grad, "router gradients"),
-        ):
-            assert other is not None
-            assert relative(one, other) <= 1e-5, expected

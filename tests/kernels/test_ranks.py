@@ -1,4 +1,4 @@
-"""Steps on several ranks: tensor parallelism gives the loss and the gradients of one process, and every layout is measured."""
+"""Two ranks against one process: outputs, losses and gradients of experts and tensors in parts; every layout is measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from made_records import Ticks
+from test_moe_layer import HIDDEN, TOKENS, config, layer, relative
 from torch import nn
 
 from kernels import clock
@@ -18,6 +19,7 @@ from kernels.distributed import Agreement
 from kernels.families import distributed_steps
 from kernels.families.distributed_steps import evenly
 from kernels.models import decoder
+from kernels.moe_layer import MoELayer
 from kernels.session import Session
 from kernels.tensor_parallel import TensorParallel, clip, share
 from kernels.transformer import Choices, build
@@ -49,9 +51,32 @@ def whole_model() -> nn.Module:
     return build(MODEL, Choices(), "cpu", torch.float32)
 
 
+def expert_parallel(rank: int, box: Any) -> None:
+    """A layer with an expert in two on either rank, which have unequal parts of the tokens."""
+    for implementation in ("auto", "loop"):
+        whole = layer(num_shared_experts=1, implementation=implementation)
+        made = MoELayer(config(num_shared_experts=1, implementation=implementation), dist.group.WORLD)
+        state = whole.state_dict()
+        for name in ("experts.gate_up", "experts.down"):
+            state[name] = state[name].chunk(2)[rank]
+        made.load_state_dict(state)
+        torch.manual_seed(7)
+        x = torch.randn(TOKENS, HIDDEN)
+        mine = (x[:20] if rank == 0 else x[20:]).clone().requires_grad_()  # unequal parts
+        y, _ = made(mine)
+        y.square().sum().backward()
+        box[f"{implementation} {rank}"] = {
+            "y": y.detach(),
+            "x": mine.grad,
+            "gate_up": made.experts.gate_up.grad,
+            "router": made.router.weight.grad,
+        }
+
+
 def one_rank(rank: int, port: int, box: Any) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.set_num_threads(1)
+    expert_parallel(rank, box)
     weights = dict(whole_model().named_parameters())
     made = TensorParallel(MODEL, Choices(), dist.group.WORLD)
     with torch.no_grad():
@@ -73,14 +98,19 @@ def one_rank(rank: int, port: int, box: Any) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_are_one_model_and_every_layout_runs() -> None:
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What two ranks did, started once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with mp.Manager() as manager:
         shared = manager.dict()
         mp.start_processes(one_rank, args=(port, shared), nprocs=2, start_method="spawn")
-        found = dict(shared)
+        return dict(shared)
+
+
+def test_two_ranks_are_one_model_and_every_layout_runs(found: dict[str, Any]) -> None:
     whole = whole_model()
     loss = whole(*tokens())
     loss.backward()
@@ -95,6 +125,25 @@ def test_two_ranks_are_one_model_and_every_layout_runs() -> None:
     kinds = ["ddp", "fsdp2", "tensor parallel", "expert parallel"]
     assert found["steps 0"] == [(kind, "measured", "") for kind in kinds]
     assert found["steps 1"] == found["steps 0"]
+
+
+def test_expert_parallel_on_two_ranks_equals_one_process(found: dict[str, Any]) -> None:
+    whole = layer(num_shared_experts=1, implementation="loop")
+    torch.manual_seed(7)
+    x = torch.randn(TOKENS, HIDDEN).requires_grad_()
+    y, _ = whole(x)
+    y.square().sum().backward()
+    assert x.grad is not None
+    for implementation in ("auto", "loop"):
+        a, b = found[f"{implementation} 0"], found[f"{implementation} 1"]
+        for one, other, expected in (
+            (torch.cat([a["y"], b["y"]]), y, "outputs"),
+            (torch.cat([a["x"], b["x"]]), x.grad, "input gradients"),
+            (torch.cat([a["gate_up"], b["gate_up"]]), whole.experts.gate_up.grad, "expert gradients"),
+            (a["router"] + b["router"], whole.router.weight.grad, "router gradients"),
+        ):
+            assert other is not None
+            assert relative(one, other) <= 1e-5, expected
 
 
 @pytest.mark.parametrize(
