@@ -113,8 +113,14 @@ def _in_full(name: str) -> Meant | None:
         return None
     for text, weights in _shorter(name):
         if (found := known.get(words_of(text))) is not None:
-            return Meant(found, weights)
+            return Meant(found, weights or _stored_by_words().get(words_of(text), ""))
     return None
+
+
+@cache
+def _stored_by_words() -> dict[Words, str]:
+    """Words of a name -> format of its own checkpoint, where its model's is another."""
+    return {words_of(name): weights for name, weights in _table()["stored"].items()}
 
 
 def context_named(name: str) -> int | None:

@@ -40,7 +40,7 @@ def test_no_two_names_have_the_same_words() -> None:
 def test_other_names_stand_for_models_of_the_catalog() -> None:
     for name, model in _table()["aliases"].items():
         assert model in model_names(), name
-        assert meant(name) == (model, ""), name
+        assert meant(name) == (model, _table()["stored"].get(name, "")), name
 
 
 def test_a_name_with_a_context_of_its_own_keeps_it() -> None:
@@ -232,3 +232,12 @@ def test_every_other_model_says_how_long_its_context_may_be() -> None:
     """A new model without context_length is named here with its reason; one that has it leaves the list."""
     unknown = {name for name in model_names() if not context_limit(load_model(name))[1]}
     assert unknown == {name for names in WITHOUT_LIMIT.values() for name in names.split()}
+
+
+def test_a_name_tells_how_its_own_checkpoint_is_stored() -> None:
+    """Where it has the sizes of a model that stores it otherwise; an ending still says more."""
+    for name, weights in _table()["stored"].items():
+        found = load_model(name)
+        assert (found.stored_weights, found.name) == (weights, meant(name).model)  # type: ignore[union-attr]
+        assert load_model(found.name).stored_weights != weights
+        assert load_model(f"{name}-nvfp4").stored_weights == "nvfp4"
