@@ -28,6 +28,8 @@ GEFORCE = re.compile(r"[1-5]0[5-9]0")
 """The number of a GeForce GPU, which is no number of GPUs: 2070."""
 
 
+SLICE = re.compile(r"\s*(?:tpu[-_ ]?)?(v5p|v5e|v5litepod|v6e)-(\d+)\s*", re.IGNORECASE)
+"""A slice of TPUs as Google names it: v5p counts TensorCores, two a chip; the others count chips."""
 OF_NODES = r"(?:nodes?|servers?|machines?|boxes|hosts?|台|个?节点)\s*(?:of|with|x|×|\*|,|，)?"
 """What follows a number of nodes."""
 BOXES = re.compile(
@@ -56,6 +58,15 @@ def _of_nodes(text: str, name: str, field: str) -> dict[str, Any] | None:
             return _in_boxes(int(boxes[1]), int(boxes[2]), accelerator_named(boxes[3], field))
     machines = MACHINES.fullmatch(text)
     return None if machines is None else _machines(int(machines[1]), machines[2], text, field)
+
+
+def _slice(text: str, field: str) -> dict[str, Any] | None:
+    """The [cluster] of a slice of TPUs; None of any other text, and of a node's name."""
+    cut = SLICE.fullmatch(text)
+    if cut is None or int(cut[2]) < 1 or _is_node(text):
+        return None
+    kind = cut[1].lower().replace("v5litepod", "v5e")
+    return {"accelerator": accelerator_named(f"tpu {kind}", field), "num_gpus": max(int(cut[2]) // (1 + (kind == "v5p")), 1)}
 
 
 def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
@@ -89,7 +100,7 @@ def _is_asked(text: str) -> bool:
 
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
 def _cluster_table(text: str, field: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×]\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×](?!tx?\s*$)\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)  # no Radeon 7900 XTX
     if match is None or (match[1] and int(match[1]) < 1):
         raise PlannerError(
             "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
@@ -107,7 +118,7 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
             field=field,
             value=text,
         )
-    of_nodes = _of_nodes(text, name, field)
+    of_nodes = _of_nodes(text, name, field) or _slice(text, field)
     if of_nodes is not None:
         return of_nodes
     if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:

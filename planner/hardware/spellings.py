@@ -24,6 +24,8 @@ NEARLY = 0.08
 JOINED = re.compile(r"\b(gtx|rtx)(\d)|(\d)(ti|super)\b|\b(ascend|gaudi|atlas)(\d)")
 SHORT_SUPER = re.compile(r"\b([24]0[678]0)( ?ti)? ?s\b")
 """As shops write a Super: 4080S, 4070TiS."""
+MACS = re.compile(r"\bmac ?book (?:pro|air)\b|\bmac (?:pro|mini)\b")
+"""Apple's boxes, whose Pro is none of the chip's: MacBook Pro M4 Max."""
 MEMORY = re.compile(r"\b(\d+)\s?(?:gb|gib|g)\b")
 SIZE = re.compile(r"\d+gb")
 
@@ -35,6 +37,7 @@ def words_of(name: str) -> tuple[str, ...]:
     ('rtx', '4090', '24gb')
     """
     plain = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("昇腾", "ascend ").replace("英伟达", "nvidia "))
+    plain = MACS.sub(" ", plain)
     plain = SHORT_SUPER.sub(r"\1\2 super", plain)
     plain = JOINED.sub(lambda m: " ".join(part for part in m.groups() if part), plain)
     plain = MEMORY.sub(r"\1gb", plain)

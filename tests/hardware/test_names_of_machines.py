@@ -37,6 +37,7 @@ MEANT = {
     "H20 NVLink": "h20-96gb", "H800 80G SXM": "h800-sxm5-80gb", "V100 32G NVLink": "v100-sxm2-32gb",
     "RTX PRO 6000 SE": "rtx-pro-6000-blackwell-server", "H200 PCIe": "h200-nvl-141gb", "GH200 624GB": "gh200-144gb",
     "AMD Instinct MI300X VF": "mi300x-192gb", "TPU v5 lite": "tpu-v5e-16gb", "Mac Studio M3 Ultra": "apple-m3-ultra-512gb",
+    "MacBook Pro M4 Max": "apple-m4-max-128gb", "Mac mini M4 Pro": "apple-m4-pro-64gb", "Mac Studio M4 Max": "apple-m4-max-128gb",
 }  # fmt: skip
 SERVERS = {
     "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
@@ -57,6 +58,7 @@ NOT_MEANT = [
     ("Tesla K80", "no profile"), ("P100 16GB", "means any of"), ("A100 96GB", "no such GPU"), ("RTX 6000", "means any of"),
     ("V100", "means any of"), ("H100 MEGA", "no such GPU"), ("p5", "means any of"), ("8*A100", "means any of"),
     ("5090D", "no profile"), ("H20-3e", "no profile"), ("昇腾910B3", "no profile"), ("PNV5b.8XLARGE96", "no profile"),
+    ("7900 XTX", "no profile"), ("Groq LPU", "no profile"), ("Cambricon MLU590", "no profile"), ("MacBook Air M3", "no profile"),
     ("h1000", "no such GPU"), ("-- gb", "no such GPU"),
 ]  # fmt: skip
 
@@ -183,3 +185,15 @@ def test_boxes_of_a_name_that_means_several_are_a_question(text: str) -> None:
     with pytest.raises(PlannerError, match="means any of"):
         cluster_table(text)
     assert cluster_table("2 x 3090 ti") == {"accelerator": "rtx-3090-ti-24gb", "num_gpus": 2}
+
+
+@pytest.mark.parametrize(
+    ("written", "accelerator", "chips"),
+    [
+        ("v5p-128", "tpu-v5p-95gb", 64),  # TensorCores, two a chip
+        ("TPU v6e-256", "tpu-v6e-32gb", 256),
+        ("v5litepod-64", "tpu-v5e-16gb", 64),
+    ],
+)
+def test_a_slice_of_tpus_by_google_s_name(written: str, accelerator: str, chips: int) -> None:
+    assert cluster_table(written) == {"accelerator": accelerator, "num_gpus": chips}
