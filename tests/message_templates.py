@@ -131,6 +131,7 @@ REACHABLE = (
     "serving/speculative",
     "serving/weight_formats",
     "serving/weights",
+    "studies/affordable",
     "studies/equal_terms",
     "studies/holding",
     "studies/limit",

@@ -19,7 +19,9 @@ Allow = Annotated[
 
 UNREAD = {
     "search": ("layout",),
-    **dict.fromkeys(("tune", "sweep", "limit", "export"), ("run", "cost")),
+    "tune": (),
+    "limit": (),
+    **dict.fromkeys(("sweep", "export"), ("run", "cost")),
     **dict.fromkeys(("operators", "trace"), ("price", "run", "cost", *(f"job.{name}" for name in (*RUN_LENGTHS, "num_epochs")))),
 }
 """Command -> tables and fields of a scenario that change nothing in its answer: what --set writes there is refused."""

@@ -211,16 +211,29 @@ def sweep_command(
 def limit_command(
     given: Laid,
     field: Annotated[
-        str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
-    ] = "job.seq_len",
+        str | None, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
+    ] = None,
     step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
+    budget_usd: Annotated[
+        str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="Instead: the most tokens of this budget.")
+    ] = None,
+    deadline: Annotated[str | None, typer.Option("--deadline", help="Instead: the most tokens within, such as 14d.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the largest value of a field that fits in memory: on the scenario's layout, or on any layout where it gives none."""
+    """Find the largest value of a field that fits in memory: on the scenario's layout, or on any layout where it gives none.
+
+    With --budget or --deadline: the most tokens that money or time pay for, with interruptions and as published runs went.
+    """
     from planner.scenarios.tables import placed
     from planner.studies.limit import FIELDS, largest
 
-    scenario, usual = given.scenario(unread=UNREAD["limit"])
+    if budget_usd is not None or deadline is not None:
+        if field not in (None, "tokens", "num_tokens", "job.num_tokens") or step is not None:
+            raise PlannerError("--budget-usd and --deadline limit job.num_tokens; leave --field and --step out.")
+        _most_tokens(given, budget_usd, deadline, as_json)
+        return
+    field = field or "job.seq_len"
+    scenario, usual = given.scenario(unread=("run", "cost"))
     plain = {name.rpartition(".")[2]: name for name in FIELDS}
     case, field = scenario.cases[0], plain.get(meant(field, plain), field)
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
@@ -234,6 +247,32 @@ def limit_command(
     above = "" if found.next_value is None else Message("{0}: ", found.next_value)
     title = Message("largest {0} that fits: {1}; {2}{3}", field, found.value, above, found.reason)
     show(plans_table(title, [str(found.value)], [found.plan]), *usual)
+
+
+def _most_tokens(given: Laid, budget_usd: str | None, deadline: str | None, as_json: bool) -> None:
+    """The most tokens of a budget or a time, with the plan of them."""
+    from planner.cli.output import width
+    from planner.common import clock
+    from planner.common.quantities import dollars, duration_s
+    from planner.reports.answer import answer_notes, answer_text, notes_text
+    from planner.scenarios.tables import placed
+    from planner.studies.affordable import Means, affordable
+
+    means = Means(
+        usd=None if budget_usd is None else dollars(budget_usd, "--budget-usd"),
+        seconds=None if deadline is None else duration_s(deadline, "--deadline"),
+    )
+    scenario, usual = given.scenario()
+    case = scenario.cases[0]
+    with placed(case.where), progress_bar("values", quiet=as_json) as progress:
+        found = affordable(case, means, **given.choice(), progress=progress)
+    if as_json:
+        told = {"field": "job.num_tokens", "value": found.num_tokens, "plan": found.plan.to_dict()}
+        print_json({**told, "outlook": found.outlook.to_dict()})
+        return
+    title = Message("{0}: {1:,.4g} B tokens {2}", scenario.title, found.num_tokens / 1e9, means.words())
+    print(answer_text(title, found.plan, width(), found.outlook))
+    print(notes_text([*answer_notes(found.plan, clock.today()), *usual], width()))
 
 
 TO = (

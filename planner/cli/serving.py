@@ -63,7 +63,7 @@ class Served:
     tpot: Annotated[
         str | None, typer.Option("--tpot", metavar="N", help="Target of each further token, with --clients or --rate: 50ms.")
     ] = None
-    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
+    price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
     change: Set = None
 
     def serving(self) -> dict[str, Any]:

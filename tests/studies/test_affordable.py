@@ -1,0 +1,64 @@
+"""The most tokens that money and time pay for: their budget keeps to both, a step more does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import Run
+
+from planner.common.errors import PlannerError
+from planner.scenarios.scenario import Case
+from planner.studies.affordable import Means, affordable
+
+TABLES = {
+    "model": {"name": "pythia-1b"},
+    "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
+    "job": {"seq_len": 2048, "global_batch_size": 256, "num_tokens": 10**9},
+    "run": {"num_simulations": 100},
+}
+
+
+def case(**tables: dict[str, object]) -> Case:
+    return Case(label="x", tables={**TABLES, **tables}, where="")
+
+
+@pytest.mark.parametrize(("usd", "days"), [(500.0, None), (None, 2.0), (500.0, 2.0)])
+def test_the_budget_keeps_to_the_means_and_one_percent_more_does_not(usd: float | None, days: float | None) -> None:
+    means = Means(usd=usd, seconds=None if days is None else days * 86400.0)
+    found = affordable(case(), means)
+    assert means.pay_for(found.outlook)
+    longer = case(job={**TABLES["job"], "num_tokens": int(1.01 * found.num_tokens)})
+    assert not means.pay_for(longer.outlook(longer.plan()))
+
+
+def test_more_money_and_more_time_never_pay_for_fewer_tokens() -> None:
+    little, much = (affordable(case(), Means(usd=usd, seconds=1e5)).num_tokens for usd in (100.0, 400.0))
+    assert little < much
+    both = affordable(case(), Means(usd=400.0, seconds=1e4)).num_tokens
+    assert both <= min(much, affordable(case(), Means(seconds=1e4)).num_tokens)
+
+
+def test_a_price_twice_as_high_pays_for_half_the_tokens() -> None:
+    one, two = (affordable(case(price={"usd_per_gpu_hour": usd}), Means(usd=5000.0)).num_tokens for usd in (1.0, 2.0))
+    assert two == pytest.approx(one / 2.0, rel=0.01)
+
+
+def test_a_commitment_that_costs_more_than_the_means_pays_for_nothing() -> None:
+    with pytest.raises(PlannerError, match=r"not even one step can be paid for \$5,000"):
+        affordable(case(price={"term": "reserved-1-year"}), Means(usd=5000.0))
+    with pytest.raises(PlannerError, match="preemption_mtbf_s"):
+        affordable(case(price={"term": "spot"}), Means(usd=5000.0))
+
+
+def test_limit_answers_on_the_command_line(run: Run) -> None:
+    question = ("limit", "pythia-1b", "--on", "8xh100", "--budget", "2k", "--deadline", "3d")
+    code, out, err = run(*question, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["outlook"]["budget_usd"]["expected"] <= 2000.0
+    assert told["outlook"]["budget_s"]["expected"] <= 3 * 86400.0
+    assert f"{told['value'] / 1e9:,.4g} B tokens for $2,000 in 3 days" in run(*question)[1]
+    code, _, err = run(*question, "--field", "job.seq_len")
+    assert code == 2
+    assert "limit job.num_tokens" in err
