@@ -92,6 +92,11 @@ class Deployment:
         return {name: at_price(one, self.price) if "usd_" in name else one for name, one in found.items()}
 
     @cached_property
+    def _memory_interval(self) -> Interval:
+        """That of ``total_bytes`` alone: no load is simulated for it."""
+        return sure.interval_of(self.times.setting, "total_bytes", self.total_bytes)
+
+    @cached_property
     def nearest(self) -> Mapping[str, Any] | None:
         """Fields to change so that it fits; None when it does, or when no single change is enough."""
         return nearest_change(self.times) if self.reasons else None
@@ -99,12 +104,12 @@ class Deployment:
     @property
     def certainty(self) -> str:
         """ "fits", "probably fits", "probably does not fit" or "does not fit"."""
-        return sure.certainty(self.intervals["total_bytes"], self.card_bytes, self.fits)
+        return sure.certainty(self._memory_interval, self.card_bytes, self.fits)
 
     @property
     def fit_probability(self) -> float:
         """Probability that the fullest GPU's memory is enough: what the engine leaves free of a GPU is there for surprises."""
-        return float(self.intervals["total_bytes"].probability_below(self.card_bytes))
+        return float(self._memory_interval.probability_below(self.card_bytes))
 
     @property
     def stability(self) -> str | None:

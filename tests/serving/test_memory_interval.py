@@ -6,6 +6,7 @@ import pytest
 
 from planner.serving import serve
 from planner.serving.deployment import Deployment
+from planner.serving.intervals import certainty
 from planner.studies.sizing import sizes
 
 NODE = {"node": "dgx-a100-80gb", "num_gpus": 1}
@@ -53,3 +54,14 @@ def test_gpt_oss_fits_one_card_of_80_gb_as_its_makers_say() -> None:
     assert row.num_gpus == 1
     (small,) = sizes("gpt-oss-20b", "serve", accelerator="rtx-4080-16gb").rows
     assert small.num_gpus == 1
+
+
+@pytest.mark.parametrize("load", [{}, {"requests_per_s": 0.5, "num_requests": 500}, {"clients": 8, "num_requests": 100}])
+def test_whether_it_fits_is_told_from_the_interval_of_its_memory_alone(load):
+    """The interval that all are asked for with; no load is simulated for it."""
+    found = served(**load)
+    likely, said = found.fit_probability, found.certainty
+    assert "intervals" not in vars(found)
+    every = found.intervals["total_bytes"]
+    assert likely == every.probability_below(found.card_bytes)
+    assert said == certainty(every, found.card_bytes, found.fits)
