@@ -29,6 +29,8 @@ COMMANDS = (
     ("serve", "llama-3-8b", "--on", "1xh100"),
     ("--lang", "zh", "plan", "llama-3-8b", "--on", "8xh100"),
     ("audit",),
+    ("limit", "llama-3-8b", "--on", "8xh100", "--field", "model"),
+    ("size", "llama-3.1-70b", "--for", "serve"),
 )
 
 SEARCH = """
@@ -62,6 +64,14 @@ asked = {"engine": "vllm", "weights": "fp8", "requests_per_s": 8.0, "num_request
 answer = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 1}, serving=asked)
 print(answer.load)
 """
+CHOOSE = """
+from planner.prices.market import rented_accelerators
+from planner.studies.ways import Wish, serving_way
+tables = {"model": {"name": "llama-3-70b"}, "serving": {"prompt": 1024, "output": 256, "requests_per_s": 5.0}}
+for name in rented_accelerators():
+    way = serving_way(tables, name, Wish())
+    print(name, way.num_gpus, way.why, way.need_bytes)
+"""
 PROGRAMS = (
     ("search: GPT-3 on 512, Megatron-Core", SEARCH.format(framework="megatron-core")),
     ("search: GPT-3 on 512, Megatron 2022", SEARCH.format(framework="megatron-2022")),
@@ -69,6 +79,7 @@ PROGRAMS = (
     ("plan: 2,000 questions", QUESTIONS.format(number=2000, ask=ONE_BY_ONE)),
     ("plan_many: 5,000 questions", QUESTIONS.format(number=5000, ask=TOGETHER)),
     ("serve: 200,000 requests", QUEUE),
+    ("the page's choice of GPUs for serving", CHOOSE),
 )
 """Figures of the library: layouts, questions and requests are as many on both sides, so a ratio of seconds is one of rates."""
 
