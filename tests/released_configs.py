@@ -2488,3 +2488,18 @@ STATED: dict[str, float] = {
     "ling-lite": 16.8e9, "minicpm4-8b": 8.19e9, "nomic-embed-text-v1.5": 137e6, "orion-14b": 14.5e9,
     "openpangu-embedded-7b": 8.03e9,
 }  # fmt: skip
+
+# max_position_embeddings of files above that were first written without it
+CONTEXTS: dict[str, int] = {
+    "apertus-8b": 65536, "apertus-70b": 65536, "minitron-8b": 4096, "trinity-mini": 131072, "olmo-3-7b": 65536,
+    "olmo-3-32b": 65536, "minitron-4b": 4096, "trinity-nano": 131072, "jamba-1.5-mini": 262144, "jamba-1.5-large": 262144,
+    "smollm3-3b": 65536, "exaone-4.0-1.2b": 65536, "gemma-3-270m": 32768, "dots.llm1": 32768, "eurollm-1.7b": 4096,
+    "eurollm-9b": 4096, "falcon-h1-0.5b": 16384, "falcon-h1-7b": 262144, "falcon-h1-34b": 262144,
+    "granite-3.1-1b-a400m": 131072, "granite-4.0-h-small": 131072, "granite-4.0-h-micro": 131072, "helium-1-2b": 4096,
+    "minimax-m1": 10240000, "ministral-3-8b": 262144, "ministral-8b": 32768, "mistral-small-3.1-24b": 131072,
+    "nllb-200-3.3b": 1024, "nllb-200-distilled-600m": 1024, "qwen2-0.5b": 131072, "qwen2-1.5b": 131072, "solar-10.7b": 4096,
+    "solar-open-100b": 131072, "stablelm-2-12b": 4096, "lfm2-350m": 128000, "afm-4.5b": 65536, "aquila2-7b": 2048,
+    "aquila2-34b": 4096,
+}  # fmt: skip
+for _name, _tokens in CONTEXTS.items():
+    RELEASED[_name][1].get("text_config", RELEASED[_name][1])["max_position_embeddings"] = _tokens

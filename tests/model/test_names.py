@@ -221,15 +221,9 @@ WITHOUT_LIMIT = {
     "a shape without a checkpoint": "chatlaw2-moe-4x7b dense-13b dense-33b llama4-style-moe-1.3b qwen-0.7b-student",
     "its max_position_embeddings (8192) is not its model_max_length (131072)": "command-r command-r-plus",
     "its max_position_embeddings was not read": """
-        afm-4.5b apertus-70b apertus-8b aquila2-34b aquila2-7b bamba-9b chatglm3-6b command-a command-r7b dots.llm1
-        eurollm-1.7b eurollm-9b exaone-4.0-1.2b falcon-h1-0.5b falcon-h1-34b falcon-h1-7b gemma-3-270m glm-4-9b
-        granite-3.1-1b-a400m granite-4.0-h-1b granite-4.0-h-350m granite-4.0-h-micro granite-4.0-h-small grok-2 helium-1-2b
-        hunyuan-0.5b hunyuan-1.8b hunyuan-4b hunyuan-7b hunyuan-a13b internlm2-20b internvl3.5-8b jamba-1.5-large
-        jamba-1.5-mini lfm2-24b-a2b lfm2-350m lfm2-8b-a1b minimax-m1 ministral-3-8b ministral-8b minitron-4b minitron-8b
-        mistral-large-3 mistral-small-3.1-24b nllb-200-3.3b nllb-200-distilled-600m olmo-3-32b olmo-3-7b paligemma-3b
-        paligemma2-10b powerlm-3b qwen-14b qwen-72b qwen2-0.5b qwen2-1.5b ring-mini-linear-2.0 skywork-13b
-        smallthinker-21b-a3b smollm3-3b solar-10.7b solar-open-100b stablelm-2-12b stablelm-base-alpha-3b
-        stablelm-base-alpha-7b step-3 trinity-mini trinity-nano""",
+        bamba-9b command-a command-r7b glm-4-9b granite-4.0-h-1b granite-4.0-h-350m hunyuan-0.5b hunyuan-1.8b hunyuan-4b
+        hunyuan-7b hunyuan-a13b lfm2-24b-a2b lfm2-8b-a1b mistral-large-3 paligemma-3b paligemma2-10b qwen-14b
+        ring-mini-linear-2.0 skywork-13b smallthinker-21b-a3b""",
 }
 """Models of which nothing tells how long a context may be, and why."""
 
