@@ -17,6 +17,8 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
     A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
     """
+    if text.strip().isalpha():
+        refuse_lender(text, field)
     return dict(_cluster_table(text, field))
 
 
@@ -217,6 +219,33 @@ def _meant(name: str) -> list[str]:
     return usual if len(usual) == 1 else found
 
 
+LENT: dict[str, tuple[str, ...]] = {
+    "colab": ("t4", "l4", "a100-40gb"),
+    "kaggle": ("t4", "2xt4", "p100"),
+    **dict.fromkeys(("runpod", "vast", "vastai", "lambda", "lambdalabs", "modal", "autodl"), ("rtx-4090", "a100-80gb", "h100")),
+    **dict.fromkeys(("aws", "ec", "gcp", "azure", "oci", "aliyun", "coreweave"), ("h100", "8xh100")),
+}
+"""Services that people name where a GPU is asked, and usual GPUs there (research.google.com/colaboratory/faq.html and
+kaggle.com/docs/notebooks, as known in 2026; of clouds, what most rent)."""
+
+
+def refuse_lender(name: str, field: str) -> None:
+    """PlannerError where a service is named that lends or rents GPUs, with those that it has."""
+    lender = re.match(r"[a-z]+", name.strip().lower())
+    if lender is None or lender[0] not in LENT:
+        return
+    rest = name.strip()[lender.end() :].strip(" :-_")
+    cards = rest if rest and _is_known(rest) else ", ".join(LENT[lender[0]])
+    raise PlannerError(
+        "{0} {1}: a service that rents out GPUs, not a GPU; name the one that you get there: {2}.",
+        field,
+        name,
+        cards,
+        field=field,
+        value=name,
+    )
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     name = as_text(name, field)
@@ -258,5 +287,6 @@ def accelerator_named(name: str, field: str = "--on") -> str:
         )
     if name.isdecimal() and not GEFORCE.fullmatch(name):
         raise PlannerError("{0} {1}: of which GPU? Give both, such as {1}xh100.", field, name, field=field, value=name)
+    refuse_lender(name, field)
     known = [*accelerator_names(), *node_names()]
     raise PlannerError("{0} {1}: no such GPU or node type; {2}.", field, name, near(name, known), field=field, value=name)

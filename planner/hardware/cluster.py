@@ -154,12 +154,12 @@ def require_vendor(card: Accelerator, asked: Software, field: str, load: Callabl
     if runs_on(card, asked):
         return
     others = ", ".join(name for name in names if card.vendor in load(name).vendors)
+    if not others and field.startswith("serving"):
+        raise PlannerError("no serving engine in the catalog runs on {0}'s {1}; choose another GPU.", card.vendor, card.name)
     if not others:
         raise PlannerError(
-            "{0} = {1!r}: nothing of its kind in the catalog runs on {2}'s {3}; choose another GPU (`planner serve` also knows"
-            " those that only serve).",
-            field,
-            asked.name,
+            "no training framework in the catalog runs on {0}'s {1}; choose another GPU (`planner serve` also knows those that "
+            "only serve).",
             card.vendor,
             card.name,
         )

@@ -92,7 +92,9 @@ def parse_variation(text: str) -> Variation:
             ", ".join(PREFIXES),
         )
     if ":" not in right:
-        return Variation(key=key, values=tuple(_value(key, part.strip()) for part in right.split(",")))
+        listed = Variation(key=key, values=tuple(_value(key, part.strip()) for part in right.split(",")))
+        _require_numbers(listed)
+        return listed
     parts = right.split(":")
     logarithmic = len(parts) == 4 and parts[3].strip() == "log"
     try:
@@ -124,6 +126,19 @@ def _value(key: str, text: str) -> Value:
         return _whole(float(text))
     except (ValueError, OverflowError):
         return value_of(key, text)
+
+
+def _require_numbers(one: Variation) -> None:
+    """PlannerError for a word among numbers, whose point would only be a row that says why not."""
+    word = next((value for value in one.values if isinstance(value, str)), None)
+    if word is not None and any(isinstance(value, int | float) and not isinstance(value, bool) for value in one.values):
+        raise PlannerError(
+            "--vary {0}: {1!r} is no number, the other values are; give numbers, such as --vary {0}=1,2,4.",
+            one.key,
+            word,
+            field=one.key,
+            value=word,
+        )
 
 
 def as_sweep(

@@ -69,3 +69,9 @@ def test_user_host_and_paths_are_taken_out_of_texts(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.cluster")
     text = "read /home/ada99/x.toml on node-17.cluster by ada99: 3 tokens/s per GPU, ~/plans/a.json, C:\\me\\b.toml"
     assert cleaned(text, {}) == "read (path) on (host) by (user): 3 tokens/s per GPU, (path), (path)"
+
+
+def test_a_model_and_its_gpus_are_a_question_of_a_report(run: Run) -> None:
+    code, out, _ = run("debug", "llama-3-8b", "--on", "8xh100", "--seq-len", "4k")
+    assert code == 0
+    assert json.loads(out)["question"]["job"]["seq_len"] == 4096

@@ -134,7 +134,7 @@ TRAINING = {"model": "gpt2", "job": {"seq_len": 512, "global_batch_size": 16}}
     [
         ("tpu-v5p", "megatron-core", "does not run on Google's tpu-v5p-95gb; use jax-xla"),
         ("trainium2-96gb", "torchtitan", "does not run on AWS's trainium2-96gb; use .*huggingface"),
-        ("apple-m4-max-128gb", "peft", "nothing of its kind in the catalog runs on Apple's"),
+        ("apple-m4-max-128gb", "peft", "no training framework in the catalog runs on Apple's"),
         ("gaudi3-128gb", "apex", "use .*peft"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.hardware.asked import cluster_table
+from planner.hardware.asked import LENT, cluster_table
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, named, node_names
 from planner.hardware.spellings import words_of
 from planner.layout_search.question import _clusters
@@ -197,3 +197,25 @@ def test_boxes_of_a_name_that_means_several_are_a_question(text: str) -> None:
 )
 def test_a_slice_of_tpus_by_google_s_name(written: str, accelerator: str, chips: int) -> None:
     assert cluster_table(written) == {"accelerator": accelerator, "num_gpus": chips}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("colab", "t4, l4, a100-40gb"),
+        ("Kaggle", "t4, 2xt4, p100"),
+        ("runpod", "rtx-4090"),
+        ("runpod 4090", "there: 4090"),
+        ("azure", "h100"),
+    ],
+)
+def test_a_service_that_rents_gpus_is_no_gpu(text: str, named: str) -> None:
+    """None is answered with a machine of its own that nobody named; what is proposed is known."""
+    with pytest.raises(PlannerError, match=named):
+        cluster_table(text)
+
+
+def test_what_is_proposed_in_a_services_place_is_known() -> None:
+    for cards in LENT.values():
+        for card in cards:
+            assert cluster_table(card)

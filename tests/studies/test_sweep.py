@@ -356,3 +356,9 @@ def test_sizes_of_several_frameworks_say_theirs() -> None:
 def _shown_size(found: Sizes) -> str:
     table, *lines = sizes_table(found).renderables  # type: ignore[attr-defined]
     return _shown(table) + "".join(_shown(line) for line in lines)
+
+
+def test_a_word_among_numbers_is_refused_before_any_point() -> None:
+    """A range of numbers with a slip of the pen is a mistake, no row that says why not."""
+    with pytest.raises(PlannerError, match="'x' is no number, the other values are"):
+        parse_variation("layout.micro_batch_size=1,x,2")
