@@ -179,7 +179,7 @@ NAMES: list[Mistake] = [
     (("plan", *ASKED, "--set", "layout.recompute=true"), ("layout.recompute = True", "did you mean 'full'?")),
     (("plan", *ASKED, "--set", "run.mtbf=3h"), ("run", "mtbf", "node_mtbf_s")),
     (("plan", *ASKED, "--set", "cost.storage=3"), ("cost", "storage")),
-    (("plan", *ASKED, "--price", "2.5eur"), ("price.term", "2.5eur", "US dollars per GPU-hour")),
+    (("plan", *ASKED, "--price", "2.5xyz"), ("price.currency", "XYZ", "CNY")),
     (("plan", "llama-3-8b", "--on", "h100x0"), ("--on h100x0",)),
     (("plan", "llama-3-8b", "--on", "-3xh100"), ("--on -3xh100", "32xh100")),
     (("measure", "--budget", "5x"), ("--budget", "5x", "15m")),
