@@ -23,6 +23,7 @@ NAME = re.compile(r"[A-Za-z_]\w*")
 PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|@")
 MOST_NOTES = 5
 HERE = "<<here-document-"
+HERE_AT = re.compile(rf"{HERE}(\d{{1,6}})")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n(.*?)^\s*\2[ \t]*$", re.DOTALL | re.MULTILINE)
 COMMENTED = re.compile(r"^([ \t]*#[^\n]*?)\\+\n", re.MULTILINE)
@@ -51,6 +52,8 @@ class Script:
     written: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
     loops: dict[str, str] = field(default_factory=dict)
+    bodies: list[tuple[str, bool]] = field(default_factory=list)
+    """Here-documents, and whether their variables are put in."""
 
 
 @dataclass
@@ -136,20 +139,19 @@ class _Shell:
 
     def run(self, text: str) -> None:
         """Follow the text."""
-        bodies: list[tuple[str, bool]] = []
 
         def keep(found: re.Match[str]) -> str:
-            bodies.append((found[4], not found[1]))
-            return f" {HERE}{len(bodies) - 1} {found[3]}"
+            self.script.bodies.append((found[4], not found[1]))
+            return f" {HERE}{len(self.script.bodies) - 1} {found[3]}"
 
         text = COMMENTED.sub(r"\1\n", text.replace("\r\n", "\n"))
         text = HEREDOC.sub(keep, text).replace("\\\n", " ")
         reader = _Reader(text, self.script)
         for words, end in reader.commands():
-            self._command(words, end, bodies)
+            self._command(words, end)
         self.script.comments += reader.comments
 
-    def _command(self, words: list[str], end: str, bodies: list[tuple[str, bool]]) -> None:
+    def _command(self, words: list[str], end: str) -> None:
         block = self.blocks[-1] if self.blocks else None
         if block is not None and block.subject is not None and self._case(block, words, end):
             return
@@ -165,7 +167,7 @@ class _Shell:
             value = _joined(gate, "&&", self._test(words)) if gate is not True else self._test(words)
             self.gate = value if end == "&&" else (None if value is None else not value) if end == "||" else True
         elif gate is not False:
-            self._take(words, bodies)
+            self._take(words)
 
     def _keywords(self, words: list[str], end: str) -> list[str]:
         """Follow the words that begin and end branches; the words of the command after them."""
@@ -267,7 +269,7 @@ class _Shell:
             return COMPARED[words[1]](int(left), int(right)) if _is_whole(left) and _is_whole(right) else None
         return fnmatchcase(left, right) == (words[1] != "!=")
 
-    def _take(self, words: list[str], bodies: list[tuple[str, bool]]) -> None:
+    def _take(self, words: list[str]) -> None:
         """Apply a command's assignments; keep it, or follow what it starts, where more is left."""
         declared = words[0] in DECLARES
         words = words[1:] if declared else words
@@ -277,9 +279,11 @@ class _Shell:
             words = words[1:]
         if not words or declared or words[0] in ("echo", "printf"):
             return
-        here = next((word for word in words if word.startswith(HERE)), None)
-        if here is not None:
-            self._here([word for word in words if word != here], *bodies[int(here.removeprefix(HERE))])
+        here = next((found for word in words if (found := HERE_AT.fullmatch(word))), None)
+        if here is not None and int(here[1]) < len(self.script.bodies):
+            rest = [word for word in words if word != here[0]]
+            if rest:
+                self._here(rest, *self.script.bodies[int(here[1])])
         elif self.depth == DEEPEST or not self._started(words):
             self.script.commands.append(words)
 

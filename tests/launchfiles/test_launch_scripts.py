@@ -97,6 +97,11 @@ def test_a_here_document_is_a_file_that_is_written() -> None:
     assert script.written == {"ds_4.json": '{"a": 4, \'b\': "x"}\n', "raw.json": "$N\n"}
 
 
+@pytest.mark.parametrize("text", ["<<E\na\nE\n", "X='run <<here-document-7'\nbash -c \"$X\"\n", "sh -c 'cat <<E > f\na\nE\n'\n"])
+def test_here_documents_that_lead_nowhere(text: str) -> None:
+    assert len(read_script(text).commands) <= 1
+
+
 def test_the_file_that_a_script_writes_for_deepspeed_is_read(tmp_path: Path) -> None:
     text = (
         "ZERO=2\ncat <<EOF > ds.json\n"

@@ -101,7 +101,7 @@ def test_a_remembered_config_has_the_parameters_that_its_release_states() -> Non
     assert {name: parameters_total(load_model(name)) for name in STATED} == {
         name: pytest.approx(total, rel=0.005) for name, total in STATED.items()
     }
-    assert {name for name in model_names() if "as remembered" in load_model(name).source} <= set(STATED)
+    assert {name for name in model_names() if "config.json, as remembered" in load_model(name).source} <= set(STATED)
 
 
 @pytest.mark.parametrize(

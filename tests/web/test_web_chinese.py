@@ -32,7 +32,7 @@ TERMS = {
     "recompute", "full", "selective", "auto", "cpu", "etp", "log", "idx", "graph", "compute", "transformers", "large", "medium",
     "qlora", "loss", "gcp", "litebert", "vllm'", "planner", "serve", "Adam", "Cloud", "Google", "Oracle", "Crusoe", "Lambda",
     "Hyperstack", "Azure", "eastus", "Llama", "Mixtral", "Qwen", "Hugging", "Face", "Perfetto", "Ray", "Zen", "Daly", "Hoffmann",
-    "Muennighoff", "Switch", "Transformer", "Embedding", "eager",
+    "Muennighoff", "Switch", "Transformer", "Embedding", "eager", "Zipf",
 }  # fmt: skip
 """What Chinese engineers say in English: units, collectives, methods, parts of a model, values of options, names."""
 UNREAD = {"id", "icon", "type", "url", "element_id", "deferred_file_id", "columns", "theme", "selection_mode"}
