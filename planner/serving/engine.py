@@ -127,7 +127,8 @@ class Engine(Spec):
 
     # host
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
-    host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of the batch
+    host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of an attention group
+    answers_on_one_rank: bool = False  # one rank hands out the answers of all attention groups: for each of their sequences
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
     launch_s_per_layer: Seconds = 0.0  # launching a layer's kernels in a pass with prompts, where no graph holds them
     expert_launch_s_per_layer: Seconds = 0.0  # the same of a layer with experts, where it is longer

@@ -98,7 +98,8 @@ class Times:
         if model.num_image_layers:
             idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
-        here = setting.serving.fullest_group(shape.sequences)  # each attention group has a scheduler of its own
+        # each attention group has a scheduler of its own
+        here = shape.sequences if engine.answers_on_one_rank else setting.serving.fullest_group(shape.sequences)
         step = engine.host_s_per_step + engine.host_s_per_sequence * here
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return np.asarray(layers), np.asarray(step)

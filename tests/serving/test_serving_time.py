@@ -128,6 +128,15 @@ def test_each_attention_group_has_a_scheduler_of_its_own() -> None:
     assert steps[0] == steps[1] > steps[2]
 
 
+def test_tensorrt_llm_hands_out_all_groups_answers_on_one_rank() -> None:
+    """Its host's part of a step grows with the sequences of all GPUs; the GPUs' own part is that of their groups."""
+    m = load_model("deepseek-v2-lite")
+    engine = load_engine("tensorrt-llm-1")
+    times = serving_times(m, 8, tp=1, ep=8, engine=engine.name)
+    few, many = (times.pass_time(shape("decode", b, 1, 100)) for b in (64, 512))
+    assert float(many.host_step_s - few.host_step_s) == pytest.approx(448 * engine.host_s_per_sequence, rel=1e-9)
+
+
 def test_prompts_reach_a_node_once_and_fp8_experts_are_sent_fp8() -> None:
     m = load_model("deepseek-v3")
     s = deployment(m, 64, tp=1, ep=64, weights="fp8-block")
