@@ -132,6 +132,7 @@ REACHABLE = (
     "serving/weight_formats",
     "serving/weights",
     "studies/affordable",
+    "studies/budgets",
     "studies/equal_terms",
     "studies/holding",
     "studies/limit",

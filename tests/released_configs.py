@@ -1539,7 +1539,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
             "num_attention_heads": 32,
             "num_key_value_heads": 32,
             "intermediate_size": 11008,
-            "vocab_size": 100008,
+            "vocab_size": 143973,
         },
     ),
     "aquila2-34b": (
@@ -1551,7 +1551,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
             "num_attention_heads": 48,
             "num_key_value_heads": 8,
             "intermediate_size": 24576,
-            "vocab_size": 100008,
+            "vocab_size": 143973,
         },
     ),
     "redpajama-incite-3b": (
@@ -2049,7 +2049,8 @@ RELEASED: dict[str, tuple[str, Config]] = {
         seeing("qwen3_5", qwen3_next("qwen3_5_text", 32, 2560, 16, 4, 9216, 248320, 32, **TIED), **eye(24, 1024, 4096, 16, 2560)),
     ),
     "mimo-7b": ("XiaomiMiMo/MiMo-7B-Base", sized("qwen2", 36, 4096, 32, 8, 11008, 151680)),
-    # encoders, stacks, states, proteins and small models that people ask for, as remembered: STATED
+    # encoders, stacks, states, proteins and small models that people ask for; the catalog says of each which file was read, or
+    # that none was: STATED is then all that checks it
     **{
         f"whisper-{name}": (f"openai/whisper-{name}", stacks("whisper", layers, layers, hidden, hidden // 64, 51865))
         for name, layers, hidden in (("tiny", 4, 384), ("base", 6, 512), ("medium", 24, 1024), ("large-v2", 32, 1280))
@@ -2099,7 +2100,20 @@ RELEASED: dict[str, tuple[str, Config]] = {
     "flan-ul2": ("google/flan-ul2", t5(32, 4096, 16, 16384, "gated-silu", 256)),
     "granite-code-8b": (
         "ibm-granite/granite-8b-code-base-4k",
-        sized("llama", 36, 4096, 32, 8, 14336, 49152, attention_bias=True, mlp_bias=True, max_position_embeddings=4096, **TIED),
+        sized(
+            "llama",
+            36,
+            4096,
+            32,
+            8,
+            14336,
+            49152,
+            attention_bias=True,
+            mlp_bias=True,
+            attention_dropout=0.1,
+            max_position_embeddings=4096,
+            **TIED,
+        ),
     ),
     "granite-code-20b": (
         "ibm-granite/granite-20b-code-base-8k",
@@ -2126,9 +2140,14 @@ RELEASED: dict[str, tuple[str, Config]] = {
                 "n_positions": 8192,
                 "vocab_size": 49152,
                 "multi_query": True,
+                "activation_function": form,
             },
         )
-        for name, layers, hidden in (("1b", 24, 2048), ("3b", 36, 2816), ("7b", 42, 4096))
+        for name, layers, hidden, form in (
+            ("1b", 24, 2048, "gelu_pytorch_tanh"),
+            ("3b", 36, 2816, "gelu_pytorch_tanh"),
+            ("7b", 42, 4096, "gelu"),
+        )
     },
     **{
         f"codegen-{name}": (
@@ -2302,7 +2321,12 @@ RELEASED: dict[str, tuple[str, Config]] = {
     **{
         f"esm2-{name}": (
             f"facebook/esm2_t{layers}_{name.upper()}_UR50D",
-            {**encoder("esm", layers, hidden, heads, 33, 1026, 0), "position_embedding_type": "rotary"},
+            {
+                **encoder("esm", layers, hidden, heads, 33, 1026, 0),
+                "position_embedding_type": "rotary",
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+            },
         )
         for name, layers, hidden, heads in (("650m", 33, 1280, 20), ("3b", 36, 2560, 40), ("15b", 48, 5120, 40))
     },
@@ -2465,7 +2489,7 @@ for _name, _most in CONTEXTS.items():
     _config = RELEASED[_name][1]
     _config.get("text_config", _config)["max_position_embeddings"] = _most
 
-# what the hub or the card of a model states of its weights, where its config.json was written from memory
+# what the hub or the card of a model states of its weights: all that checks the sizes of one whose config.json was not opened
 STATED: dict[str, float] = {
     "mt5-small": 300176768, "mt5-base": 582e6, "mt5-large": 1.23e9, "mt5-xl": 3.74e9, "mt5-xxl": 12.9e9, "byt5-small": 300e6,
     "byt5-base": 582e6, "byt5-large": 1.23e9, "byt5-xl": 3.74e9, "byt5-xxl": 12.9e9, "madlad400-3b": 2.94e9,
@@ -2498,8 +2522,8 @@ CONTEXTS: dict[str, int] = {
     "granite-3.1-1b-a400m": 131072, "granite-4.0-h-small": 131072, "granite-4.0-h-micro": 131072, "helium-1-2b": 4096,
     "minimax-m1": 10240000, "ministral-3-8b": 262144, "ministral-8b": 32768, "mistral-small-3.1-24b": 131072,
     "nllb-200-3.3b": 1024, "nllb-200-distilled-600m": 1024, "qwen2-0.5b": 131072, "qwen2-1.5b": 131072, "solar-10.7b": 4096,
-    "solar-open-100b": 131072, "stablelm-2-12b": 4096, "lfm2-350m": 128000, "afm-4.5b": 65536, "aquila2-7b": 2048,
-    "aquila2-34b": 4096,
+    "solar-open-100b": 131072, "stablelm-2-12b": 4096, "lfm2-350m": 128000, "afm-4.5b": 65536, "aquila2-7b": 8192,
+    "aquila2-34b": 8192,
 }  # fmt: skip
 for _name, _tokens in CONTEXTS.items():
     RELEASED[_name][1].get("text_config", RELEASED[_name][1])["max_position_embeddings"] = _tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -123,7 +123,7 @@ def search_command(
     """Evaluate every layout on every cluster asked for: the best, the front in time, dollars and memory, what was rejected."""
     from planner.common.tables import check_output, write_table
     from planner.layout_search.api import run
-    from planner.studies.budgets import outlook_of_row
+    from planner.studies.budgets import budgeted, outlook_of_row
 
     if out is not None:
         check_output(out)
@@ -131,10 +131,10 @@ def search_command(
     question = sought.question(scenario)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
-    table = result.to_frame()
+    outlook_of = cache(partial(outlook_of_row, scenario.cases[0], result))
+    table = budgeted(result, outlook_of) if as_json or out is not None else result.to_frame()
     if out is not None:
         write_table(out, table)
-    outlook_of = partial(outlook_of_row, scenario.cases[0], result)
     if as_json:
         budget = outlook_of(0).to_dict() if len(result.found.rows) else None
         print_json({**table.attrs, "outlook": budget, "rows": table.to_dict(orient="records")})
@@ -143,6 +143,7 @@ def search_command(
 
         show(
             search_report(sought.target, result, table, outlook_of),
+            *(note for note in table.attrs["notes"] if note not in question.said),
             *usual,
             *other_cases(scenario),
             *_routing(scenario.cases[0]),
@@ -255,6 +256,7 @@ def _most_tokens(given: Laid, budget_usd: str | None, deadline: str | None, as_j
     from planner.common import clock
     from planner.common.quantities import dollars, duration_s
     from planner.reports.answer import answer_notes, answer_text, notes_text
+    from planner.reports.text import count
     from planner.scenarios.tables import placed
     from planner.studies.affordable import Means, affordable
 
@@ -270,7 +272,7 @@ def _most_tokens(given: Laid, budget_usd: str | None, deadline: str | None, as_j
         told = {"field": "job.num_tokens", "value": found.num_tokens, "plan": found.plan.to_dict()}
         print_json({**told, "outlook": found.outlook.to_dict()})
         return
-    title = Message("{0}: {1:,.4g} B tokens {2}", scenario.title, found.num_tokens / 1e9, means.words())
+    title = Message("{0}: {1} tokens {2}", scenario.title, count(found.num_tokens), means.words())
     print(answer_text(title, found.plan, width(), found.outlook))
     print(notes_text([*answer_notes(found.plan, clock.today()), *usual], width()))
 

@@ -131,7 +131,7 @@ def context_named(name: str) -> int | None:
     >>> context_named("glm-4.5") is None and context_named("llama-3.1-8b-q8_0") is None
     True
     """
-    own = {words_of(other): tokens for other, tokens in _table()["context"].items()}
+    own = {words_of(other): row["tokens"] for row in _table()["context"] for other in row["names"]}
     if name in model_files() and words_of(name) not in own:
         return None
     for text, _ in _shorter(name):

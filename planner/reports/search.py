@@ -113,7 +113,7 @@ def _budget(rank: Any, outlook: Outlook, limit_usd: float | None) -> list[Render
     money = "" if outlook.bill is None else Message("{0}, ", span(outlook.bill.budget_usd, dollars))
     text = Message(
         "budget of rank {0}: {1}{2}: with interruptions, and as published runs went: experiments, restarts, slower software "
-        "({3:.2f} times what is modelled; planner run). Run and cost are undisturbed.",
+        "({3:.2f} times what is modelled; planner run). The run and cost columns leave interruptions out.",
         rank,
         money,
         span(outlook.run.budget_s, seconds_of([outlook.run.budget_s])),
@@ -121,7 +121,9 @@ def _budget(rank: Any, outlook: Outlook, limit_usd: float | None) -> list[Render
     )
     lines: list[RenderableType] = [Line(text, style="bold")]
     if limit_usd is not None and outlook.bill is not None and outlook.bill.budget_usd.expected > limit_usd:
-        over = Message("the budget of rank {0} is above --budget-usd {1:g}, which limits the cost undisturbed", rank, limit_usd)
+        over = Message(
+            "the budget of rank {0} is above --budget-usd {1}, which limits the undisturbed cost", rank, dollars(limit_usd)
+        )
         lines.append(Line(over, style="bold yellow"))
     return lines
 

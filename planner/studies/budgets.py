@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from planner.common.message import Message
 from planner.layout_search.result import SearchResult
 from planner.scenarios.scenario import Case, Outlook
 from planner.training.planning import plan
@@ -13,8 +15,8 @@ from planner.training.planning import plan
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 20
-"""Rows that get a budget on a page: a simulated run each."""
+MOST_ROWS = 100
+"""Rows that get a budget: a simulated run each."""
 
 
 def outlook_of_row(case: Case, result: SearchResult, row: int) -> Outlook:
@@ -32,10 +34,21 @@ def outlook_of_row(case: Case, result: SearchResult, row: int) -> Outlook:
     return case.outlook(answer)
 
 
-def budgeted(case: Case, result: SearchResult) -> pd.DataFrame:
-    """The table of a search with ``budget_usd``, of the first row of each of the first groups; empty in the others."""
+def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook]) -> pd.DataFrame:
+    """The table of a search with ``budget_usd``: empty without a bill. ``outlook_of``: the whole run and the bill of a row.
+
+    Of more rows than MOST_ROWS the first of each group have one, then the best; ``attrs["notes"]`` says so.
+    """
     table = result.to_frame()
-    firsts = table.drop_duplicates(["group", "accelerator", "num_gpus", "framework"]) if len(result.found.rows) else table[:0]
-    bills = {row: outlook_of_row(case, result, row).bill for row in firsts.index[:MOST_ROWS].tolist()}
-    usd = [np.nan if (bill := bills.get(row)) is None else bill.budget_usd.expected for row in range(len(table))]
-    return table.assign(budget_usd=np.array(usd, dtype=float))
+    usd = np.full(len(table), np.nan)
+    if len(result.found.rows):  # none where nothing fits: a run that cannot be has no budget
+        again = table.duplicated(["group", "accelerator", "num_gpus", "framework"]).to_numpy()
+        some = np.argsort(again, kind="stable")[:MOST_ROWS]
+        bills = {row: outlook_of(row).bill for row in some.tolist()}
+        usd[some] = [np.nan if bill is None else bill.budget_usd.expected for bill in bills.values()]
+        if len(some) < len(table) and np.isfinite(usd).any():
+            said = Message(
+                "budget_usd is of {0} of {1} rows: a simulated run each; a smaller --top budgets all", len(some), len(table)
+            )
+            table.attrs["notes"] = [*table.attrs["notes"], said]
+    return table.assign(budget_usd=usd)

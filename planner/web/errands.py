@@ -21,7 +21,7 @@ from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.question import SearchQuestion
 from planner.scenarios.scenario import Case
 from planner.scenarios.tables import Tables
-from planner.studies.budgets import budgeted
+from planner.studies.budgets import budgeted, outlook_of_row
 from planner.studies.limit import largest
 from planner.studies.sweep import SweepQuestion
 from planner.studies.sweep_api import run_sweep
@@ -51,7 +51,8 @@ def _way(tables: Mapping[str, Mapping[str, Any]], wish: Wish, serving: bool, nam
 def search(tell: Tell, question: SearchQuestion, tables: Tables) -> Any:
     """The table of a search, on all cores as ``planner search``, with budgets under the tables [run] and [cost]; of what it has
     looked at where nobody wants it any longer."""
-    return budgeted(Case(label="", tables=tables, where=""), run_on_cores(question, tell))
+    result = run_on_cores(question, tell)
+    return budgeted(result, partial(outlook_of_row, Case(label="", tables=tables, where=""), result))
 
 
 def sweep(tell: Tell, question: SweepQuestion) -> Any:

@@ -65,13 +65,12 @@ class Layout(Spec):
 
     @property
     def label(self) -> str:
-        """Short text for tables, with what departs from the defaults."""
+        """Short text for tables, with what departs from the defaults; ``layout_text.layout_fields`` reads it back."""
         parts = [
             f"{n}{getattr(self, n)}" for n in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp") if getattr(self, n) not in (1, None)
         ]
         parts += ["sp"] if self.sequence_parallel else []
-        alone = (self.dp or 2) * self.cp == 1  # nothing to shard over, as FSDP on one GPU
-        parts += [f"zero{self.zero}"] if self.zero and not alone else []
+        parts += [f"zero{self.zero}"] if self.zero else []
         parts += [f"shard{self.shard_group_size}"] if self.shard_group_size else []
         parts += [f"mbs{self.micro_batch_size}", f"recompute {self.recompute}"]
         parts += ["zero-bubble"] if self.schedule == "zero-bubble" else []

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import Run
+
+import planner.studies.budgets
 
 QUESTION = ("llama-3.2-1b", "--on", "8xh100", "--tokens", "3B")
 ANSWERS = {
@@ -46,8 +50,32 @@ def test_each_row_of_a_search_has_the_budget_of_its_own_run(run: Run) -> None:
     last = next(row for row in rows if row["simplest"] and row["group"] == 3)
     code, text, err = run("run", *QUESTION, "--framework", last["framework"], "--layout", last["layout"], "--json")
     assert code == 0, err
-    told = json.loads(text)
-    assert _dollars(told["cases"][0]["bill"]["budget_usd"]["expected"]) in out
+    budget = json.loads(text)["cases"][0]["bill"]["budget_usd"]["expected"]
+    assert last["budget_usd"] == pytest.approx(budget)
+    assert _dollars(budget) in out
+
+
+def test_every_row_that_a_search_writes_has_its_budget(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, file = ("search", *QUESTION, "--objective", "cost", "--top", "3"), tmp_path / "rows.csv"
+    told = json.loads(run(*asked, "--json", "--out", str(file))[1])
+    budgets = [row["budget_usd"] for row in told["rows"]]
+    assert all(budget > row["cost_usd"] for budget, row in zip(budgets, told["rows"], strict=True))
+    assert pd.read_csv(file)["budget_usd"].to_list() == pytest.approx(budgets)
+    monkeypatch.setattr(planner.studies.budgets, "MOST_ROWS", 2)
+    told = json.loads(run(*asked, "--json")[1])
+    has = [row["budget_usd"] is not None for row in told["rows"]]
+    assert sum(has) == 2
+    words = f"budget_usd is of 2 of {len(has)} rows"
+    assert words in " ".join(told["notes"])
+    assert words in run(*asked, "--out", str(file))[1]
+
+
+def test_what_a_budget_may_be_is_written_as_dollars_are(run: Run) -> None:
+    out = " ".join(
+        run("search", "llama-3-8b", "--on", "256xh100", "--tokens", "20T", "--budget", "2.5M", "--top", "1")[1].split()
+    )
+    assert "is above --budget-usd $2,500,000, which limits the undisturbed cost" in out
+    assert "T tokens for $100,000,000" in run("limit", "pythia-1b", "--on", "512xh100", "--budget", "100M")[1]
 
 
 def test_tuning_has_a_budget_of_each_method(run: Run) -> None:

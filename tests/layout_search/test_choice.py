@@ -23,6 +23,7 @@ from planner.uncertainty.interval import Interval
 from planner.workload.dispatch import stack_on
 from planner.workload.framework import modules_of
 from planner.workload.layout import Layout, as_columns
+from planner.workload.layout_text import layout_fields
 from planner.workload.question import Question
 from planner.workload.resolve import as_model
 
@@ -341,11 +342,15 @@ def test_mixtures_of_experts_are_offered_the_modules_that_published_runs_recompu
     assert any("layernorm, moe_act" in note for note in part.notes)
 
 
-def test_nothing_is_sharded_on_one_gpu() -> None:
-    """A layout of one replica has no ranks to shard over, whatever stage its stack is set to."""
-    assert "zero" not in Layout(dp=1, zero=2).label
-    assert "zero2" in Layout(dp=2, zero=2).label
-    assert "zero3" in Layout(dp=1, cp=2, zero=3).label
+@pytest.mark.parametrize("asked", [{"framework": "fsdp", "layout": {"tp": 2, "zero": 2}}, {"framework": "deepspeed-zero"}])
+def test_the_label_of_one_replica_is_the_same_layout(asked: dict[str, Any]) -> None:
+    """There is nothing to shard over, but FSDP has no stage 0, and DeepSpeed's stages hold buckets."""
+    asked = {"model": "llama-3.2-1b", "job": {"seq_len": 2048, "global_batch_size": 8}, "explain": False, **asked}
+    asked["cluster"] = cluster("dgx-h100", num_gpus=asked.get("layout", {}).get("tp", 1))
+    for zero in (2, 3):
+        said = planner.plan(**{**asked, "layout": {**asked.get("layout", {}), "zero": zero}})
+        again = planner.plan(**{**asked, "layout": layout_fields(said.layout.label)})
+        assert (again.layout, again.peak_total_bytes, again.step_time_s) == (said.layout, said.peak_total_bytes, said.step_time_s)
 
 
 def test_quantized_weights_are_not_cut_by_tensor_parallelism() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.common import data
 from planner.common.errors import PlannerError
 from planner.model.catalog import load_model, model_names
 from planner.model.names import _table, is_model, meant, require_meant, unmeant, words_of
@@ -45,7 +46,7 @@ def test_other_names_stand_for_models_of_the_catalog() -> None:
 
 def test_a_name_with_a_context_of_its_own_keeps_it() -> None:
     """It means a model whose sizes it has and whose context is another: an equal one, or a name of nothing, would be a slip."""
-    for name, tokens in _table()["context"].items():
+    for name, tokens in [(name, row["tokens"]) for row in _table()["context"] for name in row["names"]]:
         assert load_model(name).context_length == tokens, name
         assert load_model(f"someone/{name}-FP8").context_length == tokens, name
         assert load_model(meant(name).model).context_length != tokens, name
@@ -241,3 +242,12 @@ def test_a_name_tells_how_its_own_checkpoint_is_stored() -> None:
         assert (found.stored_weights, found.name) == (weights, meant(name).model)  # type: ignore[union-attr]
         assert load_model(found.name).stored_weights != weights
         assert load_model(f"{name}-nvfp4").stored_weights == "nvfp4"
+
+
+def test_every_context_of_a_name_says_where_it_is_read() -> None:
+    """A source names what was opened, or says "not opened"; a name stands in one row."""
+    rows = _table()["context"]
+    named = [name for row in rows for name in row["names"]]
+    assert len(named) == len(set(named))
+    assert [row["names"] for row in rows if not ("/" in row["source"] or "not opened" in row["source"])] == []
+    assert [str(file) for file in data.CATALOG.rglob("*.toml") if "as remembered" in file.read_text(encoding="utf-8")] == []

@@ -8,6 +8,7 @@ import pytest
 from command_line import Run
 
 from planner.common.errors import PlannerError
+from planner.reports.text import count
 from planner.scenarios.scenario import Case
 from planner.studies.affordable import Means, affordable
 
@@ -58,7 +59,7 @@ def test_limit_answers_on_the_command_line(run: Run) -> None:
     told = json.loads(out)
     assert told["outlook"]["budget_usd"]["expected"] <= 2000.0
     assert told["outlook"]["budget_s"]["expected"] <= 3 * 86400.0
-    assert f"{told['value'] / 1e9:,.4g} B tokens for $2,000 in 3 days" in run(*question)[1]
+    assert f"{count(told['value'])} tokens for $2,000 in 3 days" in run(*question)[1]
     code, _, err = run(*question, "--field", "job.seq_len")
     assert code == 2
     assert "limit job.num_tokens" in err

@@ -131,3 +131,8 @@ def test_a_family_that_takes_its_kernels_from_another_is_told_by_what_was_measur
         of_family = replace(SUBJECT, framework=root, root=root, curves=curves)
         why = interval(1.0, "decode", of_family).why
         assert f"on {family} GPUs" in why, why
+
+
+def test_a_risk_of_one_in_a_thousand_needs_the_margin_that_the_docs_say() -> None:
+    """docs/concepts/intervals.md: 7.6 times that of one in twenty, in the logarithm."""
+    assert student_point(0.999) / STUDENT_95 == pytest.approx(7.6, abs=0.05)

@@ -18,7 +18,7 @@ LAYOUTS = st.builds(
     cp=DEGREE,
     ep=DEGREE,
     etp=DEGREE,
-    dp=st.sampled_from([2, 5, 128]),
+    dp=st.sampled_from([None, 2, 5, 128]),
     zero=st.integers(0, 3),
     shard_group_size=st.sampled_from([0, 8]),
     micro_batch_size=DEGREE,
@@ -33,6 +33,13 @@ LAYOUTS = st.builds(
 @given(LAYOUTS)
 def test_what_is_printed_is_read(layout):
     assert Layout(**layout_fields(layout.label)) == layout
+
+
+@given(LAYOUTS)
+def test_one_replica_prints_its_stage(layout):
+    """The stage sets buffers where there is nothing to shard over, too, and FSDP has no stage 0."""
+    alone = layout.replaced(dp=1, cp=1)
+    assert Layout(**layout_fields(alone.label)).replaced(dp=1) == alone
 
 
 def test_commas_capitals_and_signs_do_not_matter():

@@ -297,8 +297,8 @@ def _rejected(about: Mapping[Any, Any]) -> None:
             hide_index=True,
             alt=t("search.reason"),
         )
-        for refused in about["refused"]:
-            st.caption(markdown(said(refused), 400))
+        for note in (*about["refused"], *about["notes"]):
+            st.caption(markdown(said(note), 400))
 
 
 def best_of_groups(table: pd.DataFrame) -> pd.DataFrame:
