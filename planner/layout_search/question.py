@@ -143,7 +143,8 @@ class SearchQuestion:
 
     def quicker(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups, which are taken for being faster."""
-        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others)
+        quicker = (other for other in self.others if all(other[2]))
+        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in quicker)
 
     def alone(self, setup: int) -> SearchQuestion:
         """The same question on one of its setups, and on the others of its cluster and price."""
@@ -273,9 +274,8 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
 
     able, refused = _able(setups(stacks))
     leaner = {c: list(leaner_frameworks(stacks[c][0], c, jobs[c], accepted)) for c in clusters} if framework is None else {}
-    others = [
-        {c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))
-    ]
+    names = dict.fromkeys(found.framework.name for rest in leaner.values() for found in rest)
+    others = [{c: found for c, rest in leaner.items() for found in rest if found.framework.name == name} for name in names]
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]

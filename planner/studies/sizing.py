@@ -699,8 +699,8 @@ def _trained(
     usual, yields = _tuned(model, card, cluster, default.framework, build, ask)
     best = usual if isinstance(usual, Size) and usual.enough else None
     for other in leaner_frameworks(default.framework, cluster, build, ask.risk):
-        if best is not None and not yields:
-            break
+        if best is not None and not (yields and other.faster):
+            continue
         try:
             leaner, gives_way = _tuned(model, card, cluster, other.framework, build, ask)
         except PlannerError:

@@ -147,8 +147,8 @@ def _chosen(
     sure = chosen[0][1] if chosen and chosen[0][1].sure else None
     best = chosen[0] if sure is not None else None
     for other in leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if free else ():
-        if best is not None and not best[1].gives_way:
-            break
+        if best is not None and not (best[1].gives_way and other.faster):
+            continue
         try:
             surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
         except PlannerError:

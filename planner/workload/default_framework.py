@@ -45,12 +45,13 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
 
 def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float) -> Iterator[DefaultFramework]:
     """What is taken where no layout of ``usual`` fits at the accepted ``risk``, in turn: for adapters peft with Liger's kernels,
-    whose loss holds no logits; FSDP, which shards all states and moves them to the host.
+    whose loss holds no logits; FSDP, which shards all states and moves them to the host; where FSDP is ``usual``, Megatron-Core,
+    which takes more learning and is therefore no answer where FSDP fits.
 
     Where ``usual`` fits, what takes less time: of adapters always, so that a GPU with more memory is not the slower one for
     holding what a smaller one cannot; else where ``usual`` moves states to the host.
     """
-    for name, sense in _leaner(cluster, job):
+    for name, sense in _leaner(usual, cluster, job):
         framework = load_framework(name)
         if usual.name != name and _able(framework, cluster, job):
             why = Message(
@@ -75,16 +76,17 @@ def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float)
                     sense,
                     usual.name,
                 )
-            yield DefaultFramework(framework=framework, why=why, faster=faster)
+            yield DefaultFramework(framework=framework, why=why, faster="" if usual.name == "fsdp" else faster)
 
 
-def _leaner(cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
+def _leaner(usual: Framework, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
     """(name, what it spares)."""
     if job.kind in ADAPTERS:
         yield "liger", "whose fused loss holds no logits"
     if not (cluster.num_gpus == 1 and job.frozen):  # nothing to shard, and the states of adapters are too small to move
         yield "fsdp", "which shards all states and can move them to the host"
-
+    if usual.name == "fsdp" and cluster.num_gpus > 1:
+        yield _megatron(cluster), "which cuts layers over GPUs and can move the optimizer alone"
 
 def quicker_frameworks(usual: Framework, cluster: Cluster, job: Job) -> Iterator[Framework]:
     """What people change to for time alone, which takes learning: Megatron-Core from FSDP, Liger's kernels for adapters."""

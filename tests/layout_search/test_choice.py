@@ -11,7 +11,7 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, jo
 
 import planner
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import cluster
+from planner.hardware.cluster import cluster, load_node
 from planner.layout_search.choice import _chosen, choose
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import complexity, kinds
@@ -264,6 +264,20 @@ def test_where_the_usual_framework_does_not_surely_fit_one_that_does_is_taken(gi
     assert found.question.setups[0].grid.question.framework.name == answer.framework.name
     assert float(found.rows.step_time_s[0]) == answer.step_time_s
     assert not planner.plan(**asked, framework="megatron-core", explain=False).recommended or not sharded
+
+
+@pytest.mark.parametrize(("host_bytes", "chosen"), [(2.2e12, "fsdp"), (1.0e12, "megatron-core")])
+def test_where_the_host_holds_no_sharded_states_megatron_moves_the_optimizer_alone(host_bytes: float, chosen: str) -> None:
+    """70.6 B weights: FSDP moves 16 bytes of each, 1.13 TB; Megatron-Core's master weights and moments are 12, 0.85 TB."""
+    node = load_node("dgx-a100-80gb").replaced(name="dgx", aliases=[], host_memory_bytes=host_bytes)
+    asked: dict[str, Any] = {"model": "llama-3-70b", "cluster": cluster(node, num_gpus=8), "job": {"seq_len": 4096, "global_batch_size": 64}}
+    answer = planner.plan(**asked)
+    assert answer.recommended
+    assert answer.framework.name == chosen
+    assert answer.layout.offload_optimizer
+    found = run_search(as_question(**asked))
+    assert found.question.setups[0].grid.question.framework.name == chosen
+    assert float(found.rows.step_time_s[0]) == answer.step_time_s
 
 
 @pytest.mark.parametrize(
