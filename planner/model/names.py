@@ -162,7 +162,7 @@ def _thousands(text: str) -> int | None:
     if found is None or int(found[1]) < 2:
         return None
     number = int(found[1])
-    power = 2 ** (number * 1000).bit_length()
+    power = 1 << (number * 1000).bit_length()
     if number in (power // 1000, power // 1024):
         return power
     return number * 1000 if number % 10 == 0 else None

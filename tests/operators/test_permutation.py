@@ -50,8 +50,8 @@ def test_indexing_takes_as_long_as_measured() -> None:
 
 
 def test_indexing_on_another_card_takes_about_as_long_as_measured() -> None:
-    """pytorch/ao#4623, from which no constant was taken: 196,608 rows of 2,048 in bf16 permuted on B200, x[indices] 0.593 ms with a
-    copy for its zero row, its gradient 1.848 ms. One rate for every card: of the gradient we are a third above."""
+    """pytorch/ao#4623, from which no constant was taken: 196,608 rows of 2,048 in bf16 permuted on B200, x[indices] 0.593 ms
+    with a copy for its zero row, its gradient 1.848 ms. One rate for every card: of the gradient we are a third above."""
     rows, here = rows_of("megatron-core", False, hidden_size=2048, top_k=1, num_experts=8, seq_len=196608)
     b200 = cluster("dgx-b200", num_gpus=8)
     took = {
