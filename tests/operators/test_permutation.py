@@ -10,6 +10,8 @@ import pytest
 from examples import LLAMA, MIXTRAL, model, setting
 
 import planner
+from planner.common import data
+from planner.common.spec import read_table
 from planner.hardware.cluster import cluster
 from planner.hardware.curves import curves_of
 from planner.launchfiles import read_launch
@@ -19,7 +21,7 @@ from planner.operators.setting import Setting
 from planner.performance.block_cost import compute_s
 from planner.training.plan import Plan
 from planner.workload.dispatch import stack_notes
-from planner.workload.framework import load_framework
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.layout import Layout
 
 CARD = cluster("dgx-h100", num_gpus=8)
@@ -135,3 +137,15 @@ def test_the_answer_says_how_to_be_faster() -> None:
     assert any(said in note for note in notes)
     for stack, fields in ((core.replaced(fused_permutation=True), MIXTRAL), (core, LLAMA), (load_framework("fsdp"), MIXTRAL)):
         assert not any(said in note for note in stack_notes(stack, CARD, model(fields), Layout(ep=1)))
+
+
+@pytest.mark.parametrize("name", framework_names())
+def test_an_option_that_the_answer_names_is_one_that_launch_files_know(name: str) -> None:
+    """The note's option is that of the tables that read and write launch files; software older than it has none."""
+    stack = load_framework(name)
+    option = stack.permutation_option.removeprefix("--")
+    known = read_table(data.CATALOG / "launch" / "megatron.toml")
+    assert not option or known["options"][option]["field"] == "framework.fused_permutation"
+    assert not option or name not in ("internevo", "nanotron", "megatron-zero-bubble")
+    notes = " ".join(stack_notes(stack, CARD, model(MIXTRAL), Layout(ep=1)))
+    assert ("permuted" in notes) == (bool(option) and not stack.fused_permutation)
