@@ -150,4 +150,4 @@ def test_a_family_that_takes_its_kernels_from_another_is_told_by_what_was_measur
 
 def test_a_risk_of_one_in_a_thousand_needs_the_margin_that_the_docs_say() -> None:
     """docs/concepts/intervals.md: 7.6 times that of one in twenty, in the logarithm."""
-    assert student_point(0.999) / STUDENT_95 == pytest.approx(7.6, abs=0.05)
+    assert student_quantile(0.999, 2) / STUDENT_95 == pytest.approx(7.6, abs=0.05)
