@@ -66,6 +66,7 @@ def moe_layers() -> tuple[Compared, ...]:
     """Forward and backward of every measured MoE layer; a layer alone, so that the GPU clocks as in bursts.
 
     Sustained fractions are 1, and grouped multiplications as fast as plain ones (aiconfigurator-core 0.12.0, balanced rows).
+    Tokens are permuted by fused kernels: assumed, the table does not say.
     """
     on = build_cluster(load_node("dgx-h100"), num_gpus=8)
     burst = {"sustained_fraction": 1.0, "fp8_sustained_fraction": 1.0, "grouped_fraction": 1.0}
@@ -91,7 +92,10 @@ def moe_layers() -> tuple[Compared, ...]:
 
 
 def deepseek_step() -> tuple[Compared, ...]:
-    """Groups of kernels of one layer of DeepSeek-V3, forward and backward, in training: 64 H800, ep 64, fp8, even routing."""
+    """Groups of kernels of one layer of DeepSeek-V3, forward and backward, in training: 64 H800, ep 64, fp8, even routing.
+
+    Tokens are permuted by fused kernels: assumed, the profile is of a framework of their own.
+    """
     on = build_cluster(load_node("hgx-h800"), num_gpus=64)
     stack = load_framework("megatron-core").replaced(dispatcher="deepep", fused_permutation=True)
     job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "fp8_recipe": "blockwise", "routing": "forced"}

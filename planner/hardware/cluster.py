@@ -63,6 +63,7 @@ class Link(Spec):
     kind: Literal["nvlink", "xgmi", "fabric", "pcie", "network", "shared_memory"]  # fabric: any other between accelerators
     span: Annotated[int, Field(ge=0, strict=True)]  # GPUs joined; 0 = the whole cluster
     bytes_per_s: BytesPerSecond  # per GPU, one direction
+    rdma: bool = False  # a network whose ports GPUs command themselves: InfiniBand or RoCE; no EFA, no TCP
     per_peer_bytes_per_s: BytesPerSecond | None = None  # to any one peer, where GPUs are joined pairwise
     efficiency: Annotated[float, Field(gt=0, le=1.2)] = 0.8  # bus bandwidth reached / bytes_per_s
     latency_s: Annotated[float, Field(ge=0)] = 1e-5

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from planner.common import data
 from planner.common.spec import Spec, read_table
+from planner.uncertainty.interval import student_quantile
 
 CATALOG = data.CATALOG / "published_runs.toml"
 ABOVE = 0.95
@@ -36,29 +37,6 @@ class FieldFactor(Spec):
         """
         few = student_quantile(ABOVE, max(self.num_organisations - 2, 1)) / NormalDist().inv_cdf(ABOVE)
         return few * math.hypot(self.log_spread, self.log_error)
-
-
-def student_quantile(probability: float, degrees: int) -> float:
-    """t below which Student's t of a whole number of degrees lies with a probability between 0.5 and 1.
-
-    With t = sqrt(n) tan(theta) the distribution is a finite sum in theta (Abramowitz and Stegun 26.7.3, 26.7.4), halved until
-    nothing is left between. As scipy.special.stdtrit, whose import takes longer than a plan.
-    """
-    low, high = 0.0, math.pi / 2.0
-    while low < (middle := (low + high) / 2.0) < high:
-        low, high = (middle, high) if _within(middle, degrees) < 2.0 * probability - 1.0 else (low, middle)
-    return math.sqrt(degrees) * math.tan(low)
-
-
-def _within(theta: float, degrees: int) -> float:
-    """Probability that abs(t) is below sqrt(n) tan(theta)."""
-    sine, cosine = math.sin(theta), math.cos(theta)
-    odd = degrees % 2
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for k in range(1 + odd, degrees, 2):
-        total += term
-        term *= k / (k + 1) * cosine**2
-    return 2.0 / math.pi * (theta + sine * total) if odd else sine * total
 
 
 @cache

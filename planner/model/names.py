@@ -22,8 +22,10 @@ from planner.model.gguf import is_gguf
 
 CATALOG = data.CATALOG / "models"
 HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
-THOUSANDS = re.compile(r"-(\d{1,4})k$")
-"""An ending that tells a length of context: 128k."""
+THOUSANDS = re.compile(r"-([1-9]\d{0,3})k$")
+"""An ending that may tell a length of context: 128k."""
+SHORT_CONTEXTS = (2048, 4096, 8192)
+"""That releases with a longer one beside them name: Phi-3-mini-4k."""
 Words = tuple[str, ...]
 
 
@@ -59,15 +61,16 @@ def words_of(name: str) -> Words:
 
 
 def latin(name: str) -> str:
-    """A family that is written in Chinese, as hubs write it.
+    """A family that is written in Chinese, as hubs write it, once.
 
-    >>> latin("通义千问2.5-7b")
-    'qwen2.5-7b'
+    >>> latin("通义千问2.5-7b"), latin("智谱GLM-4.5")
+    ('qwen2.5-7b', 'GLM-4.5')
     """
     if name.isascii():
         return name
     for written, hub in _table()["chinese"].items():
-        name = name.replace(written, hub)
+        if written in name:
+            name = name.replace(written, "" if hub in name.lower() else hub)
     return name
 
 
@@ -124,7 +127,7 @@ def _stored_by_words() -> dict[Words, str]:
 
 
 def context_named(name: str) -> int | None:
-    """Tokens of context that a name tells, where its model's are others; a power of two of k are units of 1,024.
+    """Tokens of context that a name tells, where its model's are others: more than those, or a usual short one.
 
     >>> context_named("zai-org/GLM-4.6-FP8"), context_named("Phi-3-mini-128k-instruct"), context_named("yi-34b-200k")
     (202752, 131072, 200000)
@@ -140,10 +143,29 @@ def context_named(name: str) -> int | None:
             return int(own[words])
         if words in _by_words():
             return None
-        if (told := THOUSANDS.search(text)) is not None:
-            number = int(told[1])
-            return number * (1024 if number & (number - 1) == 0 else 1000)
+        if (told := _thousands(text)) is not None:
+            found = _in_full(name)
+            least = 0 if found is None else read_table(model_files()[found.model]).get("context_length", 0)
+            return told if told in SHORT_CONTEXTS or told > least else None
     return None
+
+
+def _thousands(text: str) -> int | None:
+    """Tokens of an ending in k: a power of two in thousands or in units of 1,024, or a multiple of ten thousand.
+
+    >>> [_thousands(f"-{number}k") for number in (4, 128, 131, 262, 200, 1048)]
+    [4096, 131072, 131072, 262144, 200000, 1048576]
+    >>> [_thousands(f"-{number}k") for number in (1, 15, 52)]
+    [None, None, None]
+    """
+    found = THOUSANDS.search(text)
+    if found is None or int(found[1]) < 2:
+        return None
+    number = int(found[1])
+    power = 1 << (number * 1000).bit_length()
+    if number in (power // 1000, power // 1024):
+        return power
+    return number * 1000 if number % 10 == 0 else None
 
 
 def is_model(name: str) -> bool:
@@ -249,8 +271,8 @@ def _shorter(name: str) -> Iterator[tuple[str, str]]:
         ending = next((one for one in endings if text.endswith(f"-{one}")), None)
         if ending is not None:
             weights = weights or table["formats"][ending]
-        elif (told := THOUSANDS.search(text)) is not None:
-            ending = told[0].removeprefix("-")
+        elif _thousands(text) is not None:
+            ending = text.rpartition("-")[2]
         else:
             ending = next((one for one in ["gguf", *released, *table["tuned"]] if text.endswith(f"-{one}")), None)
         if ending is None:

@@ -23,8 +23,8 @@ LOOP_KERNELS = 3.0
 GATHER_RATE, ADD_RATE = 0.45, 0.1
 """Of PyTorch's indexing over a kernel that streams whole tokens: gathered, and added one element after the other (atomic adds of
 index_add_, scatter_add_ and of indexing's gradient). 65,536 rows of 4,096 in 16 bit: 0.44 and 2.30 ms against 0.20 (DeepLink-org/
-DLBlas#66); 196,608 rows of 2,048 on B200: 1.85 ms (pytorch/ao#4623), 0.12 of its bandwidth. scatter_add_ beside a fused sum: a
-tenth (tile-ai/TileOPs#608)."""
+DLBlas#66); 196,608 rows of 2,048 on B200: 0.59 and 1.85 ms (pytorch/ao#4623), 0.11 of its bandwidth. scatter_add_ beside a fused
+sum: a tenth (tile-ai/TileOPs#608)."""
 
 
 def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from planner.common.arrays import Array, Number
@@ -21,19 +23,22 @@ def bus_factor(collective: CollectiveName, ranks: Number) -> Number:
     return 2.0 * share if collective == "all_reduce" else share
 
 
-EXCHANGE_RATE, EXCHANGE_LATENCY_S = 0.92, 1.5e-5
-"""An all-to-all whose kernels write into the other GPUs' memory themselves, over a network: part of a port's rate, and seconds
-for each doubling of the nodes. Ten times of 128 tokens over 16 to 256 H800 within 20 % (deepseek-ai/DeepEP, README, low-latency
-kernels, 2025-06)."""
+class Exchange(NamedTuple):
+    """An all-to-all whose kernels write into the other GPUs' memory themselves, over a network."""
+
+    rate: float
+    """Part of a port's rate that it reaches."""
+    latency_s: float
+    """Seconds for each doubling of the nodes."""
 
 
-def _fit(link: Link, collective: CollectiveName, captured: bool = False) -> CollectiveFit:
+def _fit(link: Link, collective: CollectiveName, captured: bool = False, exchange: Exchange | None = None) -> CollectiveFit:
     """The measured fit of this link, or one made from its rate, its reached fraction and its latency."""
     if captured and collective in link.captured:
         return link.captured[collective]
-    if captured and collective == "all_to_all" and link.kind == "network":
-        rate = link.bytes_per_s * EXCHANGE_RATE
-        return CollectiveFit(latency_s=EXCHANGE_LATENCY_S, bus_bytes_per_s=rate, sqrt_coefficient=0.0)
+    if exchange is not None and collective == "all_to_all" and link.kind == "network":
+        rate = link.bytes_per_s * exchange.rate
+        return CollectiveFit(latency_s=exchange.latency_s, bus_bytes_per_s=rate, sqrt_coefficient=0.0)
     if collective in link.collectives:
         return link.collectives[collective]
     bandwidth = link.bytes_per_s * link.efficiency
@@ -41,7 +46,13 @@ def _fit(link: Link, collective: CollectiveName, captured: bool = False) -> Coll
 
 
 def collective_s(
-    cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number, captured: bool = False
+    cluster: Cluster,
+    collective: CollectiveName,
+    message_bytes: Number,
+    ranks: Number,
+    stride: Number,
+    captured: bool = False,
+    exchange: Exchange | None = None,
 ) -> Array:
     """Seconds of ``collective`` on ``message_bytes`` over ``ranks`` ranks that lie ``stride`` GPUs apart.
 
@@ -51,6 +62,7 @@ def collective_s(
     port. Each: ``t = latency + x / bus + c sqrt(latency x / bus)``. Message: bytes as nccl-tests count them (per-rank
     buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
     Groups of one rank, and empty messages, take no time. ``captured``: launched from CUDA graphs, as serving engines do.
+    ``exchange``: how an all-to-all crosses a network whose kernels do so themselves; None = as NCCL's.
     """
     ranks, stride, message = np.asarray(ranks, float), np.asarray(stride, float), np.asarray(message_bytes, float)
     same = ranks.shape == stride.shape == message.shape
@@ -69,12 +81,12 @@ def collective_s(
         if not np.all(inside):
             # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
             fits = fits & (inside | (reach_now % np.maximum(span, 1.0) == 0))
+        fit = _fit(link, collective, captured, exchange)
         if fits.any():
-            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)
+            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, fit), result)
             done = done | fits
             if done.all():
                 break
-        fit = _fit(link, collective, captured)
         inner, reach = fit, reach_now
     if not done.all():
         # a cluster without a network link is refused when it is built; a group cannot outgrow it
@@ -111,10 +123,9 @@ def _link_s(
     stride: Array,
     reach: float,
     inner: CollectiveFit | None,
-    captured: bool,
+    fit: CollectiveFit,
 ) -> Array:
-    """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, of bus rate ``inner``."""
-    fit = _fit(link, collective, captured)
+    """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, whose fit is ``inner``."""
     local = np.minimum(np.maximum(np.floor(reach / stride), 1.0), ranks)
     bus: Number = fit.bus_bytes_per_s
     if link.per_peer_bytes_per_s is not None:

@@ -11,7 +11,7 @@ from planner.common.arrays import Array, Mask
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import usable_bytes
 from planner.uncertainty.effects import Effects, standing
-from planner.uncertainty.interval import STUDENT_95, Interval, Subject, interval_of, student_point
+from planner.uncertainty.interval import DEGREES, STUDENT_95, Interval, Subject, interval_of, student_quantile
 from planner.uncertainty.subject import TYPICAL_MOVABLE, lever, movable_part
 from planner.workload.layout import Layout
 from planner.workload.question import Question
@@ -67,7 +67,7 @@ class FitRule:
     def _error_at_risk(self) -> float:
         """Logarithm of the error that is exceeded with probability ``risk``."""
         lower, upper = np.log(self.error.lower), np.log(self.error.upper)
-        return float((lower + upper) / 2.0 + student_point(1.0 - self.risk) / STUDENT_95 * (upper - lower) / 2.0)
+        return float((lower + upper) / 2.0 + student_quantile(1.0 - self.risk, DEGREES) / STUDENT_95 * (upper - lower) / 2.0)
 
     def most_bytes(self, movable: Array | float) -> Array:
         """The largest predicted need that fits with probability 1 - ``risk`` where such a part of it is no model states: usable

@@ -230,11 +230,16 @@ def _fits(found: Study, models: Sequence[Held]) -> str:
         right = len(out) - sum(out)
         text += f"; {right} of {len(out)} that ran out of memory are predicted not to ({100.0 * right / len(out):.0f} %)"
     of_memory = [model for model in models if model.metric == "memory"]
-    return text + ".\n" + _reliability(without_source(found.verdicts, of_memory[0]) if of_memory else found.verdicts)
+    if not of_memory:
+        told = _reliability(found.verdicts, "the catalog's model of memory's errors, which was found from these runs too")
+    else:
+        unseen = without_source(found.verdicts, of_memory[0])
+        told = _reliability(unseen, "a model of memory's errors which never saw the run's source")
+    return text + ".\n" + told
 
 
-def _reliability(verdicts: Sequence[Fate]) -> str:
-    """How many runs ran, by the probability that was said; a source of n runs in a bin counts there as sqrt(n)."""
+def _reliability(verdicts: Sequence[Fate], who: str) -> str:
+    """How many runs ran, by the probability that ``who`` said; a source of n runs in a bin counts there as sqrt(n)."""
     told = [one for one in verdicts if not np.isnan(one.probability)]
     if not any(one.run.out_of_memory for one in told):
         return ""
@@ -250,8 +255,8 @@ def _reliability(verdicts: Sequence[Fate]) -> str:
         name = f"{100.0 * ends[k]:.0f} to {100.0 * ends[k + 1]:.0f} %"
         rows.append([name, str(len(members)), sources, f"{100.0 * said:.0f}", f"{100.0 * ran:.0f}"])
     text = (
-        "\nBy the probability that was said by a model of memory's errors which never saw the run's source, of runs whose "
-        "recomputation is stated; a source counts as the square root of its runs. Few people publish what ran out of memory, so "
+        f"\nBy the probability that was said by {who}, of runs whose recomputation is stated; a source counts as the square root "
+        "of its runs. Few people publish what ran out of memory, so "
         "that the high ones hold more often than said.\n\n"
     )
     return text + markdown_table(["probability", "runs", "sources", "said, %", "ran, %"], rows)

@@ -13,7 +13,7 @@ from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.causes import grouped_number
 from planner.evidence.held_out import Held, positions
 from planner.uncertainty.hierarchy import source_weights
-from planner.uncertainty.interval import NORMAL_95, STUDENT_95, student_point
+from planner.uncertainty.interval import DEGREES, NORMAL_95, STUDENT_95, student_quantile
 
 ENOUGH = 10
 """Runs that a source needs for a line of its own."""
@@ -103,7 +103,7 @@ def _shape(parts: Array, source: NDArray[Any]) -> str:
     weights = source_weights({"source": source})
     rows = []
     for said in SAID:
-        part = student_point((1.0 + said) / 2.0) / STUDENT_95
+        part = student_quantile((1.0 + said) / 2.0, DEGREES) / STUDENT_95
         normal = 2.0 * NormalDist().cdf(NORMAL_95 * part) - 1.0
         rows.append([f"{part:.2f}", _percent(said), _percent(np.average(parts <= part, weights=weights)), _percent(normal)])
     header = ["part of the 90 % interval", "said, %", "inside, %", "a normal law would say, %"]

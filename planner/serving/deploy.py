@@ -67,7 +67,8 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, newest = _released(spec, engine)
 
     def times(tried: Serving) -> Times:
-        setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=tried)
+        here = engine_for(tried, the_cluster.accelerator)
+        setting = Setting(model=the_model, cluster=the_cluster, engine=here, serving=tried)
         draft = draft_setting(setting)
         require_possible(setting, draft)
         if tried.prefill_pool is not None:

@@ -16,6 +16,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.performance.collectives import collective_s
 from planner.serving.batching import Outcome, simulate
+from planner.serving.engine import memory_fraction
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, replica, require_room
 from planner.serving.memory import limit_bytes, memory
@@ -33,7 +34,8 @@ def prefill_setting(setting: Setting) -> Setting:
     own = s.replaced(
         tp=pool.tp, pp=pool.pp, ep=pool.ep, dp=pool.replicas, prefill_pool=None, output=Lengths(mean=1), batch=1, max_batch=None
     )
-    return replace(setting, serving=own)
+    fraction = memory_fraction(setting.engine, own, setting.cluster.accelerator)
+    return replace(setting, serving=own, engine=setting.engine.model_copy(update={"memory_fraction": fraction}))
 
 
 def prefill_times(times: Times) -> Times:

@@ -25,7 +25,7 @@ ENGINES = Catalog(CATALOG, "planner/catalog/engines")
 """Their files; one may be based on another, or take single values from it."""
 
 LIMITS = ("max_batch", "prefill_tokens")
-OF_CARD = (*LIMITS, "reserved_bytes", "least_reserved_bytes")
+OF_CARD = (*LIMITS, "least_reserved_bytes", "graph_sequences")
 """Fields that an engine may take by the card (``on_cards``); those of its batches first."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -56,17 +56,20 @@ Feature = Literal[
 
 class OnCard(Spec):
     """What the software takes where nobody says it: on cards below ``below_gib``, on those whose name begins with ``named``, or
-    on any where neither is given."""
+    on any where neither is given; with ``from_tp``, only where a layer is cut over so many GPUs or more."""
 
     below_gib: Annotated[float, Field(gt=0)] | None = None  # of the card's memory
     named: str | None = None  # how an accelerator's name begins, whatever its memory
+    from_tp: Annotated[int, Field(gt=0)] = 1
     max_batch: Annotated[int, Field(gt=0)] | None = None
     prefill_tokens: Annotated[int, Field(gt=0)] | None = None
-    reserved_bytes: Annotated[float, Field(ge=0)] | None = None
     least_reserved_bytes: Annotated[float, Field(ge=0)] | None = None
+    graph_sequences: Annotated[int, Field(gt=0)] | None = None
 
-    def holds(self, card: Accelerator) -> bool:
-        """Whether it is meant for ``card``."""
+    def holds(self, card: Accelerator, tp: int) -> bool:
+        """Whether it is meant for ``card`` and layers cut over ``tp`` of them."""
+        if tp < self.from_tp:
+            return False
         small = self.below_gib is not None and card.memory_bytes < self.below_gib * GIB
         named = self.named is not None and card.name.startswith(self.named)
         return small or named or (self.below_gib is None and self.named is None)
@@ -122,6 +125,9 @@ class Engine(Spec):
     prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
+    dispatcher: Literal["alltoall", "deepep"] = "alltoall"  # how tokens come to their experts' GPUs where the fabric allows it
+    dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
+    dispatch_latency_s: Seconds = 0.0  # their seconds for each doubling of the nodes
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones
     collective_wait_s: Seconds = 0.0  # more of it, times log2 of its GPUs: the first one waits for the last one
 
@@ -164,6 +170,8 @@ class Engine(Spec):
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the card that it may take
     reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # that it leaves of a card, in place of memory_fraction; 0 = that holds
     least_reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # what it leaves at least, however small its passes
+    graph_sequences: Annotated[int, Field(ge=0)] = 0  # of the widest CUDA graph
+    reserved_bytes_per_graph_sequence: Annotated[float, Field(ge=0)] = 0.0  # more of them for each of these
     reserved_bytes_per_token: Annotated[float, Field(ge=0)] = 0.0  # more of them for each token of a prefill pass
     reserved_bytes_per_gpu: Annotated[float, Field(ge=0)] = 0.0  # more of them for each GPU of a replica
     memory_counts: Literal["all", "weights_and_cache", "cache"] = "all"  # what that is a fraction for (memory.limit_bytes)
@@ -176,9 +184,9 @@ class Engine(Spec):
     on_cards: tuple[OnCard, ...] = ()  # other limits on some cards; the first that holds counts
     notes: str = ""
 
-    def on(self, card: Accelerator) -> Engine:
-        """The same with the limits that it takes on ``card`` where nobody says them."""
-        found = next((entry for entry in self.on_cards if entry.holds(card)), None)
+    def on(self, card: Accelerator, tp: int = 1) -> Engine:
+        """The same with the limits that it takes on ``card`` where nobody says them, with layers cut over ``tp`` of them."""
+        found = next((entry for entry in self.on_cards if entry.holds(card, tp)), None)
         return self if found is None else self.model_copy(update=found.limits())
 
 
@@ -255,15 +263,28 @@ def _table(name: str) -> dict[str, Any]:
 
 
 def engine_for(spec: Serving, card: Accelerator) -> Engine:
-    """The engine of a deployment with the limits that it takes on ``card``, and the part of it that the deployment states."""
-    engine = load_engine(spec.engine).on(card)
-    fraction = spec.memory_fraction
-    if fraction is None and engine.reserved_bytes:
-        tokens = spec.chunked_prefill_tokens or spec.pass_tokens or engine.prefill_tokens
-        left = engine.reserved_bytes + engine.reserved_bytes_per_token * tokens
-        left += engine.reserved_bytes_per_gpu * spec.tp * spec.pp
-        fraction = round(max(1.0 - max(left, engine.least_reserved_bytes) / card.memory_bytes, 0.05), 3)
-    return engine if fraction is None else engine.replaced(memory_fraction=fraction)
+    """The engine of a deployment with the limits that it takes on ``card``, and the part of it that it takes or is told to."""
+    engine = load_engine(spec.engine).on(card, spec.tp)
+    return engine.model_copy(update={"memory_fraction": memory_fraction(engine, spec, card)})
+
+
+def memory_fraction(engine: Engine, spec: Serving, card: Accelerator) -> float:
+    """The part of ``card`` that a deployment states, else that of its engine.
+
+    An engine that leaves a number of bytes free takes f = max(1 - max(r + g b + t p + u tp pp, m) / C, 0) of a card of C bytes,
+    in thousandths: r = ``reserved_bytes``, g = ``reserved_bytes_per_graph_sequence`` (b = ``graph_sequences``), t =
+    ``reserved_bytes_per_token`` (p = tokens of a prefill pass), u = ``reserved_bytes_per_gpu``, m = ``least_reserved_bytes``.
+    With f = 0 nothing fits.
+    """
+    if spec.memory_fraction is not None:
+        return spec.memory_fraction
+    if not engine.reserved_bytes:
+        return engine.memory_fraction
+    here = engine.on(card, spec.tp)
+    tokens = spec.chunked_prefill_tokens or spec.pass_tokens or here.prefill_tokens
+    left = here.reserved_bytes + here.reserved_bytes_per_graph_sequence * here.graph_sequences
+    left += here.reserved_bytes_per_token * tokens + here.reserved_bytes_per_gpu * spec.tp * spec.pp
+    return max(round(1.0 - max(left, here.least_reserved_bytes) / card.memory_bytes, 3), 0.0)
 
 
 def usual_engine(card: Accelerator, model: Model | None = None, weights: str | None = None) -> str:

@@ -234,8 +234,8 @@ def _saturating(slots: int) -> int:
 def most_per_s(one: Replica) -> float:
     """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
 
-    A request of P and O tokens holds the replica for at least (O - 1) min(step_s[b] / b + token_s (P + O / 2)) + prefill
-    (over its groups and stages).
+    A request of P and O tokens holds the replica for at least (O - 1) (min_b(step_s[b] / b) + min_b(token_s[b]) (P + O / 2)) +
+    prefill seconds (over its groups and stages), b = 1 .. slots sequences.
     """
     server, s = one.server, one.times.setting.serving
     if (s.prompt.kind, s.output.kind) != ("fixed", "fixed"):
@@ -251,8 +251,12 @@ def most_per_s(one: Replica) -> float:
 
 @lru_cache(maxsize=256)
 def _capacity_per_s(asked: Saturated) -> float:
-    """Requests of equal lengths end in groups, and the time that is counted may hold one group more or less: each request counts
-    by the part of its time, from its place until it is done, that lies within."""
+    """Requests per second: sum_j(overlap_j / time_j) / (last - start), seconds from when a quarter is done (start) until the last
+    one is admitted (last).
+
+    Requests of equal lengths end in groups, and the time that is counted may hold one group more or less: each request counts
+    by the part of its time, from its place until it is done, that lies within.
+    """
     one, seed = asked.one, asked.seed
     s = one.times.setting.serving
     n = _saturating(one.server.slots)

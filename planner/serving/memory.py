@@ -90,10 +90,11 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
 
 
 def limit_bytes(setting: Setting, used: ServingMemory) -> float:
-    """What may be taken of a GPU beside the weights and the workspace of ``used``, by what the engine's memory fraction counts.
+    """The most bytes of a GPU that weights, workspace, context and cache may take together, by ``memory_counts``.
 
-    Of the card, everything. Of what the context leaves, weights and cache alone: the workspace lies in the rest. Of what weights
-    and workspace leave, the cache.
+    all: f C; weights_and_cache: min(f (C - o) + w + o, C); cache: h + f (C - h), or C where h is more than that. C = bytes of the
+    GPU, f = ``memory_fraction``, o = context and communicators (``overhead_bytes``), w = workspace of ``used``, h = its weights +
+    w + o.
     """
     card, fraction = card_bytes(setting.cluster), setting.engine.memory_fraction
     own = float(np.max(used.workspace_bytes + used.overhead_bytes))

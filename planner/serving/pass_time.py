@@ -12,7 +12,7 @@ from planner.common.arrays import Array, Number
 from planner.hardware.cluster import host_copy_rate
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
-from planner.performance.collectives import collective_s, token_exchange_s
+from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.roofline import Device, device_s
 from planner.serving.rows import Phase, Shape, image_chance, image_rows, layer_rows, pass_rows
 from planner.serving.setting import Setting
@@ -418,8 +418,11 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     assert row.collective is not None
     if row.copies is not None:
         return token_exchange_s(setting.cluster, row.communication_bytes, row.copies, row.reach, float(ranks), float(stride))
-    own = setting.engine.custom_all_reduce
-    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=own)
+    e, message = setting.engine, row.communication_bytes
+    exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.deepep else None
+    return collective_s(
+        setting.cluster, row.collective, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange
+    )
 
 
 def _waiting_s(setting: Setting, row: Row) -> float:

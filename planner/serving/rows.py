@@ -599,19 +599,20 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
 def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> list[Row]:
     """Tokens to their experts' GPUs and back, then to all of the tp group; without expert parallelism one all-reduce.
 
-    Prompts go once to each node and rank, tokens of decoding straight to each expert; experts in fp8 are sent fp8, and answer in
-    16 bit (deepseek-ai/DeepEP, README: normal and low-latency kernels).
+    DeepEP sends prompts once to each node and rank, tokens of decoding straight to each expert, and experts in fp8 what is fp8
+    already; they answer in 16 bit (deepseek-ai/DeepEP, README: normal and low-latency kernels). An all-to-all of the library
+    sends every token to each of its experts, in 16 bit.
     """
     m, s = setting.model, setting.serving
     h, k = float(m.hidden_size), float(m.top_k)
     if s.ep == 1:
         return [_all_reduce("experts", "moe", setting, local)]
-    narrow = setting.format.compute == "fp8" and "experts" not in setting.format.kept
+    narrow = setting.deepep and setting.format.compute == "fp8" and "experts" not in setting.format.kept
     rows = [
         communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", width * pairs * h, 1.0)
         for way, width in (("dispatch", DTYPE_BYTES["fp8"] if narrow else setting.width), ("combine", setting.width))
     ]
-    if shape.phase == "prefill":
+    if setting.deepep and shape.phase == "prefill":
         once = {"copies": k, "reach": m.router_reach}
         rows = [changed(row, communication_bytes=row.communication_bytes / k, **once) for row in rows]
     gather = communication("gather tokens", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))

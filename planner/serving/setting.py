@@ -17,6 +17,7 @@ from planner.operators.tower import encoder
 from planner.serving.engine import Engine
 from planner.serving.spec import Serving
 from planner.serving.weight_formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
+from planner.workload.dispatch import runs_deepep
 
 KV_SCALE_BYTES = 8.0
 """Of an int8 cache: fp32 scale and zero per token, head and key or value (LMDeploy, kv_int8.md: "per-head per-token")."""
@@ -79,6 +80,11 @@ class Setting:
     def pass_tokens(self) -> int:
         """Most tokens of one prefill pass."""
         return self.serving.pass_tokens or self.engine.prefill_tokens
+
+    @cached_property
+    def deepep(self) -> bool:
+        """Whether tokens come to their experts' GPUs by DeepEP: where the engine has it and the fabric allows it."""
+        return self.engine.dispatcher == "deepep" and runs_deepep(self.cluster, self.serving.ep)
 
     @cached_property
     def curves(self) -> Curves:

@@ -26,7 +26,7 @@ from planner.workload.framework import lineage
 
 __all__ = [
     "Interval", "Kind", "Member", "Metric", "ResidualClass", "Subject", "bounding_factors", "bounds", "interval",
-    "interval_of", "load_residuals", "num_runs", "probability_below", "student_below", "student_point",
+    "interval_of", "load_residuals", "num_runs", "probability_below", "student_below", "student_quantile",
 ]  # fmt: skip
 LEVEL = 0.90
 NORMAL_95 = 1.6448536269514722
@@ -110,7 +110,8 @@ class Interval:
         bounds: P = T(2.920 (2 ln(limit) - ln(lower) - ln(upper)) / (ln(upper) - ln(lower))). So it is 0.95 exactly where the
         limit is the upper bound. Limits and bounds share a unit and are positive; a limit of 0 has probability 0. An interval
         without width gives 0 or 1. Source: measured peaks of memory, each predicted without its source, lie so around the
-        prediction; with a normal law too few of them are near it, and too few far off (docs/accuracy.md).
+        prediction; with a normal law too few of them are near it, and too few far off (docs/accuracy.md). So do the 211 measured
+        peaks of serving, whose bounds are those of their class: of the 50, 95 and 98 % said, 47, 94 and 98 % lie inside.
         """
         room = np.asarray(limit, dtype=float)
         with np.errstate(divide="ignore"):
@@ -132,17 +133,38 @@ def student_below(x: Number) -> Array:
     return np.asarray(np.where(np.less(x, 0.0), tail, 1.0 - tail))
 
 
-def student_point(probability: float) -> float:
-    """The point below which Student's t with 2 degrees of freedom lies with ``probability``, above 0 and below 1.
+def student_quantile(probability: float, degrees: int) -> float:
+    """t below which Student's t of a whole number of degrees lies with a probability above 0 and below 1.
 
-    >>> round(student_point(0.95), 3), student_point(0.5)
+    With t = sqrt(n) tan(theta) the distribution is a finite sum in theta (Abramowitz and Stegun 26.7.3, 26.7.4), halved until
+    nothing is left between. As scipy.special.stdtrit, whose import takes longer than a plan.
+
+    >>> round(student_quantile(0.95, 2), 3), student_quantile(0.5, 2)
     (2.92, 0.0)
     """
-    return (2.0 * probability - 1.0) / math.sqrt(2.0 * probability * (1.0 - probability))
+    if probability < 0.5:
+        return -student_quantile(1.0 - probability, degrees)
+    low, high = 0.0, math.pi / 2.0
+    while low < (middle := (low + high) / 2.0) < high:
+        low, high = (middle, high) if _within(middle, degrees) < 2.0 * probability - 1.0 else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
 
 
-STUDENT_95 = student_point(0.95)
-"""The 95 % point of Student's t with 2 degrees of freedom."""
+def _within(theta: float, degrees: int) -> float:
+    """Probability that abs(t) is below sqrt(n) tan(theta)."""
+    sine, cosine = math.sin(theta), math.cos(theta)
+    odd = degrees % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= k / (k + 1) * cosine**2
+    return 2.0 / math.pi * (theta + sine * total) if odd else sine * total
+
+
+DEGREES = 2
+"""Of Student's t where the logarithm of a true value lies around its prediction."""
+STUDENT_95 = student_quantile(0.95, DEGREES)
+"""Its 95 % point."""
 
 
 def probability_below(limit: Number, value: Number, metric: Metric, subject: Subject) -> Number:

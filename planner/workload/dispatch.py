@@ -8,7 +8,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.workload.attention import attention_notes, attention_on, compute_capability
-from planner.workload.framework import Framework, Module, lineage, modules_of
+from planner.workload.framework import Framework, Module, modules_of
 from planner.workload.layout import Layout
 
 NODE_GPUS = 8
@@ -34,11 +34,23 @@ def dispatcher_on(framework: Framework, cluster: Cluster, model: Model) -> Frame
 
 @lru_cache(maxsize=256)
 def _by_fabric(framework: Framework, cluster: Cluster) -> Framework:
+    span = _nvlink_gpus(cluster)
+    return framework.replaced(dispatcher="hybridep" if span > NODE_GPUS else "deepep" if span else "alltoall")
+
+
+def _nvlink_gpus(cluster: Cluster) -> int:
+    """GPUs that NVLink joins, of Hopper and of Blackwell for data centers; 0 on everything else."""
     capability = compute_capability(cluster.accelerator)
     spans = [link.span or cluster.num_gpus for link in cluster.node.links if link.kind == "nvlink"]
-    if not spans or capability is None or capability[0] not in CAPABILITIES:
-        return framework.replaced(dispatcher="alltoall")
-    return framework.replaced(dispatcher="hybridep" if max(spans) > NODE_GPUS else "deepep")
+    return max(spans, default=0) if capability is not None and capability[0] in CAPABILITIES else 0
+
+
+@lru_cache(maxsize=1024)
+def runs_deepep(cluster: Cluster, ranks: int) -> bool:
+    """Whether DeepEP carries tokens between ``ranks`` neighbouring GPUs: Hopper or Blackwell, joined by NVLink in a server and by
+    RDMA between servers (deepseek-ai/DeepEP, README: requirements)."""
+    span = _nvlink_gpus(cluster)
+    return span > 0 and (ranks <= span or any(link.rdma for link in cluster.node.links))
 
 
 @lru_cache(maxsize=256)
@@ -76,11 +88,8 @@ def stack_notes(framework: Framework, cluster: Cluster, model: Model, layout: La
         modules = ", ".join(sorted(modules_of(stack)))
         redone = Message("recomputed: {0}, as usual for mixtures of experts; framework.recompute_modules says otherwise", modules)
         notes = (*notes, redone)
-    if model.num_experts and not framework.fused_permutation and "megatron-core" in lineage(framework.name):
-        notes = (
-            *notes,
-            Message("tokens are permuted without fused kernels, as Megatron-LM does unless told --moe-permute-fusion"),
-        )
+    if model.num_experts and not framework.fused_permutation and framework.permutation_option:
+        notes = (*notes, Message("tokens are permuted without fused kernels; {0} fuses them", framework.permutation_option))
     runs = stack.dispatcher
     if framework.dispatcher != "auto" or layout.ep == 1 or runs not in LIBRARIES:
         return notes

@@ -109,6 +109,7 @@ class Framework(Spec):
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "auto"] = "alltoall"
     # tokens come into the order of their experts and back by kernels made for it, or by PyTorch's indexing
     fused_permutation: bool = True
+    permutation_option: str = ""  # of its command line, that turns fused_permutation on; "" = it has none
     pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert

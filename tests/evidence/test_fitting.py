@@ -42,7 +42,7 @@ from planner.evidence.serving.residuals import classify, residuals_text
 from planner.evidence.study import Fate, utilization_baseline, without_source
 from planner.evidence.write_fit import with_constant
 from planner.performance.risk import fit_rule
-from planner.reports.accuracy import _reliability
+from planner.reports.accuracy import _fits, _reliability
 from planner.training.planning import plan
 from planner.uncertainty.classify import effective_runs
 from planner.uncertainty.effects import effects_of
@@ -369,11 +369,15 @@ def test_a_source_of_four_runs_counts_as_two_where_it_is_told_how_many_ran() -> 
         return Fate(run, True, said)
 
     runs = [fate("a", ran, 0.6) for ran in (True, True, True, False)]
-    told = _reliability([*runs, fate("b", True, 0.7), fate("b", True, 0.99), fate("b", False, float("nan"))])
+    told = _reliability([*runs, fate("b", True, 0.7), fate("b", True, 0.99), fate("b", False, float("nan"))], "whoever")
     assert "| 50 to 75 % | 5 | 2 | 63 | 83 |" in told
     assert "| 95 to 100 % | 1 | 1 | 99 | 100 |" in told
+    assert "said by whoever, of runs" in told
+    alone = _fits(SimpleNamespace(verdicts=runs), ())  # type: ignore[arg-type]
+    assert "never saw" not in alone
+    assert "from these runs too" in alone  # no model of memory's errors was fitted apart
     assert told.count(" to ") == 2  # the run whose recomputation was chosen is in no line
-    assert _reliability([fate("b", True, 0.7)]) == ""
+    assert _reliability([fate("b", True, 0.7)], "whoever") == ""
 
 
 def test_a_run_that_fits_is_judged_by_a_model_that_never_saw_its_source() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from command_line import Run
 from places import DATA, ROOT
-from scipy.special import stdtrit
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
@@ -25,7 +24,7 @@ from planner.evidence.published_runs import (
     model_run,
     published_runs,
 )
-from planner.lifecycle.field_factor import field_factor, student_quantile
+from planner.lifecycle.field_factor import field_factor
 from planner.reports.gpu_hours import factor, section, table
 from planner.workload.framework_names import CATALOG
 
@@ -62,13 +61,6 @@ def test_the_factor_of_two_equal_runs_by_hand() -> None:
     assert fit.predictive_spread == pytest.approx(6.314 / 1.645 * math.hypot(fit.log_spread, fit.log_error), rel=1e-3)
     eleven = fit.model_copy(update={"num_organisations": 11})
     assert eleven.predictive_spread == pytest.approx(1.833 / 1.645 * math.hypot(fit.log_spread, fit.log_error), rel=1e-3)
-
-
-def test_student_s_quantiles_are_those_of_scipy() -> None:
-    for probability in (0.6, 0.95, 0.999):
-        for degrees in range(1, 60):
-            expected = stdtrit(degrees, probability)
-            assert student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-12), (probability, degrees)
 
 
 def test_spread_that_the_intervals_explain_is_not_counted_again() -> None:

@@ -18,7 +18,7 @@ from planner.lifecycle.failures import (
     simulate_losses,
     waiting_s,
 )
-from planner.lifecycle.field_factor import FieldFactor, student_quantile
+from planner.lifecycle.field_factor import FieldFactor
 from planner.performance.interruptions import Interruptions, Losses
 
 
@@ -65,12 +65,6 @@ def test_clusters_that_are_alike_or_never_fail_are_one_cluster(log_spread: float
     for field in fields(Losses):
         assert np.array_equal(getattr(found, field.name), getattr(expected, field.name)), field.name
     assert expected.restart.sum() > 0
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 30])
-@pytest.mark.parametrize("chance", [0.6, 0.9, 0.95, 0.995])
-def test_students_quantiles_are_scipys(degrees: int, chance: float) -> None:
-    assert student_quantile(chance, degrees) == pytest.approx(student.ppf(chance, degrees), rel=1e-9)
 
 
 def test_one_more_run_spreads_by_the_runs_and_the_mean_together() -> None:

@@ -62,6 +62,10 @@ def test_a_name_with_a_context_of_its_own_keeps_it() -> None:
         ("microsoft/Phi-3-mini-128k-instruct", 131072),
         ("microsoft/Phi-3-mini-4k-instruct", 4096),
         ("01-ai/Yi-34B-200K", 200000),
+        ("gradientai/Llama-3-8B-Instruct-262k", 262144),
+        ("gradientai/Llama-3-8B-Instruct-1048k", 1048576),
+        ("mistral-7b-16k", 32768),  # less than the model's own is not its context
+        ("llama-3.1-8b-8k", 8192),
         ("MiniMaxAI/MiniMax-M1-80k", 10240000),  # of thinking
         ("llama3.1:8b-instruct-q8_0", 131072),
     ],
@@ -80,6 +84,13 @@ def test_a_name_tells_its_context(written: str, tokens: int) -> None:
         ("通义千问2.5-7B-Instruct", "qwen2.5-7b", ""),
         ("百川2-13B", "baichuan2-13b", ""),
         ("智谱/GLM-4.5-Air", "glm-4.5-air", ""),
+        ("智谱GLM-4-9B", "glm-4-9b", ""),
+        ("智谱glm-4.5", "glm-4.5", ""),
+        ("DeepSeek深度求索v3", "deepseek-v3", ""),
+        ("通义千问Qwen2.5-7B-Instruct", "qwen2.5-7b", ""),
+        ("书生·浦语2-20b", "internlm2-20b", ""),
+        ("书生·万象3-8B", "internvl3-8b", ""),
+        ("书生·万象InternVL3-8B", "internvl3-8b", ""),
         ("书生2-20b", "internlm2-20b", ""),
         ("deepseek-r1:8b", "qwen3-8b", ""),
         ("RWKV/rwkv-4-7b-pile", "rwkv-4-7b", ""),
@@ -132,6 +143,9 @@ def test_names_of_hubs_and_forums(written: str, model: str, weights: str) -> Non
         ("70b", "is not in the catalog"),
         ("8", "is not in the catalog"),
         ("", "is not in the catalog"),
+        ("mistral-7b-15k", "is not in the catalog"),
+        ("mistral-7b-instruct-1k", "is not in the catalog"),
+        ("alpaca-52k", "is not in the catalog"),  # a data set
     ],
 )
 def test_a_name_that_means_several_or_none_is_refused(written: str, words: str) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 import planner
 from planner.common.references import Place
-from planner.hardware.cluster import load_accelerator
+from planner.hardware.cluster import cluster, load_accelerator
+from planner.hardware.custom_nodes import custom_node
 from planner.launchfiles import read_launch
 from planner.reports.serving_answer import serving_lines
+from planner.serving.disaggregated import prefill_setting
 from planner.serving.engine import ENGINES, LIMITS, engine_for, load_engine
 from planner.serving.spec import Serving
 
@@ -43,8 +45,8 @@ def test_sglang_takes_larger_passes_on_larger_cards(card: str) -> None:
     assert load_engine("sglang-0.5").on(load_accelerator(card)).prefill_tokens == SGLANG[card]
 
 
-# its mem_fraction_static: 1 - (512 MiB + 1.5 MiB of each token of a pass + 2 MiB of each captured sequence + tp / 8
-# GiB) / memory, of the graphs below tp = 4
+# its mem_fraction_static: 1 - (512 MiB + 1.5 MiB of each token of a pass + 2 MiB of each captured sequence + tp pp / 8 GiB) /
+# memory, of the graphs below tp = 4
 STATIC = {"rtx-4090-24gb": 0.847, "l40s": 0.851, "h100-sxm5-80gb": 0.835, "h200-sxm-141gb": 0.908, "b200-sxm-180gb": 0.857}
 
 
@@ -57,6 +59,57 @@ def test_sglang_leaves_what_passes_and_graphs_take(card: str) -> None:
     small = engine_for(spec.replaced(chunked_prefill_tokens=512), accelerator).memory_fraction
     assert small == pytest.approx(1.0 - 10 * 2**30 / accelerator.memory_bytes, abs=0.001) or accelerator.memory_bytes < 60 * 2**30
     assert engine_for(spec.replaced(engine="sglang-0.4"), accelerator).memory_fraction == 0.88
+
+
+# the same function, cuda_graph_max_bs below tp = 4 and from there on
+WIDEST = {
+    "t4": (8, 8),
+    "rtx-4090-24gb": (24, 80),
+    "l40s": (32, 160),
+    "h100-sxm5-80gb": (256, 512),
+    "h200-sxm-141gb": (256, 512),
+    "b200-sxm-180gb": (512, 512),
+}
+
+
+@pytest.mark.parametrize("card", WIDEST)
+@pytest.mark.parametrize(("tp", "pp"), [(1, 1), (2, 1), (2, 2), (4, 1), (8, 1), (8, 2)])
+def test_sglang_captures_wider_graphs_from_tp_4_on(card: str, tp: int, pp: int) -> None:
+    accelerator = load_accelerator(card)
+    spec = Serving.build({"engine": "sglang", "prompt": 100, "output": 10, "tp": tp, "pp": pp}, "serving")
+    tokens = load_engine("sglang-0.5").on(accelerator).prefill_tokens
+    mib = 512 + 1.5 * tokens + 2 * WIDEST[card][tp >= 4] + tp * pp / 8 * 1024
+    left = max(mib, 10 * 1024) if accelerator.memory_bytes > 60 * 2**30 else mib
+    assert engine_for(spec, accelerator).memory_fraction == pytest.approx(1 - left * 2**20 / accelerator.memory_bytes, abs=0.0005)
+
+
+def test_a_cut_that_is_chosen_leaves_as_much_as_one_that_is_said() -> None:
+    asked = {"model": "llama-3.1-70b", "cluster": "8xh100"}
+    fields = {"engine": "sglang", "prompt": 512, "output": 64}
+    chosen = planner.serve(**asked, serving=fields)
+    cut = {name: getattr(chosen.serving, name) for name in ("tp", "pp", "ep", "dp")}
+    assert cut["tp"] > 1
+    assert chosen.engine.memory_fraction == planner.serve(**asked, serving={**fields, **cut}).engine.memory_fraction
+
+
+def test_a_prefill_pool_leaves_what_its_own_cut_takes() -> None:
+    pool = {"replicas": 4, "tp": 1}
+    fields = {"engine": "sglang", "prompt": 512, "output": 64, "tp": 4, "dp": 1, "prefill_pool": pool, "requests_per_s": 1}
+    found = planner.serve(model="llama-3.1-8b", cluster="8xh100", serving=fields).times.setting
+    one = Serving.build({"engine": "sglang", "prompt": 512, "output": 64}, "serving")
+    assert prefill_setting(found).engine.memory_fraction == engine_for(one, found.cluster.accelerator).memory_fraction
+    assert found.engine.memory_fraction < prefill_setting(found).engine.memory_fraction
+
+
+@pytest.mark.parametrize("memory", [2e9, 3.7e9, 4e9])
+def test_a_card_smaller_than_what_sglang_leaves_holds_nothing(memory: float) -> None:
+    card = load_accelerator("t4").replaced(name="small", memory_bytes=memory, usable_memory_bytes=None)
+    on = cluster(custom_node("t4", 1), accelerator=card)
+    found = planner.serve(
+        model="pythia-70m", cluster=on, serving={"engine": "sglang", "weights": "fp16", "prompt": 8, "output": 8}
+    )
+    assert not found.fits
+    assert found.engine.memory_fraction <= 0.1
 
 
 def test_what_the_user_says_holds_against_the_card() -> None:

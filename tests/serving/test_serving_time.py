@@ -139,7 +139,7 @@ def test_tensorrt_llm_hands_out_all_groups_answers_on_one_rank() -> None:
 
 def test_prompts_reach_a_node_once_and_fp8_experts_are_sent_fp8() -> None:
     m = load_model("deepseek-v3")
-    s = deployment(m, 64, tp=1, ep=64, weights="fp8-block")
+    s = deployment(m, on=cluster("dgx-h100", num_nodes=8), tp=1, ep=64, weights="fp8-block")
     for phase, copies in (("decode", 8.0), ("prefill", 1.0)):
         rows = [r for r in pass_rows(s, shape(phase, 640, 1, 100)) if r.collective == "all_to_all"]  # type: ignore[arg-type]
         assert [float(r.communication_bytes) for r in rows] == [10 * copies * 7168, 10 * copies * 7168 * 2]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 from scipy.stats import t
 
 from planner.evidence.held_out import load_held_out, subjects
@@ -23,7 +24,7 @@ from planner.uncertainty.interval import (
     interval,
     probability_below,
     student_below,
-    student_point,
+    student_quantile,
 )
 
 LOW = st.floats(0.2, 1.0)
@@ -69,9 +70,23 @@ def test_probability_grows_with_the_limit_and_is_the_same_one_by_one(lower: floa
 @given(st.floats(-1e6, 1e6), st.floats(0.001, 0.999))
 def test_the_law_of_memory_is_students_with_2_degrees_of_freedom(x: float, probability: float) -> None:
     assert float(student_below(x)) == pytest.approx(t.cdf(x, 2), rel=1e-9)
-    assert student_point(probability) == pytest.approx(t.ppf(probability, 2), rel=1e-9, abs=1e-12)
+    assert student_quantile(probability, 2) == pytest.approx(t.ppf(probability, 2), rel=1e-9, abs=1e-12)
     assert float(student_below(-x)) + float(student_below(x)) == pytest.approx(1.0, abs=1e-15)
     assert student_below(np.array([-np.inf, np.inf])).tolist() == [0.0, 1.0]
+
+
+@given(st.floats(0.001, 0.9999))
+def test_with_2_degrees_the_quantile_has_a_closed_form(p: float) -> None:
+    """t = (2 p - 1) / sqrt(2 p (1 - p)): the distribution (1 + t / sqrt(2 + t^2)) / 2, turned round."""
+    assert student_quantile(p, 2) == pytest.approx((2.0 * p - 1.0) / math.sqrt(2.0 * p * (1.0 - p)), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.5, 0.6, 0.9, 0.95, 0.995, 0.999])
+def test_students_quantiles_are_those_of_scipy(probability: float) -> None:
+    for degrees in range(1, 60):
+        assert student_quantile(probability, degrees) == pytest.approx(stdtrit(degrees, probability), rel=1e-12, abs=1e-15), (
+            degrees
+        )
 
 
 @given(LOW, UP, st.floats(0.01, 0.5), st.floats(0.0, 1.0))
@@ -135,4 +150,4 @@ def test_a_family_that_takes_its_kernels_from_another_is_told_by_what_was_measur
 
 def test_a_risk_of_one_in_a_thousand_needs_the_margin_that_the_docs_say() -> None:
     """docs/concepts/intervals.md: 7.6 times that of one in twenty, in the logarithm."""
-    assert student_point(0.999) / STUDENT_95 == pytest.approx(7.6, abs=0.05)
+    assert student_quantile(0.999, 2) / STUDENT_95 == pytest.approx(7.6, abs=0.05)
