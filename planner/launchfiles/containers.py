@@ -1,4 +1,4 @@
-"""Docker Compose files and Kubernetes manifests: what their containers start, as a script."""
+"""Docker Compose files and Kubernetes manifests: what their containers start, as a script, and on how many GPUs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from planner.common.errors import PlannerError
+
 MOST_CONTAINERS = 100
+"""Of one file: a cluster's whole manifest has a few tens."""
 MOST_LEVELS = 24
+"""Of tables within tables: a manifest's containers stand some ten deep."""
+MOST_ITEMS = 2000
+"""Of one list: a command has a few hundred words."""
+GPUS = ("nvidia.com/gpu", "amd.com/gpu")
+"""Resources of Kubernetes' device plugins."""
 NAMED = re.compile(r"\$\((\w+)\)")
 """Kubernetes' way to write a variable of the container's environment."""
 
@@ -26,8 +34,51 @@ def containers(data: Any, level: int = 0) -> Iterator[Mapping[str, Any]]:
         for value in data.values():
             yield from containers(value, level + 1)
     elif isinstance(data, list):
-        for value in data[:1000]:
+        for value in _items(data):
             yield from containers(value, level + 1)
+
+
+def _items(listed: list[Any]) -> list[Any]:
+    if len(listed) > MOST_ITEMS:
+        raise PlannerError("a list of {0:,} entries is not read; at most {1:,} are.", len(listed), MOST_ITEMS)
+    return listed
+
+
+def container_gpus(container: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options that say on how many GPUs a container runs, as they are written: Kubernetes' limits and requests, Compose's devices.
+
+    >>> list(container_gpus({"resources": {"limits": {"nvidia.com/gpu": 4}}}))
+    [('nvidia.com/gpu', 4)]
+    >>> list(container_gpus({"deploy": {"resources": {"reservations": {"devices": [{"capabilities": ["gpu"], "count": 2}]}}}}))
+    [('count', 2)]
+    """
+    of_pod = _inside(container, "resources")
+    for kind in (_inside(of_pod, "limits"), _inside(of_pod, "requests")):
+        found = [(name, kind[name]) for name in GPUS if name in kind]
+        if found:
+            yield from found
+            break
+    devices = _inside(container, "deploy", "resources", "reservations").get("devices")
+    gpus = container.get("gpus")
+    if isinstance(gpus, str | int):  # "gpus: all" of newer Compose files
+        yield "gpus", gpus
+    reserved = [one for one in devices if _is_gpu(one)] if isinstance(devices, list) else []
+    for device in [*reserved, *(gpus if isinstance(gpus, list) else ())]:
+        ids = device.get("device_ids") if isinstance(device, Mapping) else None
+        yield "count", len(ids) if isinstance(ids, list) else _inside(device).get("count", "all")
+
+
+def _is_gpu(device: Any) -> bool:
+    """Whether a reserved device is a GPU (docs.docker.com/compose/how-tos/gpu-support)."""
+    capabilities = _inside(device).get("capabilities")
+    return isinstance(capabilities, list) and bool({"gpu", "nvidia"} & {str(one) for one in capabilities})
+
+
+def _inside(table: Any, *path: str) -> Mapping[str, Any]:
+    """A table within tables; an empty one where there is none."""
+    for name in path:
+        table = table.get(name) if isinstance(table, Mapping) else None
+    return table if isinstance(table, Mapping) else {}
 
 
 def container_script(container: Mapping[str, Any]) -> str:
@@ -50,7 +101,7 @@ def container_script(container: Mapping[str, Any]) -> str:
 def _words(given: Any) -> str:
     """Words of a list each in quotes, a text as the shell reads it."""
     if isinstance(given, list):
-        return " ".join(_quoted(word) for word in given[:2000])
+        return " ".join(_quoted(word) for word in _items(given))
     return NAMED.sub(r"${\1}", " ".join(str(given).split("\n")) if given is not None else "")
 
 
@@ -77,4 +128,4 @@ def replicas(data: Any, level: int = 0) -> int:
         own = data.get("replicas")
         inner = [replicas(value, level + 1) for value in data.values()]
         return max([own if isinstance(own, int) and not isinstance(own, bool) else 1, *inner])
-    return max([1, *(replicas(value, level + 1) for value in data[:1000])]) if isinstance(data, list) else 1
+    return max([1, *(replicas(value, level + 1) for value in _items(data))]) if isinstance(data, list) else 1

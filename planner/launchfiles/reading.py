@@ -15,13 +15,15 @@ from planner.common.errors import PlannerError
 from planner.common.files import read_text
 from planner.common.message import Message
 from planner.common.spec import require_sane
-from planner.launchfiles.containers import MOST_CONTAINERS, container_script, containers, replicas
+from planner.launchfiles.containers import MOST_CONTAINERS, container_gpus, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
 from planner.launchfiles.interpolation import interpolated
 from planner.launchfiles.shell import UNSET, Script, read_script
 
 MOST_BYTES = 2**20
 MOST_OPTIONS = 20_000
+MOST_LOOPS = 3
+"""Loops that are named: of further ones nothing else would be learnt."""
 MOST_LEVELS = 16
 """Of tables within tables: no tool's configuration has more than five."""
 MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
@@ -50,7 +52,6 @@ class Collected:
 
     given: list[Given] = field(default_factory=list)
     carried: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
     waiting: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
@@ -157,7 +158,7 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
         raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
-    if form is not None:
+    if form is not None and form.name != "containers":
         _keys(path, form, pairs, found)
     elif not _containers(path, data, found):
         found.waiting.append((path, data))
@@ -194,10 +195,16 @@ def _keys(path: Path, form: Format, pairs: Sequence[tuple[str, Any]], found: Col
 
 def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
     """Whether the file starts containers; what they start is read as a script."""
-    scripts = [container_script(one) for one, _ in zip(containers(data), range(MOST_CONTAINERS), strict=False)]
-    if not scripts:
+    several = list(islice(containers(data), MOST_CONTAINERS + 1))
+    if len(several) > MOST_CONTAINERS:
+        raise PlannerError("{0}: holds over {1:,} containers; give the one that is asked.", path, MOST_CONTAINERS)
+    if not several:
         return False
-    _script(path, "\n".join(scripts), found)
+    before = len(found.given)
+    _script(path, "\n".join(map(container_script, several)), found)
+    if len(found.given) > before:  # the options of what is started hold against these
+        form, gpus = load_format("containers"), [pair for one in several for pair in container_gpus(one)]
+        found.given[before:before] = [Given(form=form, name=name, value=value, where=path.name) for name, value in gpus]
     copies = replicas(data)
     if copies > 1:
         found.notes.append(Message("{0}: replicas = {1}: the answer is of one of them", path.name, copies))
@@ -276,7 +283,6 @@ def _script(path: Path, text: str, found: Collected) -> None:
     _undecided(path, script, found)
     found.written |= script.written
     _batch_lines(path, script, found)
-    found.environment |= {name: value for name, value in script.variables.items() if isinstance(value, str)}
     known = [parts for words in script.commands for parts in [_parts(words)] if parts]
     tools = [parts for parts in known if any(form.kind != "launcher" for form, _ in parts)]
     for form in {id(form): form for parts in tools for form, _ in parts if form.kind != "launcher"}.values():
@@ -328,9 +334,6 @@ def _undecided(path: Path, script: Script, found: Collected) -> None:
         )
     for name, value in list(script.loops.items())[:MOST_LOOPS]:
         found.notes.append(Message("{0}: a loop gives {1} several values; the last one is taken: {2}", path.name, name, value))
-
-
-MOST_LOOPS = 3
 
 
 def _begins(text: str, name: str) -> bool:

@@ -49,12 +49,19 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     carried = _table(f, "cluster")
     table = {**({} if cluster else carried), **cluster}
     needed = _gpus(f)
+    held = f.get("said.gpus_per_node")
     if f.get("said.split") is not None or said.has("llama.cpp"):
+        if isinstance(held, int) and not {"num_gpus", "num_nodes"} & set(table):
+            table["num_gpus"] = whole(f, "said.gpus_per_node")
         gpus = int(table.get("num_gpus", 1))
         if "serving.pp" not in f and "serving.tp" not in f:
             f["serving.tp" if f.get("said.split") == "row" else "serving.pp"] = 1 if f.get("said.split") == "none" else gpus
     elif "num_gpus" not in table and "num_nodes" not in table:
         table["num_gpus"] = needed
+        if held is not None and held != needed:
+            said.notes.append(
+                Message("the container has {0} GPUs; its server spreads over {1}: the answer is for those", held, needed)
+            )
     found = load_engine(engine)
     _passes(said, found.on(as_cluster(table).accelerator) if {"accelerator", "node"} & set(table) else found)
     return {"model": named, "cluster": table, "serving": _table(f, "serving")}

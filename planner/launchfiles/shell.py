@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,7 +22,10 @@ DECLARES = frozenset(("export", "declare", "local", "readonly", "typeset"))
 NAME = re.compile(r"[A-Za-z_]\w*")
 PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|@")
 MOST_NOTES = 5
+"""Conditions that are named as not decided: of further ones nothing else would be learnt."""
 HERE = "<<here-document-"
+"""What stands for a here-document in its command, before its number."""
+REDIRECTS = re.compile(r"[012]?[<>]")
 HERE_AT = re.compile(rf"{HERE}(\d{{1,6}})")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1([^\n]*)\n(.*?)^\s*\2[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -56,24 +59,45 @@ class Script:
     """Here-documents, and whether their variables are put in."""
 
 
+class _Text(str):
+    """A word with the pattern that it is where one is matched: its quoted letters stand for themselves."""
+
+    pattern: str
+
+
+def _pattern(word: str) -> str:
+    return word.pattern if isinstance(word, _Text) else word
+
+
 @dataclass
 class _Word:
-    """A word under construction: what is unquoted may still split."""
+    """A word under construction: what is unquoted may still split. ``patterns``: the parts as patterns, see _Text."""
 
     parts: list[str] = field(default_factory=lambda: [""])
+    patterns: list[str] = field(default_factory=lambda: [""])
     quoted: bool = False
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, *, quoted: bool) -> None:
         self.parts[-1] += text
+        self.patterns[-1] += re.sub(r"[*?[]", r"[\g<0>]", text) if quoted else text
 
-    def split(self, text: str) -> None:
-        """Add unquoted text, which separates words at spaces."""
-        pieces = re.split(r"\s+", text)
-        self.parts[-1] += pieces[0]
-        self.parts += pieces[1:]
+    def extend(self, items: list[str], *, quoted: bool) -> None:
+        """Add the items of a list: the first to the word at hand, each further one as a word."""
+        for i, item in enumerate(items):
+            if i:
+                self.parts.append("")
+                self.patterns.append("")
+            self.add(item, quoted=quoted)
 
     def finished(self) -> list[str]:
-        return self.parts if self.quoted and len(self.parts) == 1 else [part for part in self.parts if part]
+        words: list[str] = []
+        for part, pattern in zip(self.parts, self.patterns, strict=True):
+            word = part
+            if pattern != part:
+                word = _Text(part)
+                word.pattern = pattern
+            words.append(word)
+        return words if self.quoted and len(words) == 1 else [word for word in words if word]
 
 
 def read_script(text: str, beside: Callable[[str], str | None] = lambda name: None) -> Script:
@@ -121,9 +145,13 @@ SHELLS = frozenset(("bash", "sh", "zsh", "dash"))
 DEEPEST = 4
 """Of scripts within scripts."""
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq, "==": operator.eq, "!=": operator.ne, "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt,
-    "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
+    "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt, "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
 }  # fmt: skip
+"""Comparisons of whole numbers."""
+EQUAL = ("=", "==", "!=")
+"""Comparisons of text, in ``[[ ]]`` with a pattern."""
+TAKES_A_WORD = re.compile(r"[-+][a-zA-Z]*[oO]|--rcfile|--init-file")
+"""Options of a shell whose value is the next word, such as -euo pipefail."""
 UNSET = re.compile(r"\$\{?[A-Za-z_]\w*(\[[@*]\])?\}?")
 """A variable that is not set, as it stands."""
 
@@ -211,7 +239,7 @@ class _Shell:
         if words[:1] == ["esac"]:
             self.blocks.pop()
             return True
-        pattern = "".join(words)
+        pattern = "".join(map(_pattern, words))
         if pattern:
             subject = self._known(block.subject or "")
             block.value = _joined(bool(block.value), "||", None if subject is None else fnmatchcase(subject, pattern))
@@ -241,6 +269,7 @@ class _Shell:
             if not words or words[0] not in ("[", "[[", "test"):
                 return None
             self.testing, words = words[0], words[1:]
+        doubled = self.testing == "[["
         if words and words[-1] in ("]", "]]"):
             words, self.testing = words[:-1], ""
         elif self.testing == "test":
@@ -248,26 +277,30 @@ class _Shell:
         shown = " ".join(words)
         if words and words[0] == "!":
             negated, words = not negated, words[1:]
-        value = self._compared(words)
-        if value is None and shown and not words[0].startswith("-") and len(self.script.undecided) < MOST_NOTES:
+        value = self._compared(words, doubled=doubled)
+        if value is None and words and not words[0].startswith("-") and len(self.script.undecided) < MOST_NOTES:
             self.script.undecided.append(shown[:60])
         return value if value is None or not negated else not value
 
-    def _compared(self, words: list[str]) -> bool | None:
-        if words and words[0] in ("-z", "-n"):
+    def _compared(self, words: list[str], *, doubled: bool) -> bool | None:
+        """The value of what stands between the brackets; ``doubled``: of ``[[ ]]``, where "==" takes a pattern."""
+        if not words:
+            return False
+        if words[0] in ("-z", "-n"):
             text = self._known(words[1]) if len(words) > 1 else ""
             return None if text is None else (text == "") == (words[0] == "-z")
         if len(words) == 1 and not words[0].startswith("-"):
             text = self._known(words[0])
             return None if text is None else text != ""
-        if len(words) != 3 or words[1] not in COMPARED:
+        if len(words) != 3 or words[1] not in {*EQUAL, *COMPARED}:
             return None
         left, right = self._known(words[0]), self._known(words[2])
         if left is None or right is None:
             return None
-        if words[1].startswith("-"):
+        if words[1] in COMPARED:
             return COMPARED[words[1]](int(left), int(right)) if _is_whole(left) and _is_whole(right) else None
-        return fnmatchcase(left, right) == (words[1] != "!=")
+        same = fnmatchcase(left, _pattern(right)) if doubled else left == right
+        return same == (words[1] != "!=")
 
     def _take(self, words: list[str]) -> None:
         """Apply a command's assignments; keep it, or follow what it starts, where more is left."""
@@ -291,48 +324,77 @@ class _Shell:
         """A here-document: a file that is written, or a script that is run."""
         if expands:
             body = _Reader(body, self.script).expanded()
-        aim = re.search(r"(?:^|\s)\d?>{1,2}\s*(\S+)", " ".join(words))
-        if aim is not None or words[0] == "tee":
-            self.script.written[aim[1] if aim is not None else words[-1]] = body
-        elif words[0].rpartition("/")[2] in SHELLS | {"sbatch", "ssh"}:
+        aims = re.findall(r"(?:^|\s)1?(>{1,2})\s*(\S+)", " ".join(words))
+        if "tee" in words[:2]:  # sudo tee
+            own = words[words.index("tee") + 1 :]
+            own = own[: next((i for i, word in enumerate(own) if REDIRECTS.match(word)), len(own))]
+            sign = ">>" if {"-a", "--append"} & set(own) else ">"
+            aims = [*((sign, name) for name in own if not name.startswith("-")), *aims]
+        for sign, name in aims:
+            self.script.written[name] = (self.script.written.get(name, "") if sign == ">>" else "") + body
+        if aims:
+            return
+        if words[0].rpartition("/")[2] in SHELLS | {"sbatch", "ssh"}:
             if len(words) > 1:
                 self.script.commands.append(words)
             if self.depth < DEEPEST:
-                _Shell(self.script, self.beside, self.depth + 1).run(body)
+                self._inner(body, [])
 
     def _started(self, words: list[str]) -> bool:
         """Follow ``eval TEXT``, ``bash -c TEXT`` and scripts that lie beside this one."""
-        inner = _Shell(self.script, self.beside, self.depth + 1)
         name = words[0].rpartition("/")[2]
         if name == "eval":
-            inner.run(" ".join(words[1:]))
+            _Shell(self.script, self.beside, self.depth + 1).run(" ".join(words[1:]))
             return True
         if name in ("source", "."):
             text = self.beside(words[1]) if len(words) > 1 else None
-            inner.run(text or "")
+            if text is not None:
+                own = words[2:] if len(words) > 2 else None  # without arguments of its own it has those of this script
+                self._inner(text, own, shares=True)
             return text is not None
         at = next((i for i, word in enumerate(words) if word.rpartition("/")[2] in SHELLS), None)
-        if at is not None:
-            said = next((i for i in range(at + 1, len(words)) if re.fullmatch(r"-[a-z]*c[a-z]*", words[i])), None)
-            if said is not None and said + 1 < len(words):
-                before = len(self.script.commands)
-                inner.run(words[said + 1])
-                own = self.script.commands[before:]
-                self.script.commands[before:] = [[*words[:at], *command] for command in own]
-                return True
-        at = -1 if at is None else at
-        at = 0 if at < 0 and name == "sbatch" else at
-        file = next((i for i in range(at + 1, len(words)) if not words[i].startswith("-")), None)
-        if file is None or not words[file].endswith(".sh") or (at < 0 and file):
+        said, file = (False, 0) if at is None else _operand(words, at + 1)
+        if at is None and name == "sbatch":
+            file = next((i for i, word in enumerate(words) if word.endswith(".sh")), None)
+        if file is None or not (said or words[file].endswith(".sh")):
             return False
-        text = self.beside(words[file])
-        if text is None:
-            return False
+        text = words[file] if said else self.beside(words[file])
+        if text is not None:
+            before = len(self.script.commands)
+            self._inner(text, words[file + 1 + said :])  # after a text its $0 comes first
+            started = self.script.commands[before:]
+            self.script.commands[before:] = [[*words[: file if at is None else at], *command] for command in started]
+        return text is not None
+
+    def _inner(self, text: str, arguments: list[str] | None, *, shares: bool = False) -> None:
+        """Follow a script with its own $1, $2, ... and $@, which are none of this one's; only a sourced one ``shares`` variables."""
         outer = dict(self.script.variables)
-        self.script.variables |= {str(n): word for n, word in enumerate(words[file + 1 :], 1)} | {"@": words[file + 1 :]}
-        inner.run(text)
-        self.script.variables = {**self.script.variables, **outer}
-        return True
+        positional = {name: value for name, value in outer.items() if _is_positional(name)}
+        if arguments is not None:
+            self._replace_positional({**{str(n): word for n, word in enumerate(arguments, 1)}, "@": list(arguments)})
+        _Shell(self.script, self.beside, self.depth + 1).run(text)
+        if not shares:
+            self.script.variables = outer
+        elif arguments is not None:
+            self._replace_positional(positional)
+
+    def _replace_positional(self, arguments: Mapping[str, str | list[str]]) -> None:
+        """Drop every $1, $2, ... and $@ and set these."""
+        kept = {name: value for name, value in self.script.variables.items() if not _is_positional(name)}
+        self.script.variables = {**kept, **arguments}
+
+
+def _operand(words: list[str], start: int) -> tuple[bool, int | None]:
+    """(whether -c is said, where the text or file stands that a shell runs): the first word that is no option nor an option's."""
+    said, at = False, start
+    while at < len(words) and words[at][:1] in ("-", "+"):
+        said = said or re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", words[at]) is not None
+        at += 2 if TAKES_A_WORD.fullmatch(words[at]) else 1
+    return said, at if at < len(words) else None
+
+
+def _is_positional(name: str) -> bool:
+    return name.isdigit() or name == "@"
 
 
 def _assigns(words: list[str]) -> bool:
@@ -403,17 +465,17 @@ class _Reader:
             if letter == "'":
                 end = self.text.find("'", self.at + 1)
                 end = len(self.text) if end < 0 else end
-                word.add(self.text[self.at + 1 : end])
+                word.add(self.text[self.at + 1 : end], quoted=True)
                 word.quoted, self.at = True, end + 1
             elif letter == '"':
                 self._double(word)
             elif letter == "\\":
-                word.add(self.text[self.at + 1 : self.at + 2])
+                word.add(self.text[self.at + 1 : self.at + 2], quoted=True)
                 self.at += 2
             elif letter in "$`":
                 self._expand(word, quoted=False)
             else:
-                word.add(letter)
+                word.add(letter, quoted=False)
                 self.at += 1
         if self.text[self.at : self.at + 1] == "(" and ASSIGNMENT.fullmatch(word.parts[-1]) and word.parts[-1].endswith("="):
             self._array(word.parts[-1])
@@ -443,12 +505,12 @@ class _Reader:
         word.quoted = True
         while self.at < len(self.text) and (letter := self.text[self.at]) != '"':
             if letter == "\\" and self.text[self.at + 1 : self.at + 2] in ('"', "\\", "$", "`"):
-                word.add(self.text[self.at + 1])
+                word.add(self.text[self.at + 1], quoted=True)
                 self.at += 2
             elif letter in "$`":
                 self._expand(word, quoted=True)
             else:
-                word.add(letter)
+                word.add(letter, quoted=True)
                 self.at += 1
         self.at += 1
 
@@ -458,14 +520,14 @@ class _Reader:
         if self.text[start] == "`":
             end = self.text.find("`", start + 1)
             self.at = len(self.text) if end < 0 else end + 1
-            word.add(self.text[start : self.at])
+            word.add(self.text[start : self.at], quoted=quoted)
         elif self.text.startswith("$((", start):
             end = self.text.find("))", start)
             self.at = len(self.text) if end < 0 else end + 2
-            word.add(self._arithmetic(self.text[start : self.at]))
+            word.add(self._arithmetic(self.text[start : self.at]), quoted=quoted)
         elif self.text.startswith("$(", start):
             self.at = self._closing(start + 1, "(", ")")
-            word.add(self.text[start : self.at])
+            word.add(self.text[start : self.at], quoted=quoted)
         elif self.text.startswith("${", start):
             self.at = self._closing(start + 1, "{", "}")
             self._put(word, self.text[start : self.at], self.text[start + 2 : self.at - 1], quoted=quoted)
@@ -493,16 +555,15 @@ class _Reader:
         elif sign in ("-", "=") and name and (value is None or (value == "" and rest[:1] == ":")):
             value = self._text(other)
         if value is None or (isinstance(value, str) and value == written):
-            word.add(written)
+            word.add(written, quoted=quoted)
         elif isinstance(value, list):
             self.letters += sum(map(len, value))
             items = value if rest in ("[@]", "[*]", "") else value[:1]
             items = items if quoted else [one for item in items for one in item.split()]
-            word.parts[-1] += items[0] if items else ""
-            word.parts += items[1:]
+            word.extend(items, quoted=quoted)
         else:
             self.letters += len(value)
-            word.add(value) if quoted else word.split(value)
+            word.extend([value] if quoted else re.split(r"\s+", value), quoted=quoted)
         if self.letters > MOST_LETTERS or len(word.parts) > MOST_WORDS:
             raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
 

@@ -142,8 +142,10 @@ def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate)
 def lines_table(label: str, bill: Bill) -> RenderableType:
     """What is charged as modelled, for whoever checks it: quantity x unit price, term, date and source of each line."""
     table = Table(title=Message("{0}: lines of the bill", label), title_justify="left", pad_edge=False)
-    for name in ("item", "quantity", "unit", "unit price", "dollars", "term", "date", "source"):
-        table.add_column(name, justify="right" if name in ("quantity", "unit price", "dollars") else "left", overflow="fold")
+    for name in ("item", "quantity", "unit", "unit price, dollars", "dollars", "term", "date", "source"):
+        table.add_column(
+            name, justify="right" if name in ("quantity", "unit price, dollars", "dollars") else "left", overflow="fold"
+        )
     for line in bill.lines:
         table.add_row(
             ITEM_NAMES[line.item],

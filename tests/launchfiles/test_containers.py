@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from planner.launchfiles import Launch, read_launch
-from planner.launchfiles.containers import container_script, containers, replicas
+from planner.launchfiles.containers import MOST_CONTAINERS, container_gpus, container_script, containers, replicas
 
 H100 = {"accelerator": "h100-sxm5-80gb"}
 ARGS = '["--model", "Qwen/Qwen2.5-7B-Instruct", "--tensor-parallel-size", "2", "--max-num-seqs", "16"]'
@@ -100,3 +101,56 @@ def test_containers_are_found_wherever_they_stand() -> None:
 
 def test_a_word_of_a_list_stays_one_word() -> None:
     assert container_script({"image": "a", "entrypoint": ["b"], "command": ['c "d" `e`']}) == '"b" "c \\"d\\" \\`e\\`"\n'
+
+
+@pytest.mark.parametrize(
+    "gpus",
+    [
+        "resources: {limits: {nvidia.com/gpu: 4}}",
+        'resources: {requests: {cpu: 8, amd.com/gpu: "4"}}',
+        "deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 4, capabilities: [gpu]}]}}}",
+        'deploy: {resources: {reservations: {devices: [{device_ids: ["0", "1", "2", "3"], capabilities: [gpu]}]}}}',
+        "gpus: 4",
+        "gpus: [{driver: nvidia, count: 4}]",
+    ],
+)
+def test_the_gpus_of_a_container_are_those_of_its_run(gpus: str, tmp_path: Path) -> None:
+    """A training takes what its options leave open; a server spreads as its options say, and the rest is told."""
+    size = "--num-layers 2 --hidden-size 512 --num-attention-heads 8 --seq-length 512 --max-position-embeddings 512"
+    words = f"{size} --micro-batch-size 1 --vocab-size 1024".replace(" ", ", ")
+    train = f"a:\n  image: own\n  {gpus}\n  command: [START, pretrain_gpt.py, {words}]\n"
+    assert read(tmp_path, train.replace("START", "python")).tables["cluster"]["num_gpus"] == 4
+    assert read(tmp_path, train.replace("START", "torchrun, --nproc-per-node, 2")).tables["cluster"]["num_gpus"] == 2
+    serve = f"a:\n  image: vllm/vllm-openai\n  {gpus}\n  command: [--model, Qwen/Qwen2.5-7B-Instruct, -tp, RANKS]\n"
+    for ranks in (1, 4):
+        found = read(tmp_path, serve.replace("RANKS", str(ranks)))
+        assert found.tables["cluster"]["num_gpus"] == ranks
+        assert any("the container has 4 GPUs" in note for note in found.notes) == (ranks == 1)
+        assert not found.not_understood
+    rows = f"a:\n  image: x\n  {gpus}\n  command: [llama-server, -hf, bartowski/Llama-3.2-3B-Instruct-GGUF]\n"
+    assert read(tmp_path, rows).tables["cluster"]["num_gpus"] == 4
+
+
+def test_gpus_of_no_known_program_are_no_launch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no supported tool is started"):
+        read(tmp_path, "a:\n  image: postgres\n  command: [x]\n  resources: {limits: {nvidia.com/gpu: 4}}\n")
+
+
+def test_devices_that_are_no_gpus_are_none() -> None:
+    device = {"driver": "cdi", "count": 1, "capabilities": ["tpm"]}
+    assert list(container_gpus({"deploy": {"resources": {"reservations": {"devices": [device, "x"]}}}, "gpus": "all"})) == [
+        ("gpus", "all")
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"a": [{"image": "a", "command": ["x"]}] * (MOST_CONTAINERS + 1)},
+        {"image": "a", "command": ["x"] * 3000},
+        {"image": "a", "command": ["x"], "b": [0] * 3000},
+    ],
+)
+def test_what_is_too_long_is_refused_not_cut(data: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most 2,000 are|holds over 100 containers"):
+        read(tmp_path, json.dumps(data))

@@ -54,6 +54,20 @@ def read(tmp_path: Path, **files: str) -> Launch:
         ("for X in 1 2 3; do true_$X; done\n", "3"),
         ("X=${UNSET:-${N}}\n", "8"),
         ("X=${A:+set}${UNSET:+unset}\n", "set"),
+        ("X=0; if [ ! ]; then X=1; fi\n", "1"),
+        ("X=0; [ ! ] && X=1\n", "1"),
+        ("X=0; if [ ]; then X=1; fi\n", "0"),
+        ("X=0; [ ] || X=1\n", "1"),
+        ("X=0; if [[ ]]; then X=1; fi\n", "0"),
+        ('X=0; if [ "$A" = "a*" ]; then X=1; fi\n', "0"),
+        ("X=0; if [ $A = a* ]; then X=1; fi\n", "0"),
+        ('X=0; if [[ "$A" == "a*" ]]; then X=1; fi\n', "0"),
+        ('X=0; if [[ "$A" == "a"* ]]; then X=1; fi\n', "1"),
+        ("X=0; if [[ $A == 'a'? ]]; then X=1; fi\n", "1"),
+        ("X=0; P='a*'; if [[ $A == $P ]]; then X=1; fi\n", "1"),
+        ("X=0; P='a*'; if [[ $A == \"$P\" ]]; then X=1; fi\n", "0"),
+        ("X=0; if [[ $A != \\a\\* ]]; then X=1; fi\n", "1"),
+        ('case $A in "a*") X=1;; [a]"a") X=2;; esac\n', "2"),
     ],
 )
 def test_a_branch_that_is_decided_is_the_only_one(text: str, words: str) -> None:
@@ -86,6 +100,58 @@ def test_what_only_arguments_decide_is_said_and_all_is_read() -> None:
 def test_what_is_run_by_a_string_a_list_or_another_script(text: str) -> None:
     inner = "run ${1:---a} ${2:-$A}\n"
     assert first(text, inner=inner, **{"": inner}) == ["run", "--a", "1"]
+
+
+def test_a_script_that_is_started_again_has_its_own_arguments_alone() -> None:
+    """As bash: a child's $1, $2, $@ and variables end with it, and $1 of the script around it stays its own."""
+    inner = 'SIZE=$1\nrun $1 ${2:-none} "$@"\n'
+    text = "bash inner.sh 8B 8\nbash inner.sh 70B\nrun ${SIZE:-unset} ${1:-one}\n"
+    assert read_script(text, lambda name: inner).commands == [
+        ["run", "8B", "8", "8B", "8"],
+        ["run", "70B", "none", "70B"],
+        ["run", "unset", "one"],
+    ]
+    outer = "bash inner.sh 8B 8\nrun ${1} ${2:-none}\n"
+    files = {"outer.sh": outer, "inner.sh": inner}
+    assert read_script("bash outer.sh 1B\n", files.get).commands[-1] == ["run", "1B", "none"]
+
+
+def test_a_script_that_is_sourced_shares_its_variables_not_its_arguments() -> None:
+    files = {"env.sh": "SIZE=$1\n", "outer.sh": "source env.sh 8B\nrun $SIZE $1\n", "same.sh": "source env.sh\nrun $SIZE\n"}
+    assert read_script("bash outer.sh 1B\n", files.get).commands == [["run", "8B", "1B"]]
+    assert read_script("bash same.sh 1B\n", files.get).commands == [["run", "1B"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        ("bash inner.sh -c conf.yaml\n", [["run", "-c", "conf.yaml"]]),
+        ("bash -x inner.sh -c conf.yaml\n", [["run", "-c", "conf.yaml"]]),
+        ("bash -euo pipefail inner.sh -c conf.yaml\n", [["run", "-c", "conf.yaml"]]),
+        ("bash -euo pipefail -c 'go $1 $2' name a b\n", [["go", "a", "b"]]),
+        ("srun -N 4 bash inner.sh a\n", [["srun", "-N", "4", "run", "a"]]),
+        ("sbatch -c 8 --nodes=2 inner.sh a\n", [["sbatch", "-c", "8", "--nodes=2", "run", "a"]]),
+        ("bash -c\n", [["bash", "-c"]]),
+        ("bash other -c conf.yaml\n", [["bash", "other", "-c", "conf.yaml"]]),
+    ],
+)
+def test_a_shell_runs_its_first_word_that_is_no_option(text: str, commands: list[list[str]]) -> None:
+    assert read_script(text, {"inner.sh": 'run "$@"\n'}.get).commands == commands
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("cat > f <<E\na\nE\ncat >> f <<E\nb\nE\n", {"f": "a\nb\n"}),
+        ("cat >>f <<E\nb\nE\n", {"f": "b\n"}),
+        ("cat > f <<E\na\nE\ncat > f <<E\nb\nE\n", {"f": "b\n"}),
+        ("tee f <<E\na\nE\ntee -a f <<E\nb\nE\n", {"f": "a\nb\n"}),
+        ("sudo tee f > /dev/null <<E\na\nE\n", {"f": "a\n", "/dev/null": "a\n"}),
+        ("cat 2> log > f <<E\na\nE\n", {"f": "a\n"}),
+    ],
+)
+def test_a_here_document_adds_to_a_file_or_begins_it(text: str, written: dict[str, str]) -> None:
+    assert read_script(text).written == written
 
 
 def test_a_script_that_starts_itself_comes_to_an_end() -> None:
