@@ -45,7 +45,7 @@ def _items(listed: list[Any]) -> list[Any]:
 
 
 def container_gpus(container: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Options that say on how many GPUs a container runs, as they are written: Kubernetes' limits and requests, Compose's devices.
+    """Options that say on how many GPUs a container runs: Kubernetes' limits and requests, Compose's devices.
 
     >>> list(container_gpus({"resources": {"limits": {"nvidia.com/gpu": 4}}}))
     [('nvidia.com/gpu', 4)]

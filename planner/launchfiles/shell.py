@@ -367,7 +367,7 @@ class _Shell:
         return text is not None
 
     def _inner(self, text: str, arguments: list[str] | None, *, shares: bool = False) -> None:
-        """Follow a script with its own $1, $2, ... and $@, which are none of this one's; only a sourced one ``shares`` variables."""
+        """Follow a script with its own $1, $2, ... and $@; only a sourced one ``shares`` its variables with this one."""
         outer = dict(self.script.variables)
         positional = {name: value for name, value in outer.items() if _is_positional(name)}
         if arguments is not None:

@@ -152,5 +152,5 @@ def test_devices_that_are_no_gpus_are_none() -> None:
     ],
 )
 def test_what_is_too_long_is_refused_not_cut(data: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at most 2,000 are|holds over 100 containers"):
+    with pytest.raises(ValueError, match=r"at most 2,000 are|holds over 100 containers"):
         read(tmp_path, json.dumps(data))
