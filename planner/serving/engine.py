@@ -125,7 +125,9 @@ class Engine(Spec):
     prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
-    dispatcher: Literal["alltoall", "deepep"] = "alltoall"  # how tokens come to their experts' GPUs where the fabric allows it
+    dispatcher: Literal["alltoall", "deepep", "one-sided"] = (
+        "alltoall"  # how tokens come to their experts' GPUs where the fabric allows it
+    )
     dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
     dispatch_latency_s: Seconds = 0.0  # their seconds for each doubling of the nodes
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones

@@ -419,7 +419,7 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     if row.copies is not None:
         return token_exchange_s(setting.cluster, row.communication_bytes, row.copies, row.reach, float(ranks), float(stride))
     e, message = setting.engine, row.communication_bytes
-    exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.deepep else None
+    exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.dispatcher == "deepep" else None
     return collective_s(
         setting.cluster, row.collective, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange
     )

@@ -17,7 +17,7 @@ from planner.operators.tower import encoder
 from planner.serving.engine import Engine
 from planner.serving.spec import Serving
 from planner.serving.weight_formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
-from planner.workload.dispatch import runs_deepep
+from planner.workload.dispatch import nvlink_gpus, runs_deepep
 
 KV_SCALE_BYTES = 8.0
 """Of an int8 cache: fp32 scale and zero per token, head and key or value (LMDeploy, kv_int8.md: "per-head per-token")."""
@@ -82,9 +82,11 @@ class Setting:
         return self.serving.pass_tokens or self.engine.prefill_tokens
 
     @cached_property
-    def deepep(self) -> bool:
-        """Whether tokens come to their experts' GPUs by DeepEP: where the engine has it and the fabric allows it."""
-        return self.engine.dispatcher == "deepep" and runs_deepep(self.cluster, self.serving.ep)
+    def dispatcher(self) -> str:
+        """How tokens come to their experts' GPUs: the engine's way where the fabric allows it, else the library's all-to-all."""
+        own, ranks = self.engine.dispatcher, self.serving.ep
+        runs = {"deepep": runs_deepep(self.cluster, ranks), "one-sided": ranks <= nvlink_gpus(self.cluster)}
+        return own if runs.get(own, False) else "alltoall"
 
     @cached_property
     def curves(self) -> Curves:

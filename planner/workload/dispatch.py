@@ -34,11 +34,11 @@ def dispatcher_on(framework: Framework, cluster: Cluster, model: Model) -> Frame
 
 @lru_cache(maxsize=256)
 def _by_fabric(framework: Framework, cluster: Cluster) -> Framework:
-    span = _nvlink_gpus(cluster)
+    span = nvlink_gpus(cluster)
     return framework.replaced(dispatcher="hybridep" if span > NODE_GPUS else "deepep" if span else "alltoall")
 
 
-def _nvlink_gpus(cluster: Cluster) -> int:
+def nvlink_gpus(cluster: Cluster) -> int:
     """GPUs that NVLink joins, of Hopper and of Blackwell for data centers; 0 on everything else."""
     capability = compute_capability(cluster.accelerator)
     spans = [link.span or cluster.num_gpus for link in cluster.node.links if link.kind == "nvlink"]
@@ -49,7 +49,7 @@ def _nvlink_gpus(cluster: Cluster) -> int:
 def runs_deepep(cluster: Cluster, ranks: int) -> bool:
     """Whether DeepEP carries tokens between ``ranks`` neighbouring GPUs: Hopper or Blackwell, joined by NVLink in a server and by
     RDMA between servers (deepseek-ai/DeepEP, README: requirements)."""
-    span = _nvlink_gpus(cluster)
+    span = nvlink_gpus(cluster)
     return span > 0 and (ranks <= span or any(link.rdma for link in cluster.node.links))
 
 

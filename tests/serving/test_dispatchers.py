@@ -69,7 +69,7 @@ def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:
 
 def test_inside_a_node_of_hopper_the_network_does_not_matter() -> None:
     for node in ("dgx-h100", "p5-48xlarge"):
-        assert deployment(load_model("qwen3-30b-a3b"), on=cluster(node, num_gpus=8), engine="sglang", ep=8).deepep
+        assert deployment(load_model("qwen3-30b-a3b"), on=cluster(node, num_gpus=8), engine="sglang", ep=8).dispatcher == "deepep"
 
 
 @pytest.mark.parametrize("engine", [name for name in engine_names() if "ep" in load_engine(name).features])
@@ -87,3 +87,16 @@ def test_engines_older_than_deepep_do_not_have_it() -> None:
     """The library is of February 2025 (deepseek-ai/DeepEP)."""
     for name in ("vllm-2023", "vllm-2024", "vllm-v0", "sglang-0.4", "tensorrt-llm-2023"):
         assert load_engine(name).dispatcher == "alltoall"
+
+
+def test_one_sided_kernels_send_a_token_once_to_a_rank_and_only_over_nvlink() -> None:
+    """TensorRT-LLM, tech blog 18: at most once from a rank to another, NVFP4 and FP8 before they are sent, back in 16 bit."""
+    for node, weights, narrow in (("dgx-h100", "fp8", 0.5), ("dgx-b200", "nvfp4", 0.25)):
+        on = cluster(node, num_gpus=8)
+        setting = deployment(load_model("qwen3-30b-a3b"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        for phase in ("decode", "prefill"):
+            there, back = exchanges(setting, phase).values()  # type: ignore[arg-type]
+            assert there.copies == back.copies == setting.model.top_k
+            assert float(there.communication_bytes[0]) == pytest.approx(narrow * float(back.communication_bytes[0]))
+    apart = replace(served(FABRICS["RDMA"]), engine=load_engine("tensorrt-llm-1"))
+    assert apart.dispatcher == "alltoall"
