@@ -94,7 +94,15 @@ def collective_s(
     return result
 
 
-def token_exchange_s(cluster: Cluster, token_bytes: Number, copies: float, reach: float, ranks: Number, stride: Number) -> Array:
+def token_exchange_s(
+    cluster: Cluster,
+    token_bytes: Number,
+    copies: float,
+    reach: float,
+    ranks: Number,
+    stride: Number,
+    captured: bool = False,
+) -> Array:
     """Seconds in which every rank sends its tokens, ``token_bytes``, each to ``copies`` experts spread over ``ranks`` ranks.
 
     A token crosses the network once for each other node that has experts of it, and a node's inner links once for each rank
@@ -110,8 +118,8 @@ def token_exchange_s(cluster: Cluster, token_bytes: Number, copies: float, reach
     nodes = np.maximum(ranks / local, 1.0)
     at_ranks, at_nodes = distinct_places(ranks, reach, copies), distinct_places(nodes, reach, copies)
     # as nccl-tests count an all-to-all: what a rank sends if its own share counts too
-    inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride)
-    across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local)
+    inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride, captured)
+    across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local, captured)
     return np.asarray(np.maximum(inside, across))
 
 

@@ -416,9 +416,10 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
     stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
     assert row.collective is not None
-    if row.copies is not None:
-        return token_exchange_s(setting.cluster, row.communication_bytes, row.copies, row.reach, float(ranks), float(stride))
     e, message = setting.engine, row.communication_bytes
+    if row.copies is not None:
+        graph = e.custom_all_reduce and row.phase == "decode"
+        return token_exchange_s(setting.cluster, message, row.copies, row.reach, float(ranks), float(stride), captured=graph)
     exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.dispatcher == "deepep" else None
     return collective_s(
         setting.cluster, row.collective, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange

@@ -88,6 +88,7 @@ def _leaner(usual: Framework, cluster: Cluster, job: Job) -> Iterator[tuple[str,
     if usual.name == "fsdp" and cluster.num_gpus > 1:
         yield _megatron(cluster), "which cuts layers over GPUs and can move the optimizer alone"
 
+
 def quicker_frameworks(usual: Framework, cluster: Cluster, job: Job) -> Iterator[Framework]:
     """What people change to for time alone, which takes learning: Megatron-Core from FSDP, Liger's kernels for adapters."""
     names = {"fsdp": (_megatron(cluster),) if cluster.num_gpus > 1 else (), "peft": ("liger",)}
