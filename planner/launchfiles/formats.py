@@ -37,9 +37,10 @@ class Format:
     ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words of
     a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files have,
     those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option means
-    that is left out; ``shipped``: names of files that come with tools, with the options that they hold; ``unmodelled``: options
-    that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those that change neither;
-    ``unwraps``: the key under which a larger file holds such a one.
+    that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of files
+    that come with tools, with the options that they hold; ``unmodelled``: options that change memory or time and are not
+    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger
+    file holds such a one.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import Any
 
@@ -13,48 +13,49 @@ INNER = re.compile(r"\$\{([^${}]{1,200})\}")
 MOST_ROUNDS = 16
 COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
     "multiply": operator.mul,
-    "sum": operator.add,
-    "add": operator.add,
-    "divide": operator.truediv,
-    "int_divide": operator.floordiv,
+    "divide_ceil": lambda a, b: -(-a // b),
+    "divide_floor": operator.floordiv,
 }
-"""NeMo's resolvers (nemo/collections/nlp/modules/common: multiply), and those that users write the same way."""
+"""Resolvers of two numbers that NeMo's launcher registers (NVIDIA/NeMo-Framework-Launcher, launcher_scripts/main.py)."""
 
 
-def interpolated(data: Mapping[str, Any]) -> dict[str, Any]:
+def interpolated(data: Mapping[str, Any], within: Collection[str] = ()) -> dict[str, Any]:
     """The table with every reference that it answers itself put in; others stay as they are written.
+
+    ``within``: names of what larger configuration the table may be a part of, such as its folders: a reference that begins with
+    one of them, where the table has no such key, is to the table itself.
 
     >>> interpolated({"a": 2, "b": {"c": "${multiply:4, ${a}}", "d": "${.c}", "e": "${nothing}"}})
     {'a': 2, 'b': {'c': 8, 'd': 8, 'e': '${nothing}'}}
     """
     found = dict(data)
     for _ in range(MOST_ROUNDS):
-        after = _walked(found, found, ())
+        after = _walked(found, found, (), within)
         if after == found:
             break
         found = after
     return found
 
 
-def _walked(value: Any, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+def _walked(value: Any, root: Mapping[str, Any], path: tuple[str, ...], within: Collection[str]) -> Any:
     if len(path) > MOST_ROUNDS:
         return value
     if isinstance(value, Mapping):
-        return {key: _walked(one, root, (*path, str(key))) for key, one in value.items()}
+        return {key: _walked(one, root, (*path, str(key)), within) for key, one in value.items()}
     if not isinstance(value, str) or "${" not in value or len(value) > 1000:
         return value
     whole = INNER.fullmatch(value)
     if whole is not None:
-        answer = _answered(whole[1], root, path)
+        answer = _answered(whole[1], root, path, within)
         return value if answer is None else answer
-    return INNER.sub(lambda one: _text(_answered(one[1], root, path), one[0]), value)
+    return INNER.sub(lambda one: _text(_answered(one[1], root, path, within), one[0]), value)
 
 
 def _text(answer: Any, written: str) -> str:
     return str(answer) if isinstance(answer, str | int | float) and "${" not in str(answer) else written
 
 
-def _answered(reference: str, root: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+def _answered(reference: str, root: Mapping[str, Any], path: tuple[str, ...], within: Collection[str]) -> Any:
     """What a reference stands for; None where the file does not say it."""
     name, colon, rest = reference.partition(":")
     if name == "oc.env":
@@ -62,14 +63,14 @@ def _answered(reference: str, root: Mapping[str, Any], path: tuple[str, ...]) ->
     if colon:
         words = rest.split(",")
         numbers = [number for number in map(_number, words) if number is not None]
-        if name not in COMPUTED or len(numbers) < len(words) or (name in ("divide", "int_divide") and 0 in numbers[1:]):
+        if name not in COMPUTED or len(numbers) < len(words) or (name != "multiply" and 0 in numbers[1:]):
             return None
         answer: float = reduce(COMPUTED[name], numbers)
         return int(answer) if float(answer).is_integer() and abs(answer) < 10**15 else answer
     dots = len(reference) - len(reference.lstrip("."))
     keys = [*path[: len(path) - dots], *reference[dots:].split(".")] if dots else reference.split(".")
+    keys = keys[1:] if not dots and len(keys) > 1 and keys[0] in within and keys[0] not in root else keys
     found = _at(root, keys)
-    found = _at(root, keys[1:]) if found is None and len(keys) > 1 and not dots else found  # the file is a part of a larger one
     return None if isinstance(found, Mapping | list) or (isinstance(found, str) and "${" in found) else found
 
 

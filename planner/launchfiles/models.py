@@ -98,12 +98,10 @@ def model_table(checkpoint: str) -> dict[str, Any]:
     )
 
 
-GPT2_VOCABULARY = 50_257
-"""Of GPT2BPETokenizer, which pretrain_gpt.py takes where no --tokenizer-type is given (its args_defaults)."""
-
-
 def vocabulary(tokenizer: Any, kind: Any) -> int | None:
     """Size of the vocabulary of a tokenizer: of the checkpoint that it is named after, or GPT-2's; None where neither says it.
+
+    pretrain_gpt.py takes GPT2BPETokenizer where no --tokenizer-type is given (its args_defaults).
 
     >>> vocabulary("deepseek-ai/DeepSeek-V3", "HuggingFaceTokenizer"), vocabulary(None, None), vocabulary("a.model", "")
     (129280, 50257, None)
@@ -111,7 +109,7 @@ def vocabulary(tokenizer: Any, kind: Any) -> int | None:
     name = catalog_name(tokenizer) if isinstance(tokenizer, str) and "$" not in tokenizer else None
     if name is not None:
         return load_model(name).vocab_size
-    return GPT2_VOCABULARY if kind == "GPT2BPETokenizer" or (kind is None and tokenizer is None) else None
+    return load_model("gpt2").vocab_size if kind == "GPT2BPETokenizer" or (kind is None and tokenizer is None) else None
 
 
 def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str], words: int | None = None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ SIZED = ("gpt-neox", "nanotron", "llm-foundry")
 GATED = ("swiglu", "geglu", "reglu", "bilinear", "glu")
 """Activations of GPT-NeoX that multiply one half of their input by the other."""
 LLAMA_CHUNK = 256
-MPT_VOCABULARY = 50_368
 
 
 def settle(said: Said) -> None:
@@ -128,7 +127,6 @@ def _mpt(f: dict[str, Any], hidden: int, heads: int) -> dict[str, Any]:
         "activation": "gelu",
         "position_embedding": positions,
         **({"max_positions": f.get("job.seq_len")} if positions == "learned" else {}),
-        "vocab_size": MPT_VOCABULARY,
         "tied_embeddings": True,
         "qk_norm": "none",
         **bias,

@@ -119,7 +119,7 @@ def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
 
             documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
             data = documents[0] if len(documents) == 1 else {"documents": documents}
-            data = interpolated(data) if isinstance(data, Mapping) else data
+            data = interpolated(data, path.absolute().parent.parts) if isinstance(data, Mapping) else data
         else:
             require_sane(text, str(path))
             data = json.loads(text) if kind == ".json" else tomllib.loads(text)
@@ -169,7 +169,7 @@ def _unwrapped(data: Mapping[str, Any]) -> Mapping[str, Any]:
     for form in formats():
         inner = data.get(form.unwraps) if form.unwraps else None
         if isinstance(inner, Mapping):
-            return {**{key: value for key, value in data.items() if key != form.unwraps}, **interpolated(inner)}
+            return {**{key: value for key, value in data.items() if key != form.unwraps}, **interpolated(inner, (form.unwraps,))}
     return data
 
 
@@ -186,11 +186,20 @@ def _keys(path: Path, form: Format, pairs: Sequence[tuple[str, Any]], found: Col
             if plain in form.unmodelled or (option is not None and option.values is None and option.on is None):
                 found.given.append(Given(form=form, name=name, value=value, where=path.name))
             continue
+        if plain not in form.options and any(above in form.unmodelled for above in _above(plain)):
+            continue  # the table that it stands in is told of as a whole
         if plain in form.files:
             further.append((name, value))
         found.given.append(Given(form=form, name=name, value=value, where=path.name))
     for name, value in further:
         _further(path, form, name, value, found)
+
+
+def _above(name: str) -> Iterator[str]:
+    """The tables that an option stands in, such as "a.b" and "a" of "a.b.c"."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
@@ -207,7 +216,7 @@ def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
         found.given[before:before] = [Given(form=form, name=name, value=value, where=path.name) for name, value in gpus]
     copies = replicas(data)
     if copies > 1:
-        found.notes.append(Message("{0}: replicas = {1}: the answer is of one of them", path.name, copies))
+        found.notes.append(Message("{0}: replicas = {1}: the answer is for one of them", path.name, copies))
     return True
 
 
@@ -326,8 +335,8 @@ def _undecided(path: Path, script: Script, found: Collected) -> None:
     if asked:
         found.notes.append(
             Message(
-                "{0}: nothing in it decides {1}: all branches are read, the last one holds. A script of one line beside it that "
-                "starts it with its arguments, such as bash {0} 8B 1, decides them",
+                "{0} does not decide {1}: every branch is read and the last one counts. To decide them, pass a one-line script "
+                "that calls it with its arguments, such as bash {0} 8B 1",
                 path.name,
                 "; ".join(asked),
             )

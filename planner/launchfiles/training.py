@@ -21,8 +21,6 @@ Tables = dict[str, dict[str, Any]]
 MEGATRON = ("megatron", "megatron-deepspeed", "nemo-1")
 TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
 FIELDS = ("layout", "job", "framework")
-LLAMA_FACTORY_RANK = 16
-"""Of GaLore's projections where galore_rank is left out (llamafactory/hparams/finetuning_args.py)."""
 DEFAULT_MICRO_BATCH = 8
 """TrainingArguments' per_device_train_batch_size where none is given."""
 
@@ -55,8 +53,8 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     tables["framework"] = _framework_table(framework, tables["framework"], said, num_gpus or 0)
     if "seq_len" not in tables["job"] and "job.seq_len" in said.unset:
         raise PlannerError(
-            "job.seq_len is missing: nothing sets the variable of {0}; give --seq-len, or start the script with its arguments "
-            "from one of a line beside it, such as bash train.sh 8B 4096.",
+            "job.seq_len is missing: nothing sets the variable of {0}; give --seq-len, or pass a one-line script that calls "
+            "it with its arguments, such as bash train.sh 8B 4096.",
             said.unset["job.seq_len"],
             code="missing",
             field="job.seq_len",
@@ -104,7 +102,7 @@ def _framework(said: Said) -> str:
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
         return "deepspeed-zero"
     if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
-        return "fsdp" if f.get("said.fp8") else "transformers-fsdp"
+        return "transformers-fsdp" if not f.get("said.fp8") or "fp8" in load_framework("transformers-fsdp").features else "fsdp"
     return "huggingface"
 
 
@@ -259,8 +257,8 @@ def _tuning(said: Said, framework: str) -> None:
     bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
     adapts = tuning in ("lora", "qlora") or bool(f.get("said.peft")) or said.has("peft")
     _torchtune_targets(f)
-    if str(f.get("job.optimizer", "")).startswith("galore") and said.has("llama-factory"):
-        f.setdefault("job.optimizer_rank", whole(f, "said.low_rank") or LLAMA_FACTORY_RANK)
+    if str(f.get("job.optimizer", "")).startswith("galore") and (rank := whole(f, "said.low_rank")) is not None:
+        f.setdefault("job.optimizer_rank", rank)
         if f.get("said.layerwise"):
             f.setdefault("job.optimizer_in_backward", True)
     if "cutcrossentropy" in str(f.get("said.plugins", "")).lower().replace("_", ""):
@@ -278,7 +276,7 @@ def _tuning(said: Said, framework: str) -> None:
         said.unmodelled.append(
             Message("stage = {0}: pairs of answers, reference or reward models: more passes and memory", f["said.stage"])
         )
-    if f.get("said.packing") is False:
+    if f.get("said.packing") is False and not f.get("said.padded"):
         said.notes.append(Message("sequences are not packed: as many tokens as job.seq_len are taken for each sample"))
 
 
@@ -601,11 +599,20 @@ def _sizes(said: Said) -> dict[str, Any]:
         groups = whole(f, "said.groups")
         sizes["num_kv_heads"] = groups if f.get("said.grouped") and groups else heads
         sizes.setdefault("head_dim", max(hidden // heads, 1))
+    sizes |= _older_positions(f)
     biased = not f.get("said.no_bias")
     sizes |= {"ffn_bias": biased, "attention_output_bias": biased, "qkv_bias": biased or bool(f.get("said.qkv_bias"))}
     if sizes.get("position_embedding") == "learned" and f.get("said.positions"):
         sizes["max_positions"] = f["said.positions"]
     return {**sizes, **_expert_sizes(said, sizes)}
+
+
+def _older_positions(f: Mapping[str, Any]) -> dict[str, Any]:
+    """What --use-rotary-position-embeddings (arguments.py: position_embedding_type = "rope") and --no-position-embedding say."""
+    if f.get("said.rotary"):
+        return {"position_embedding": "rotary"}
+    without = f.get("said.no_positions") and f.get("model.position_embedding") == "learned"
+    return {"position_embedding": "none"} if without else {}
 
 
 DEFAULTS = ("hidden_dropout", "attention_dropout", "tied_embeddings", "qk_norm")

@@ -937,3 +937,53 @@ def test_a_repository_of_llama_server_is_its_model(option: str, quant: str, weig
 def test_a_file_that_starts_several_ranks_is_not_of_one_gpu(tmp_path: Path, words: str) -> None:
     with pytest.raises(PlannerError, match="on how many GPUs"):
         read(tmp_path, {"launch.sh": words}, cluster={"accelerator": "h100-sxm5-80gb"}, over={"model.vocab_size": 50304})
+
+
+def test_no_option_of_a_table_that_is_not_modelled_is_said_to_change_nothing() -> None:
+    """A pattern of several tables may hold such a key, which is then told of all the same."""
+    for form in formats():
+        below = [one for one in form.neutral if any(one.startswith(f"{key}.") for key in form.unmodelled)]
+        assert below == [], form.name
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (
+            "megatron",
+            "cpu-offloading context-parallel-algo extra-vocab-size pad-vocab-size-to-multiple no-position-embedding "
+            "no-async-tensor-model-parallel-allreduce ddp-impl use-rotary-position-embeddings",
+        ),
+        ("llama-factory", "freeze-trainable-layers image-max-pixels video-maxlen galore-update-interval"),
+        ("axolotl", "s2-attention xformers-attention pad-to-sequence-len"),
+        ("llm-foundry", "compile-config.mode"),
+    ],
+)
+def test_what_changes_memory_or_time_is_not_said_to_change_neither(name: str, options: str) -> None:
+    form = load_format(name)
+    assert [one for one in options.split() if form.is_neutral(one)] == []
+
+
+def test_rotary_positions_by_megatrons_older_options(tmp_path: Path) -> None:
+    """Its arguments.py: --use-rotary-position-embeddings is --position-embedding-type rope."""
+    text = (
+        "torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 4 --hidden-size 512 --num-attention-heads 8 --seq-length 512 "
+        "--max-position-embeddings 512 --micro-batch-size 1 --global-batch-size 8 --vocab-size 1024 {0}\n"
+    )
+    found = {}
+    for said in ("", "--no-position-embedding", "--no-position-embedding --use-rotary-position-embeddings"):
+        (tmp_path / "run.sh").write_text(text.format(said))
+        found[said] = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "h100-sxm5-80gb"}).tables["model"]
+    assert [one["position_embedding"] for one in found.values()] == ["learned", "none", "rotary"]
+
+
+def test_a_table_that_is_not_modelled_is_told_of_once(tmp_path: Path) -> None:
+    text = (
+        "max_seq_len: 512\nglobal_train_batch_size: 8\ndevice_train_microbatch_size: 1\nmodel: {n_layers: 4, d_model: 512, "
+        "n_heads: 8}\ncompile_config: {mode: max-autotune, dynamic: false}\n"
+    )
+    (tmp_path / "a.yaml").write_text(text)
+    found = read_launch([tmp_path / "a.yaml"], cluster={"accelerator": "h100-sxm5-80gb", "num_gpus": 8})
+    assert len([line for line in found.unmodelled if "torch.compile" in line]) == 1
+    assert not any("compile_config" in line for line in found.not_understood)
+    assert found.tables["model"]["vocab_size"] == 50368  # configuration_mpt.py

@@ -270,7 +270,11 @@ def test_where_the_usual_framework_does_not_surely_fit_one_that_does_is_taken(gi
 def test_where_the_host_holds_no_sharded_states_megatron_moves_the_optimizer_alone(host_bytes: float, chosen: str) -> None:
     """70.6 B weights: FSDP moves 16 bytes of each, 1.13 TB; Megatron-Core's master weights and moments are 12, 0.85 TB."""
     node = load_node("dgx-a100-80gb").replaced(name="dgx", aliases=[], host_memory_bytes=host_bytes)
-    asked: dict[str, Any] = {"model": "llama-3-70b", "cluster": cluster(node, num_gpus=8), "job": {"seq_len": 4096, "global_batch_size": 64}}
+    asked: dict[str, Any] = {
+        "model": "llama-3-70b",
+        "cluster": cluster(node, num_gpus=8),
+        "job": {"seq_len": 4096, "global_batch_size": 64},
+    }
     answer = planner.plan(**asked)
     assert answer.recommended
     assert answer.framework.name == chosen
