@@ -102,7 +102,8 @@ def _framework(said: Said) -> str:
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
         return "deepspeed-zero"
     if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
-        return "transformers-fsdp" if not f.get("said.fp8") or "fp8" in load_framework("transformers-fsdp").features else "fsdp"
+        narrow = f.get("said.fp8") or f.get("said.precision") == "fp8"
+        return "transformers-fsdp" if not narrow or "fp8" in load_framework("transformers-fsdp").features else "fsdp"
     return "huggingface"
 
 

@@ -987,3 +987,18 @@ def test_a_table_that_is_not_modelled_is_told_of_once(tmp_path: Path) -> None:
     assert len([line for line in found.unmodelled if "torch.compile" in line]) == 1
     assert not any("compile_config" in line for line in found.not_understood)
     assert found.tables["model"]["vocab_size"] == 50368  # configuration_mpt.py
+
+
+@pytest.mark.parametrize(("precision", "framework"), [("bf16", "transformers-fsdp"), ("fp8", "fsdp")])
+def test_fsdp_of_the_trainer_is_that_which_has_the_precision(precision: str, framework: str, tmp_path: Path) -> None:
+    text = f"accelerate launch --use_fsdp --mixed_precision {precision} --num_processes 8 train.py --model_name_or_path "
+    (tmp_path / "run.sh").write_text(f"{text}gpt2 --per_device_train_batch_size 1 --max_length 512\n")
+    found = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "h100-sxm5-80gb"}, over={"job.seq_len": 512})
+    assert found.tables["framework"]["name"] == framework
+    assert precision != "fp8" or "fp8" in load_framework(framework).features
+
+
+def test_galore_without_a_rank_has_llama_factorys(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model_name_or_path: gpt2\nfinetuning_type: full\nuse_galore: true\ncutoff_len: 512\n")
+    cluster = {"accelerator": "h100-sxm5-80gb", "num_gpus": 1}
+    assert read_launch([tmp_path / "a.yaml"], cluster=cluster, over={"job.seq_len": 512}).tables["job"]["optimizer_rank"] == 16
