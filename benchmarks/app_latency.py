@@ -47,6 +47,7 @@ setTimeout(look, 100);
 FIRST = """
 return document.querySelector('[data-figure="answer"]') ? performance.now() : null;
 """
+SLIDER = """return document.querySelector(`[data-testid="stSidebar"] input[type="range"][aria-label*="${arguments[0]}"]`);"""
 DRAWN = """
 const drawn = document.querySelectorAll('[data-testid="stVegaLiteChart"] svg, [data-testid="stVegaLiteChart"] canvas').length;
 return drawn >= 3 && document.querySelector('[data-testid="stApp"]').dataset.testScriptState === 'notRunning';
@@ -97,7 +98,7 @@ def slider_change(driver: Any, i: int) -> float:
     time.sleep(0.7)
     driver.set_script_timeout(310)
     label, right = ("Sequence", i % 4 == 0) if i % 2 == 0 else ("batch", i // 18 % 2 == 0)
-    slider = driver.find_element("css selector", f'[data-testid="stSidebar"] input[type="range"][aria-label*="{label}"]')
+    slider = b.wait_for(driver, SLIDER, 60, label)
     driver.execute_script("arguments[0].focus()", slider)
     driver.execute_script(WATCH)
     slider.send_keys("\ue014" if right else "\ue012")  # the arrow keys
