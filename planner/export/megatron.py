@@ -68,8 +68,6 @@ def model_arguments(plan: Plan) -> dict[str, Any]:
 PLAIN = (
     "mixer",
     "attention_beside_mixer",
-    "variants",
-    "towers",
     "relative_attention",
     "disentangled_positions",
     "memory_length",
@@ -115,22 +113,20 @@ def _check_model(plan: Plan) -> None:
         Message("head = {0!r}", m.head): m.head != "language_model",
         Message("gated_ffn with activation = {0!r}", m.activation): m.gated_ffn and m.activation != "silu",
         Message("activation = {0!r}", m.activation): not m.gated_ffn and m.activation not in ("gelu", "gelu_tanh"),
+        "layers of several kinds": bool(m.variants),
+        "encoders of images or sound": bool(m.towers),
         "biases on some linear layers only": m.attention_output_bias != m.ffn_bias,
     }
+    for name in PLAIN:
+        value = getattr(m, name)
+        plain = value == Model.model_fields[name].default
+        wrong[f"{name} = {value!r}"] = not plain
     for what, is_so in wrong.items():
         if is_so:
             raise refuse(
                 "megatron",
                 Message("{0} has {1}, which the command line of Megatron-LM does not set", m.name, what),
                 "the recipe of --to nemo holds the model itself, or write the spec",
-            )
-    for name in PLAIN:
-        default = Model.model_fields[name].default
-        if getattr(m, name) != default:
-            raise refuse(
-                "megatron",
-                Message("{0} has another {1} than {2!r}, which pretrain_gpt.py does not set", m.name, name, default),
-                "write the spec",
             )
 
 
