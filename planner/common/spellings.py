@@ -120,7 +120,7 @@ def places(name: str) -> tuple[str, ...]:
     """Where a scenario has what is called ``name``, here or elsewhere.
 
     >>> places("tp"), places("--batch-size"), places("colour")
-    (('layout.tp',), ('job.global_batch_size',), ())
+    (('layout.tp',), ('job.global_batch_size', 'serving.batch'), ())
     """
     own = tuple(place for place in FIELDS if place.partition(".")[2] == plain(name))
     return own or tuple(place for place in ours(name, FIELDS) if "." in place)
