@@ -162,7 +162,11 @@ def _cost(d: Deployment) -> str:
 
 def _cut(d: Deployment) -> str:
     s = d.serving
-    degrees = [(s.tp, Message("tensor {0}", s.tp)), (s.pp, Message("pipeline {0}", s.pp))]
+    degrees = [
+        (s.attention_groups, Message("data-parallel attention {0}", s.attention_groups)),
+        (s.tp, Message("tensor {0}", s.tp)),
+        (s.pp, Message("pipeline {0}", s.pp)),
+    ]
     words: list[str] = [join_messages(" x ", [text for n, text in degrees if n > 1]) or "one GPU"]
     words += [Message("experts over {0}", s.ep)] if s.ep > 1 else []
     words += [Message("{0} replicas", s.dp)] if s.dp > 1 else []

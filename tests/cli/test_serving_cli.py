@@ -484,3 +484,9 @@ def test_a_named_gpu_that_does_not_do_has_its_reason_beside_those_that_fit(run: 
     words = " ".join(out.split())
     assert code == 0
     assert "left out: a100-sxm4-80gb, up to 16 of them: serving.weights = 'fp8': a100-sxm4-80gb has no fp8 matrix units" in words
+
+
+def test_a_cut_says_where_each_gpu_attends_to_sequences_of_its_own(run: Run) -> None:
+    asked = ("serve", "deepseek-v2-lite", "--on", "8xh100", "--set", "serving.ep=8", "--set")
+    assert "data-parallel attention 8, experts over 8" in run(*asked, "serving.tp=1")[1]
+    assert "tensor 8, experts over 8" in run(*asked, "serving.tp=8")[1]
