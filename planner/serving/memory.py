@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +131,8 @@ def largest_context(setting: Setting, batch: int, output: float, draft: Setting 
     return _largest(most, held)
 
 
-def _largest(most: int, holds) -> int:  # type: ignore[no-untyped-def]
+def _largest(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to ``most`` that ``holds``, 0 where 1 does not: by doubling, then by halves."""
     low, high = 0, 1
     while high <= most and holds(high):
         low, high = high, high * 2
