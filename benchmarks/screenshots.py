@@ -79,7 +79,9 @@ def prepare(driver: Any, page: str) -> None:
         b.wait_for(driver, "return document.querySelector('[data-testid=\"stVegaLiteChart\"] svg')", 90)
     if page == "search":
         driver.execute_script("document.querySelector('.st-key-search-start button').click()")
-        b.wait_for(driver, "return document.querySelector('[data-testid=\"stAlertContentSuccess\"]')", 90)
+        time.sleep(1.0)  # the page that was there before shows the success of the search before
+        bar, success = (f"document.querySelector('[data-testid=\"{name}\"]')" for name in ("stProgress", "stAlertContentSuccess"))
+        b.wait_for(driver, f"return !{bar} && {success}", 90)
     if page == "calibrate":
         record = ROOT / "tests" / "data" / "cpu-record.json"
         driver.find_element("css selector", 'input[type="file"]').send_keys(str(record))
