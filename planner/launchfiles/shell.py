@@ -12,8 +12,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 
-MOST_WORDS = 100_000
-MOST_LETTERS = 1_000_000
+MOST_WORDS, MOST_LETTERS = 100_000, 1_000_000
 """Of all that a script's variables expand to: a script of launch options has a few thousand."""
 KEYWORDS = frozenset(
     ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "time", "exec", "nohup", "env", "{", "}")
@@ -449,7 +448,11 @@ class _Reader:
     def _measure(self, words: list[str]) -> None:
         self.words += 1
         self.letters += sum(map(len, words[-8:]))
-        if self.words > MOST_WORDS or self.letters > MOST_LETTERS or len(words) > MOST_WORDS:
+        self._bound(max(self.words, len(words)))
+
+    def _bound(self, words: int) -> None:
+        """PlannerError for a script that expands beyond all measure."""
+        if words > MOST_WORDS or self.letters > MOST_LETTERS:
             raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
 
     def _comment(self) -> None:
@@ -564,8 +567,7 @@ class _Reader:
         else:
             self.letters += len(value)
             word.extend([value] if quoted else re.split(r"\s+", value), quoted=quoted)
-        if self.letters > MOST_LETTERS or len(word.parts) > MOST_WORDS:
-            raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
+        self._bound(len(word.parts))
 
     def _text(self, written: str) -> str:
         """What stands for a variable that is not set, its own variables put in."""

@@ -134,13 +134,13 @@ def context_named(name: str) -> int | None:
     >>> context_named("glm-4.5") is None and context_named("llama-3.1-8b-q8_0") is None
     True
     """
-    own = {words_of(other): row["tokens"] for row in _table()["context"] for other in row["names"]}
+    own = _contexts()
     if name in model_files() and words_of(name) not in own:
         return None
     for text, _ in _shorter(name):
         words = words_of(text)
         if words in own:
-            return int(own[words])
+            return own[words]
         if words in _by_words():
             return None
         if (told := _thousands(text)) is not None:
@@ -148,6 +148,12 @@ def context_named(name: str) -> int | None:
             least = 0 if found is None else read_table(model_files()[found.model]).get("context_length", 0)
             return told if told in SHORT_CONTEXTS or told > least else None
     return None
+
+
+@cache
+def _contexts() -> dict[Words, int]:
+    """Words of a name -> tokens of its context, where its model's are others."""
+    return {words_of(name): int(row["tokens"]) for row in _table()["context"] for name in row["names"]}
 
 
 def _thousands(text: str) -> int | None:
