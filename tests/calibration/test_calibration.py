@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_records import as_record, fake, session
+from made_records import Ticks, as_record, fake, session
 from places import DATA, ROOT
 from typer.testing import CliRunner
 
@@ -46,10 +46,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_saved_bytes_of_a_whole_model_equal_the_rows() -> None:
+def test_saved_bytes_of_a_whole_model_equal_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Step(label="x", model=decoder(3, 128, 4, 2, 352, 512, **experts(8, 2, 96)), seq_len=64, micro_batch_size=2)
     trainer = make_trainer(step, "fp32", torch.device("cpu"))
     trainer.run()
+    monkeypatch.setattr("kernels.clock.now", Ticks(0.1))
     made = session()
     made.family("training", [training_case(step, made)], 1.0)
     (sample,) = made.record["samples"]

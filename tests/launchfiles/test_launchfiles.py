@@ -823,7 +823,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_spoiled_files_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     name = data.draw(st.sampled_from(sorted(GOOD)))
