@@ -29,7 +29,6 @@ MOST_LEVELS = 16
 MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
 """A comment that says a field of the scenario which the tool's own options do not hold."""
 SBATCH = re.compile(r"^#SBATCH\s+(.*)$")
-REDIRECTION = re.compile(r"\d?>{1,2}&?|<")
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 SEVERAL = re.compile(r"\$\{?\w*(option|opt|arg|flag|extra|param)s?(_\w*)?(\[[@*]\])?\}?", re.IGNORECASE)
 """A variable that is not set and would hold options, not a value."""
@@ -360,8 +359,6 @@ def _batch_lines(path: Path, script: Script, found: Collected) -> None:
 
 def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
     """A command cut at the programs that it starts: launchers and the tool, each with the words after it."""
-    end = next((i for i, word in enumerate(words) if REDIRECTION.fullmatch(word)), len(words))
-    words = list(words[:end])
     starts: list[tuple[int, int, Format]] = []
     at = 0
     while at < len(words):
