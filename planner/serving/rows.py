@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.mixers import CHUNK, mixer_shape, state_bytes

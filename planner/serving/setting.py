@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
+from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves, curves_of

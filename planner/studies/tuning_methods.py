@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planner.common.errors import PlannerError, as_texts, one_of
 from planner.common.message import Message
 from planner.common.progress import Progress
+from planner.common.record import dataclass
 from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.layout_search.space import allowed
