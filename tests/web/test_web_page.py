@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
 from planner.hardware.cluster import accelerator_names  # noqa: E402
+from planner.layout_search.question import as_question  # noqa: E402
 from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
@@ -605,6 +606,9 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
     assert (len(unwanted.found), unwanted.cancelled) == (1, True)
     with pytest.raises(PlannerError, match="no-such-field"):
         worker.work(task, errands.limit, tables, "no-such-field")
+    worker.work(task, errands.search, as_question(**SMALL, top=4), {})
+    assert task.found[-1] == errands.BUDGETS  # said while a run of each row is simulated, when all layouts are searched
+    assert (task.done, task.size) == (len(task.result) - 1, len(task.result))
     worker._IDLE[-1].kill()
     with pytest.raises(PlannerError, match="ask again"):
         worker.work(task, errands.ways, tables, names, wish, False)

@@ -215,7 +215,8 @@ def _progress(key: str) -> None:
         return
     before = background.place(task)
     share = min(task.done / max(task.size, 1), 1.0)
-    words = t("search.waiting", place=before) if before else t("search.progress", done=f"{task.done:,}", size=f"{task.size:,}")
+    now = "budgets" if errands.BUDGETS in task.found else "progress"
+    words = t("search.waiting", place=before) if before else t(f"search.{now}", done=f"{task.done:,}", size=f"{task.size:,}")
     st.progress(share, text=words)
     st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:", on_click=_cancel, args=(task,))
 
