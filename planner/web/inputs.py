@@ -184,7 +184,7 @@ def _card_label(name: str) -> str:
     return f"{card.name} · {card.memory_bytes / GIB:,.0f} GiB"
 
 
-@cache
+@lru_cache(maxsize=256)
 def _nodes(card: str) -> tuple[str, ...]:
     """Node types with this accelerator."""
     return tuple(name for name in node_names() if load_node(name).accelerator == card)

@@ -50,7 +50,7 @@ CORE_ATTENTION: frozenset[Module] = frozenset(("core_attn",))
 
 def mixes_time(model: Model) -> bool:
     """Whether layers of a model are RWKV's, which its software must know (feature ``time_mixing``)."""
-    return any(model.of(kind).mixes_time for kind in set(model.layer_kinds))
+    return any(model.of(kind).mixes_time for kind in dict.fromkeys(model.layer_kinds))
 
 
 class Framework(Spec):
