@@ -349,6 +349,8 @@ def _releases(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if row.get("release") and start.releases:
         changes["release"] = row["release"]
+    if row.get("cuda_graphs"):
+        changes["cuda_graphs"] = row["cuda_graphs"].lower()
     if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
         changes["cudnn_attention"] = False
     return changes
@@ -410,6 +412,8 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         fields["fp8_recipe"] = _fp8_recipe(row)
     if row.get("routing"):
         fields["routing"] = row["routing"]
+    if row.get("multi_token_prediction"):
+        fields["multi_token_prediction"] = whole(row, "multi_token_prediction")
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")
         if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):

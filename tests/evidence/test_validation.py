@@ -170,6 +170,12 @@ def test_a_row_may_name_a_model_of_the_catalog_in_place_of_its_sizes(table: Call
     assert (dropped_out.model.hidden_dropout, dropped_out.model.attention_dropout) == (0.1, 0.1)
 
 
+def test_a_row_says_what_its_recipe_trains_and_captures(table: Callable[..., Path]) -> None:
+    (run,), refused = read_runs(table({"multi_token_prediction": "2", "cuda_graphs": "full", "framework": "megatron-bridge"}))
+    assert not refused
+    assert (run.job.multi_token_prediction, run.framework.cuda_graphs) == (2, "full")
+
+
 def test_a_row_with_all_sizes_is_called_what_its_owner_likes(table: Callable[..., Path]) -> None:
     (run,), refused = read_runs(table({"model": "megatron-22b", "num_layers": "12"}))
     assert not refused
