@@ -185,7 +185,8 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     flops = t * executed / tp
     message = 4.0 * setting.micro_batch_size * s.state / tp
     present = (setting.cp > 1).astype(float)
-    work, back = (None, None) if ssd else (products(m, t, f, tp, chunk, setting.unquantized_dtype) for f in (flops, 2.5 * flops))
+    work = None if ssd else products(m, t, flops, tp, chunk, setting.unquantized_dtype)
+    back = None if ssd else products(m, t, 2.5 * flops, tp, chunk, setting.unquantized_dtype)
     return (
         Row(
             name="scan",
