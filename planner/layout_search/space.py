@@ -77,11 +77,13 @@ class LayoutGrid:
 
     Degrees divide the GPUs (tp also the heads, cp the sequence in two slices a rank, ep the experts; etp stays in a node);
     micro-batches divide what one data-parallel rank does a step; ZeRO groups divide the data-parallel ranks. Rules between
-    the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted.
+    the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted;
+    ``micro_batch_size``, where given, is the only one of a rank, and divides what a rank does a step.
     """
 
     question: Question
     allow: frozenset[str] = EVERYTHING
+    micro_batch_size: int | None = None
 
     @cached_property
     def tps(self) -> list[int]:
@@ -234,6 +236,8 @@ class LayoutGrid:
 
     def _micro_batches(self, batch: int, cp: int) -> list[int]:
         """Micro-batch sizes of a rank that does ``batch`` sequences a step."""
+        if self.micro_batch_size is not None:
+            return [self.micro_batch_size]
         if "large-micro-batches" in self.allow:
             return divisors(batch)
         most = LARGEST_MICRO_BATCH_TOKENS * cp // self.question.job.seq_len
