@@ -533,7 +533,12 @@ early_step_in_backward = true
      {"tp": 2, "weights": "fp16", "engine": "vllm", "prompt": 1024, "output": 256}),
     ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
      "--dp 8",
-     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256}),
+     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256, "dispatcher": "gather"}),
+    ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
+     "--dp 8 --moe-a2a-backend deepep",
+     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256, "dispatcher": "deepep"}),
+    ("vllm serve deepseek-ai/DeepSeek-V3 -dp 8 --enable-expert-parallel --all2all-backend deepep_low_latency",
+     {"ep": 8, "engine": "vllm", "prompt": 1024, "output": 256, "dispatcher": "deepep"}),
 ])  # fmt: skip
 def test_commands_of_servers(command: str, expected: dict[str, Any], tmp_path: Path) -> None:
     launch = read(tmp_path, {"serve.sh": command}, cluster=H100)
