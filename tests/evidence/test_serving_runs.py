@@ -445,7 +445,13 @@ def test_a_source_fills_cells_that_anybody_may_write(entry: dict[str, Any]) -> N
             "weights": "fp16",
         }
     if "dispatcher" in entry.get("cells", {}):
-        start |= {"pp_ep": "EP set for MoE", "model": "Qwen3-235B-A22B", "attention_data_parallel": "1", "streamed": "0", "load": ""}
+        start |= {
+            "pp_ep": "EP set for MoE",
+            "model": "Qwen3-235B-A22B",
+            "attention_data_parallel": "1",
+            "streamed": "0",
+            "load": "",
+        }
         start |= {"metric": "total output throughput", "unit": "tok/s", "requests": "3000"}
     if "requests_of_lengths" in entry:
         start |= {

@@ -153,6 +153,9 @@ def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path:
 
 
 SERVED: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("sglang", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "gather"}),
+    ("vllm", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "deepep"}),
+    ("tensorrt-llm", 8, "deepseek-v2-lite", {"ep": 8, "streamed": False}),
     ("vllm", 1, "llama-3.1-8b", {"memory_fraction": 0.8, "weights": "fp16"}),
     ("vllm", 4, "llama-3.1-8b", {"tp": 2, "dp": 2, "weights": "fp8", "kv_dtype": "fp8", "chunked_prefill_tokens": 2048,
                                  "speculative": {"draft": "llama-3.2-1b", "tokens": 4, "acceptance": 0.7}}),
@@ -190,7 +193,12 @@ def test_every_field_of_serving_is_an_option_or_carried_in_comments() -> None:
     of_options = {
         option.field.split(".")[1] for form in formats() for option in form.options.values() if "serving." in option.field
     }
-    told = {"provenance", "engine", "prompt", "output", "speculative"} | {"dp", "chunked_prefill_tokens", "compute_dtype"}
+    told = {"provenance", "engine", "prompt", "output", "speculative"} | {
+        "dp",
+        "chunked_prefill_tokens",
+        "compute_dtype",
+        "dispatcher",
+    }
     refused = {"prefill_pool"}
     assert set(Serving.model_fields) - of_options - set(OF_REQUESTS) - told - refused == set()
 
