@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -299,7 +299,7 @@ def _find(folder: str, what: str, name: str) -> Path:
     raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}.", what, name, folder, near(wanted, files))
 
 
-@cache
+@lru_cache(maxsize=2)
 def known_names(kind: Literal["known", "lender"]) -> tuple[dict[str, Any], ...]:
     """Machines that people ask for and that have no profile, or services that lend some."""
     return tuple(read_table(PROFILES / "known.toml")[kind])
