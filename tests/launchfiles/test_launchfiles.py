@@ -271,7 +271,7 @@ MODEL_ARGS=(
 )
 TRAINING_ARGS="--micro-batch-size 1 --global-batch-size $((GPUS_PER_NODE * 16)) --bf16 --fp8-format hybrid \\
     --overlap-grad-reduce --overlap-param-gather --use-distributed-optimizer --cross-entropy-loss-fusion \\
-    --overlap-moe-expert-parallel-comm --frobnicate 3"
+    --delay-wgrad-compute --frobnicate 3"
 torchrun ${DISTRIBUTED_ARGS[@]} pretrain_gpt.py "${MODEL_ARGS[@]}" $TRAINING_ARGS \\
     --tensor-model-parallel-size 4 --sequence-parallel --pipeline-model-parallel-size 2 --data-path ${DATA} 2>&1 | tee log
 """
@@ -290,7 +290,7 @@ def test_a_megatron_script_with_arrays_and_arithmetic(tmp_path: Path) -> None:
     }
     assert (launch.tables["layout"]["tp"], launch.tables["layout"]["pp"], launch.tables["layout"]["zero"]) == (4, 2, 1)
     assert launch.tables["framework"] == {"name": "megatron-core"}
-    assert [line.partition(":")[0] for line in launch.unmodelled] == ["--overlap-moe-expert-parallel-comm"]
+    assert [line.partition(":")[0] for line in launch.unmodelled] == ["--delay-wgrad-compute"]
     assert launch.not_understood == ("--frobnicate = 3 (run.sh)",)
     assert any("llama-3-8b" in note for note in launch.notes)
 
@@ -868,7 +868,7 @@ def test_plan_from_files_shows_what_it_understood_and_writes_a_scenario(run: Run
     code, out, _ = run("plan", "--from", script, "--on", "h100", "--write", tmp_path / "mine.toml")
     assert code == 0
     assert 'name = "llama-3-8b"' in out
-    assert "--overlap-moe-expert-parallel-comm" in out
+    assert "--delay-wgrad-compute" in out
     assert "--frobnicate" in out
     assert max(map(len, out.splitlines())) <= 80
     code, first, _ = run("plan", "--from", script, "--on", "h100", "--json")
