@@ -17,7 +17,7 @@ from planner.common.errors import PlannerError
 from planner.model.architecture import LayerKind
 from planner.model.catalog import load_model, model_names
 from planner.model.huggingface import model_from_config
-from planner.model.parameters import layer_parameters, parameters_active, parameters_total
+from planner.model.parameters import head_parameters, layer_parameters, parameters_active, parameters_total
 
 # shapes that no class of transformers holds: counted by hand below
 BY_HAND = {"grok-1", "mistral-7b-v0.2", "chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}
@@ -290,3 +290,13 @@ def test_a_model_of_ones_own_is_a_toml_file(tmp_path: Path) -> None:
     path.with_name("wrong.toml").write_text(path.read_text() + "num_expert = 2\n")
     with pytest.raises(PlannerError, match=r"wrong\.toml: unknown field num_expert = 2; did you mean num_experts"):
         load_model(str(path.with_name("wrong.toml")))
+
+
+def test_streams_beside_the_residual_one_by_hand() -> None:
+    """Gemma 3n's AltUp (Gemma3nTextAltUp): n^2 and n x n^2 coefficients, a router of n h, a norm and a scale of h. DeepSeek-V4's
+    streams are summed before the head by n x n h weights, n biases and a scale."""
+    altup, hyper = (model({**LLAMA, name: 4}) for name in ("altup_streams", "hyper_streams"))
+    (found,) = (t.elements for t in layer_parameters(altup, altup.layer_kinds[0]) if t.name == "streams.altup")
+    assert found == 4**2 + 4**3 + 4 * 512 + 2 * 512
+    (found,) = (t.elements for t in head_parameters(hyper) if t.name == "head.hyper")
+    assert found == 4 * 4 * 512 + 4 + 1

@@ -478,3 +478,22 @@ def test_a_layer_that_runs_again_brings_back_what_it_kept_and_no_byte_more(stack
         alive += amount(row, "saved_bytes")
         most = max(most, alive + (amount(row, "workspace_bytes") if alive > 0 else 0.0))
     assert amount(one(layers["full"], "recomputed activations"), "workspace_bytes") == most
+
+
+def test_a_bias_of_positions_is_read_once_and_its_gradient_summed() -> None:
+    """A number for each of 12 heads, query and key of T5-base: read forward, its gradient written, read and summed backward."""
+    rows = build_table(of_model("t5-base", "fsdp", target_len=S)).rows()
+    found = [row for row in rows if row.name.startswith("position bias")]
+    scores = B * 12 * S * S
+    assert {(row.phase, amount(row)) for row in found} == {("forward", 2.0 * scores), ("backward", 3 * 2.0 * scores)}
+    assert {amount(row, "workspace_bytes") for row in found if row.phase == "forward"} == {2.0 * scores}
+
+
+@pytest.mark.parametrize(("dropout", "rows"), [(0.0, 0), (0.1, 1)])
+def test_scores_pass_a_dropout_only_where_there_is_one(dropout: float, rows: int) -> None:
+    stack = as_framework("huggingface").replaced(attention_kernel="eager")
+    columns = as_columns(Layout(dp=1, micro_batch_size=B), 1)
+    asked = as_job({"seq_len": S, "global_batch_size": 64, "precision": "bf16"})
+    found, _ = distinct_axes(columns, model(GPT, attention_dropout=dropout), stack, asked)
+    named = {row.name for row in build_table(found).rows() if row.name == "attention dropout"}
+    assert len(named) == rows

@@ -198,3 +198,17 @@ def test_a_ratio_with_a_run_that_leaves_out_a_setting_is_known_less_well(metric:
     assert mean == pytest.approx(untold_mean)
     assert 0.0 < told < untold
     assert model.difference(other, asked()) == pytest.approx((-mean, told))
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"), [(0.0, ""), (0.02, ""), (-0.02, ""), (0.1, "moved up by 11%"), (-0.1, "moved down by 10%")]
+)
+def test_a_figure_that_is_moved_says_which_way_and_by_how_much(shift: float, said: str) -> None:
+    """exp(0.1) - 1 = 10.5 %, 1 - exp(-0.1) = 9.5 %; what moves it by less than 3 % is no known bias."""
+    known = effects_of("step_time")
+    subject = Subject(framework="fsdp", curves="h100", family="dense", num_nodes=1, num_gpus=8, parameters=7e9, root="fsdp")
+    at, _ = known._shared(subject)
+    means = np.zeros_like(known.means)
+    means[at] = shift / len(known.means[at])
+    found = replace(known, means=means).standing(subject)
+    assert re.findall(r"moved \w+ by \d+%", str(found.why)) == ([said] if said else [])
