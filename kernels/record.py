@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +50,20 @@ def seal(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(record: dict[str, Any], path: Path) -> None:
-    """Write beside the target and rename: whoever reads, or kills us, finds the old record or the new one, never half."""
+    """Write beside the target and rename: whoever reads, or kills us, finds the old record or the new one, never half.
+
+    One process writes a record: what a killed one left beside it is written over by the next.
+    """
     text = json.dumps(seal(record), indent=1, allow_nan=False)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = path.with_name(f".{path.name}.written")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with beside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 

@@ -265,11 +265,11 @@ def _write_fitted(answer: Study, command: str, frame: pd.DataFrame, models: Sequ
     """Constants, held-out runs and the model of their errors into the catalog."""
     import datetime
 
-    from planner.evidence.write_fit import write_fit, write_uncertainty
+    from planner.evidence.write_fit import write_fit
 
     source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
     today = datetime.date.today().isoformat()
-    for path in (*write_fit(answer.found, source, today), *write_uncertainty(frame, models, command)):
+    for path in write_fit(answer.found, frame, models, command=command, source=source, date=today):
         tell(Message("wrote {0}", path))
     tell(Message("python benchmarks/published_gpu_hours.py --write fits the field factor to them"), error=True)
 

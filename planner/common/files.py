@@ -57,7 +57,7 @@ def require_folder(path: Path, option: str = "") -> None:
         )
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place: readers see the old file or all of the new.
 
     The bytes are on the disk before the name changes, so that neither a killed process nor a lost machine leaves half a file.
@@ -66,7 +66,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     write_together({path: write})
 
 
-def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
+def write_together(files: Mapping[Path, Callable[[Path], object]]) -> None:
     """``write_whole`` for files that belong together: all are written beside their places before the first is put in place.
 
     A failure before that changes nothing; one while they are put in place (milliseconds) restores those already replaced.

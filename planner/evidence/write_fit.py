@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.common.errors import PlannerError
-from planner.common.files import write_texts
+from planner.common.files import write_together
 from planner.common.references import Catalog
 from planner.evidence.fit import Constant, Fit
 from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
@@ -21,34 +22,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_fit(found: Fit, source: str, date: str) -> list[Path]:
-    """Write the constants; returns the files that changed.
+def write_fit(found: Fit, frame: pd.DataFrame, models: Sequence[Held], *, command: str, source: str, date: str) -> list[Path]:
+    """Write the constants, the held-out runs and the model of their errors; returns the files that changed.
 
     All files change or none. A constant that keeps its value and source keeps
     its date too, so that the same runs give the same files on any day. What refers to it follows when it is next read.
     """
-    changed = written(constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date))
+    texts = constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date)
+    texts[UNCERTAINTY] = uncertainty_text(models, command)
+    changed: dict[Path, Callable[[Path], object]] = {
+        path: partial(Path.write_text, data=text, encoding="utf-8", newline="")
+        for path, text in texts.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+    old = load_held_out()
+    if old is None or not old.equals(frame):
+        changed[TABLE] = lambda temporary: frame.to_parquet(temporary, index=False)
+    write_together(changed)
     forget_frameworks()
     forget_curves()
     CURVES.clear()
-    return changed
-
-
-def written(texts: Mapping[Path, str]) -> list[Path]:
-    """Write the texts that differ from what the files hold; returns these files."""
-    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
-    write_texts(changed)
     return list(changed)
-
-
-def write_uncertainty(frame: pd.DataFrame, models: Sequence[Held], source: str) -> list[Path]:
-    """Write the held-out runs and the model of their errors; returns the files that changed."""
-    changed = written({UNCERTAINTY: uncertainty_text(models, source)})
-    old = load_held_out()
-    if old is None or not old.equals(frame):
-        frame.to_parquet(TABLE, index=False)
-        changed.append(TABLE)
-    return changed
 
 
 def constants_written(found: Fit, catalog_of: Callable[[Constant], Catalog], source: str, date: str) -> dict[Path, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from planner.calibration.comparison import Comparison, Row, summary
 from planner.calibration.measuring import Measured, Share, gain, shares
 from planner.common.units import GIB
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import seconds
 
@@ -124,13 +125,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def save_picture(path: Path, found: Measured) -> None:
     """Predicted over measured step times, by the catalog and by the calibration; and shares of the data sheet."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    known = [s for s in shares(found) if s.peak]
-    figure, axes = pyplot.subplots(1, 2 if known else 1, figsize=(11 if known else 6, 5), squeeze=False, layout="constrained")
+    plt, known = pyplot(), [s for s in shares(found) if s.peak]
+    figure, axes = plt.subplots(1, 2 if known else 1, figsize=(11 if known else 6, 5), squeeze=False, layout="constrained")
     _draw_steps(axes[0][0], found)
     if known:
         bars = axes[0][1]
@@ -139,8 +135,8 @@ def save_picture(path: Path, found: Measured) -> None:
         bars.set_xlabel("best measured rate over the data sheet's")
         bars.invert_yaxis()
     figure.suptitle(gain(found).sentence(), fontsize=10)
-    figure.savefig(path, dpi=140)
-    pyplot.close(figure)
+    save_figure(figure, path, option="--out ", dpi=140)
+    plt.close(figure)
 
 
 def _draw_steps(axis: object, found: Measured) -> None:

@@ -17,7 +17,7 @@ from planner.common.errors import PlannerError
 from planner.model.architecture import LayerKind
 from planner.model.catalog import load_model, model_names
 from planner.model.huggingface import model_from_config
-from planner.model.parameters import head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 
 # shapes that no class of transformers holds: counted by hand below
 BY_HAND = {"grok-1", "mistral-7b-v0.2", "chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}
@@ -300,3 +300,32 @@ def test_streams_beside_the_residual_one_by_hand() -> None:
     assert found == 4**2 + 4**3 + 4 * 512 + 2 * 512
     (found,) = (t.elements for t in head_parameters(hyper) if t.name == "head.hyper")
     assert found == 4 * 4 * 512 + 4 + 1
+
+
+@pytest.mark.parametrize("streams", [2, 4])
+def test_altup_widens_the_embedding_by_a_square_for_each_further_stream(streams: int) -> None:
+    """Gemma3nTextModel: altup_projections and altup_unembed_projections, n - 1 of h x h each."""
+    (found,) = (t for t in embedding_parameters(model({**LLAMA, "altup_streams": streams})) if t.name == "embedding.altup")
+    assert found.elements == 2 * (streams - 1) * 512**2
+
+
+def test_a_compressor_adds_to_each_place_of_its_run() -> None:
+    """DeepSeek-V4 (modeling_deepseek_v4, compressors): a bias of ratio x (2 where runs overlap) x head_dim, and a norm."""
+    flash = load_model("deepseek-v4-flash")
+    seen = set()
+    for kind in flash.layer_kinds:
+        m = flash.of(kind)
+        tensors = {t.name: t.elements for t in layer_parameters(flash, kind)}
+        if m.compress_ratio:
+            assert tensors["attention.compress.bias"] == m.compress_ratio * (2 if m.compress_overlap else 1) * m.head_dim
+            assert tensors["attention.compress.norm"] == m.head_dim
+            seen.add((m.compress_ratio, m.compress_overlap))
+    assert seen == {(4, True), (128, False)}
+
+
+def test_a_bias_is_cut_with_the_outputs_and_whole_where_ranks_sum() -> None:
+    """Megatron-LM: ColumnParallelLinear cuts its bias, RowParallelLinear adds a whole one after the sum."""
+    m = model(GPT)
+    shards = {t.name: t.shard for t in layer_parameters(m, m.layer_kinds[0]) if t.name.endswith(".bias") and "norm" not in t.name}
+    assert {name for name, shard in shards.items() if shard == "replicated"} == {"attention.output.bias", "ffn.out.bias"}
+    assert len(shards) == 5

@@ -1,0 +1,145 @@
+"""Every command that writes, in the middle of it and on a full disk: the old file stays, and nothing is left beside it."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from command_line import Run
+from places import DATA, ROOT
+
+from kernels import record as records
+from planner.common.errors import PlannerError
+from planner.evidence import write_fit
+
+GPT2 = ("gpt2", "--on", "8xl4", "--tokens", "1M")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "plan": ("plan", *GPT2, "--write", "q.toml"),
+    "plan's picture": ("plan", *GPT2, "--plot", "p.png"),
+    "compare": ("compare", "gpt2", "--on", "8xl4,8xa10", "--tokens", "1M", "--plot", "p.svg"),
+    "run": ("run", *GPT2, "--months", "m.csv", "--plot", "p.png"),
+    "search": ("search", *GPT2, "--out", "s.csv"),
+    "search in parquet": ("search", *GPT2, "--out", "s.parquet"),
+    "sweep": ("sweep", *GPT2, "--vary", "job.seq_len=512,1024", "--out", "s.json", "--plot", "p.png"),
+    "serve": ("serve", "gpt2", "--on", "l4", "--plot", "p.png"),
+    "export": ("export", *GPT2, "--to", "megatron", "--out", "files"),
+    "own": ("own", "8xa10", "--out", "o.csv", "--plot", "o.png"),
+    "trace": ("trace", *GPT2[:3], "--out", "t.json", "--memory", "m.csv"),
+    "init": ("init", *GPT2, "--output", "q.toml"),
+    "audit": ("audit", "--markdown", "a.md"),
+    "validate": ("validate", str(DATA / "korthikanti2022.csv"), "--out", "v.csv", "--plot", "v.png"),
+    "calibrate": ("calibrate", str(DATA / "cpu-record.json"), "--out", "cpu.toml"),
+    "models derive": ("models", "derive", "gpt2", "--drop-layers", "0", "--out", "m.toml"),
+    "prices import": ("prices", "import", "../quotes.csv"),
+    "kernels run": (),
+    "fit": (),
+}
+QUOTES = (
+    "accelerator,provider,item,term,usd_per_gpu_hour,num_gpus_per_instance,region,date,source\n"
+    "l4,Acme,acme-1,on-demand,0.5,1,,2026-11-01,acme.example/prices\n"
+)
+NEVER_REPLACE = ("plan", "init")
+"""A scenario is somebody's work: one that exists is not written over."""
+FORMS = {"to_csv", "to_parquet", "to_excel", "to_json", "savefig", "write_bytes", "ExcelWriter"}
+WHOLE = {"common/files.py", "common/tables.py", "common/parsed.py", "reports/pictures.py", "evidence/write_fit.py"}
+"""Modules that write what ``write_whole`` puts in place, or a cache with a checksum."""
+
+
+def record(folder: Path) -> int:
+    """What the harness does after every few seconds of measuring."""
+    try:
+        records.write(records.read(DATA / "cpu-record.json"), folder / "r.json")
+    except OSError:
+        return 2
+    return 0
+
+
+def fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What a fit does after minutes: constants, the model of errors and a table, which belong together."""
+    monkeypatch.setattr(write_fit, "constants_written", lambda *_: {folder / "a.toml": "new", folder / "b.toml": "new"})
+    monkeypatch.setattr(write_fit, "uncertainty_text", lambda *_: "new")
+    monkeypatch.setattr(write_fit, "load_held_out", lambda: None)
+    for name, file in (("UNCERTAINTY", "u.toml"), ("TABLE", "t.parquet")):
+        monkeypatch.setattr(write_fit, name, folder / file)
+    try:
+        given: Any = write_fit.write_fit
+        given(None, pd.DataFrame({"a": [1.0]}), [], command="fit", source="s", date="2026-11-30")
+    except PlannerError:
+        return 2
+    return 0
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_and_a_full_disk_leave_the_old_files(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    """Until its bytes are on the disk, a new file stands beside the old one under a name of its own, as a killed process leaves
+    it. A disk that does not take them ends the command in words, and nothing is left."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "quotes.csv").write_text(QUOTES)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PLANNER_PRICES", str(folder / "prices.csv"))
+    if name == "audit":
+        readings = request.getfixturevalue("readings")
+        monkeypatch.setattr("planner.audit.verdicts.audit_articles", lambda *_: readings)
+
+    def ask() -> tuple[int, str]:
+        if name in ("fit", "kernels run"):
+            return (record(folder) if name == "kernels run" else fit(folder, monkeypatch)), "No space left on device"
+        code, _, err = run(*COMMANDS[name])
+        return code, err
+
+    code, said = ask()
+    assert code == 0, said
+    old = {made: b"" if made == "prices.csv" else b"old" for made in files(folder)}  # an empty table of quotes is one, too
+    assert old, "the command wrote nothing"
+    if name in NEVER_REPLACE:
+        assert ask()[0] == 2
+        for made in list(old):
+            (folder / made).unlink()
+            del old[made]
+    for made, content in old.items():
+        (folder / made).write_bytes(content)
+    seen: list[dict[str, bytes]] = []
+
+    def full(_: int) -> None:
+        seen.append(files(folder))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, said = ask()
+    assert seen, "nothing waited until its bytes were on the disk"
+    assert {made: seen[0][made] for made in old} == old
+    assert {Path(made).name[0] for made in seen[0].keys() - old.keys()} == {"."}
+    assert code == 2
+    assert "No space left on device" in said
+    assert files(folder) == old
+
+
+def test_whatever_is_written_goes_through_one_function() -> None:
+    """No module of the planner opens a file to write it, but those that fill a temporary file, or one in a temporary folder."""
+    others = []
+    for path in sorted((ROOT / "planner").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            form = getattr(node.func, "attr", "")
+            opened = getattr(node.func, "id", form) == "open" and any(
+                isinstance(one, ast.Constant) and one.value in ("w", "wb", "a", "ab", "x", "xb", "r+")
+                for one in (*node.args, *(word.value for word in node.keywords))
+            )
+            to_text = form in ("to_csv", "to_json") and not node.args and not any(w.arg == "path_or_buf" for w in node.keywords)
+            text = form == "write_text" and isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Call)
+            if (opened or text or (form in FORMS and not to_text)) and str(path.relative_to(ROOT / "planner")) not in WHOLE:
+                others.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert [place.partition(":")[0] for place in others] == ["planner/web/answers.py", "planner/web/download.py"], others
