@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -249,7 +250,7 @@ def is_scenario(target: str) -> bool:
     """Whether a text names a scenario: a file that is no model's config.json, or a shipped name."""
     from planner.scenarios.shipped import scenario_names
 
-    return target in scenario_names() or target.endswith(".toml") or (Path(target).is_file() and not _is_config(target))
+    return target in scenario_names() or target.endswith(".toml") or (os.path.isfile(target) and not _is_config(target))
 
 
 def _is_config(target: str) -> bool:
@@ -268,7 +269,7 @@ def _is_config(target: str) -> bool:
 def refuse_launch_file(target: str, command: str = "plan") -> None:
     """PlannerError for a launch script or the configuration of another tool in a scenario's place, which ``--from`` reads."""
     path = Path(target)
-    if path.suffix in (".toml", "") or not path.is_file():
+    if path.suffix in (".toml", "") or not os.path.isfile(path):
         return
     known = path.suffix != ".json"
     if not known:

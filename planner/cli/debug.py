@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -56,5 +57,5 @@ def _serves(target: str) -> bool:
     from planner.common.spec import read_table
 
     return target.startswith("serving/") or (
-        Path(target).is_file() and target.endswith(".toml") and "serving" in read_table(Path(target))
+        os.path.isfile(target) and target.endswith(".toml") and "serving" in read_table(Path(target))
     )

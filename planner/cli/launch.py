@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -93,7 +94,7 @@ def _is_launch_file(word: str) -> bool:
     path = Path(word)
     if path.name == "config.json" or path.suffix.lower() in ("", ".gguf"):
         return False
-    return path.is_file() or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
+    return os.path.isfile(path) or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
 
 
 def plan_of_launch(

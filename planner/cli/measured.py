@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -130,7 +131,7 @@ def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path 
 def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
     from planner.evidence.measured_runs import read_runs
 
-    if len({path.resolve() for path in files}) < len(files):
+    if len({os.path.realpath(path) for path in files}) < len(files):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     tables = [read_runs(path) for path in files]
     names = [run.id for some, _ in tables for run in some]
@@ -203,7 +204,7 @@ def fit_command(
         raise PlannerError("--report {0}: give the path of a file that ends in .md.", report)
     if report is not None:
         require_folder(report, "--report")
-    if len({path.resolve() for path in runs}) < len(runs):
+    if len({os.path.realpath(path) for path in runs}) < len(runs):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     for path in runs:
         require_regular(path, "a CSV of measured runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,9 @@ def import_command(
     from planner.studies.what_if import model_text, write_model
 
     model, how = imported_model(
-        read_table(config), name or (config.stem if config.stem != "config" else config.resolve().parent.name), str(config)
+        read_table(config),
+        name or (config.stem if config.stem != "config" else Path(os.path.realpath(config)).parent.name),
+        str(config),
     )
     if out is not None:
         write_model(model, out)

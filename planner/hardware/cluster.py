@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -277,7 +278,7 @@ def is_asked_for(folder: str, name: str) -> bool:
 def _find(folder: str, what: str, name: str) -> Path:
     """The file of a profile: by its name, by an alias inside it, or by a path."""
     if name.endswith(".toml"):
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise PlannerError("{0} = {1!r}: no such file.", what, name)
         return Path(name)
     found = _named(folder, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,9 +88,9 @@ def collect(paths: Sequence[Path]) -> Collected:
 
 
 def _read(path: Path, found: Collected, named: Format | None) -> None:
-    if path.resolve() in found.files:
+    if (place := Path(os.path.realpath(path))) in found.files:
         return
-    found.files.add(path.resolve())
+    found.files.add(place)
     text = read_text(path, "a launch script or its configuration file", MOST_BYTES)
     _carried(text.splitlines(), found)
     kind = path.suffix.lower()
@@ -325,7 +326,7 @@ def _beside(path: Path, name: str, found: Collected) -> str | None:
     there = next((one for one in (path.parent / name, path.parent / Path(name).name) if "$" not in name and _is_file(one)), None)
     if there is None:
         return None
-    found.files.add(there.resolve())
+    found.files.add(Path(os.path.realpath(there)))
     return read_text(there, "a launch script", MOST_BYTES)
 
 

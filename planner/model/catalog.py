@@ -33,7 +33,7 @@ def _model_of(name: str, state: State) -> Model:
         if path.suffix == ".json":
             data = read_table(path, parsed=huggingface.config_of)
             return huggingface.model_from_config(
-                data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
+                data, name=path.stem if path.stem != "config" else Path(os.path.realpath(path)).parent.name, where=str(path)
             )
         return Model.build({"name": path.stem, **read_table(path)}, str(path))
     if is_gguf(name) and os.path.isfile(name):

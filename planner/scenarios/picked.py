@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
+from planner.common.files import require_regular
 from planner.workload.layout import Layouts
 from planner.workload.resolve import as_cluster, as_framework
 
@@ -23,6 +25,8 @@ def _rows_of(path: Path) -> pd.DataFrame:
     kind = path.suffix.lower()
     if kind not in (".parquet", ".csv", ".json"):
         raise PlannerError("--rows {0}: must end in .parquet, .csv or .json, as planner search --out writes them.", path)
+    if os.path.exists(path):
+        require_regular(path, "a file that planner search --out wrote")
     try:
         if kind == ".parquet":
             table = pd.read_parquet(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -35,15 +36,15 @@ def scenario_path(given: str | Path, folder: str = "") -> Path:
     if not isinstance(given, str | Path):
         raise PlannerError("scenario = {0!r}: must be the path of a .toml file or the name of a shipped scenario.", given)
     path, name = Path(given), str(given)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     for known in (f"{folder}/{name}", name) if folder else (name,):
         if known in _files():
             return _files()[known]
     named = name.removeprefix("scenarios/").removesuffix(".toml")
-    if not path.exists() and path.suffix == ".toml" and named in _files():
+    if not os.path.exists(path) and path.suffix == ".toml" and named in _files():
         raise PlannerError("{0}: no such file; the shipped scenario of that name is {1}, without .toml.", path, named)
-    if path.suffix or path.exists():
+    if path.suffix or os.path.exists(path):
         return path  # its reader says what is wrong with it
     raise PlannerError(
         "scenario {0!r}: neither a file nor a shipped scenario (`planner scenarios list`); {1}.", name, near(name, _files())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,7 +134,7 @@ def _resolve(path: Path, tables: Tables) -> None:
 
 
 def _beside(path: Path, file: str) -> str:
-    return file if Path(file).is_absolute() or Path(file).exists() else str(path.parent / file)
+    return file if Path(file).is_absolute() or os.path.exists(file) else str(path.parent / file)
 
 
 def _short(value: Any, limit: int = 60) -> str:
