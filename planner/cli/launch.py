@@ -36,7 +36,9 @@ class Launched(Laid):
         typer.Option("--from", metavar="FILE...", help="Launch scripts and configuration files to read the question from."),
     ] = None
 
-    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Any, tuple[str, ...]]:
+    def scenario(
+        self, usually: str = "pretrain", unread: tuple[str, ...] = (), looked_for: str = ""
+    ) -> tuple[Any, tuple[str, ...]]:
         """As ``Given.scenario``; one question at a time."""
         if not self.target:
             raise nothing_asked(
@@ -46,7 +48,7 @@ class Launched(Laid):
             adapters = "--lora" if self.lora else "--qlora" if self.qlora else ""
             words = [self.target, *self.more]
             raise one_question(words, self.on, "planner plan", "planner compare answers several", adapters)
-        return super().scenario(usually, unread)
+        return super().scenario(usually, unread, looked_for)
 
     def launch(self) -> Launch:
         """The launch files' question."""

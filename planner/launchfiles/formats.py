@@ -38,7 +38,7 @@ class Format:
     a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files have,
     those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option means
     that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of files
-    that come with tools, with the options that they hold; ``unmodelled``: options that change memory or time and are not
+    that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``unmodelled``: options that change memory or time and are not
     modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger
     file holds such a one.
     """
@@ -63,6 +63,7 @@ class Format:
     shipped: Mapping[str, Mapping[str, Any]]
     neutral: tuple[str, ...]
     unwraps: str
+    environment: tuple[str, ...]
 
     def is_neutral(self, name: str) -> bool:
         """Whether an option changes neither memory nor time."""
@@ -119,6 +120,7 @@ def load_format(name: str) -> Format:
         unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
         shipped=table.get("shipped", {}),
         unwraps=table.get("unwraps", ""),
+        environment=tuple(table.get("environment", ())),
         neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),
     )
 

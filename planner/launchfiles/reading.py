@@ -277,8 +277,9 @@ def _is_file(path: Path) -> bool:
 
 UNREAD = {
     "verl.trainer": ("verl", ""), "openrlhf.cli": ("OpenRLHF", "deepspeed-zero"), "nemo_rl": ("NeMo RL", ""),
-    "swift.cli": ("ms-swift", "ms-swift"), "swift sft": ("ms-swift", "ms-swift"), "swift pt": ("ms-swift", "ms-swift"),
-    "swift rlhf": ("ms-swift", "ms-swift"),
+    "swift.cli.rlhf": ("ms-swift", "ms-swift"), "swift rlhf": ("ms-swift", "ms-swift"),
+    "megatron sft": ("Megatron-SWIFT", "megatron-core"), "megatron pt": ("Megatron-SWIFT", "megatron-core"),
+    "megatron rlhf": ("Megatron-SWIFT", "megatron-core"),
 }  # fmt: skip
 """Beginning of a program -> tools whose options are in no table, and the framework whose updates theirs are."""
 GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
@@ -300,6 +301,9 @@ def _script(path: Path, text: str, found: Collected) -> None:
     for parts in tools or known:
         for form, words in parts:
             found.started.add(form.name)
+            for name in form.environment:
+                if isinstance(value := script.variables.get(name), str):
+                    found.given.append(Given(form=form, name=name, value=value, where=path.name))
             _options(path, form, words, found)
 
 
