@@ -9,7 +9,15 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model, vocabulary
+from planner.launchfiles.models import (
+    TUNED,
+    described_model,
+    model_table,
+    recipe_model,
+    torchtitan_model,
+    torchtune_model,
+    vocabulary,
+)
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.pretrainers import SIZED, settle, sizes
 from planner.launchfiles.swift import accumulated, settle_swift
@@ -550,6 +558,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return described_model(own, str(name), said.notes) if name and own else named
     carried = f.get("model.name") or f.get("model.base")
     checkpoint = f.get("said.model")
+    recipe = recipe_model(str(f.get("said.recipe", ""))) if carried is None and checkpoint is None else None
     titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
     if said.has(*MEGATRON):
         words = vocabulary(f.get("said.tokenizer"), f.get("said.tokenizer_type"))
@@ -559,14 +568,15 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return found if "num_layers" not in found or found.get("gated_ffn") else {"activation": "gelu", **found}
     if carried is not None:
         return _table(f, "model")
-    if titan is not None:
-        return {"name": titan}
+    if titan is not None or recipe is not None:
+        return {"name": titan or recipe}
     if isinstance(checkpoint, str) and "$" not in checkpoint:
         return model_table(checkpoint)
     tune = torchtune_model(str(f.get("said.builder", "")))
     if tune is not None:
         return {"name": tune}
-    what = f"{said.formats[0].title}" if said.formats else "the launch file"
+    form = next((one for one in said.formats if one.kind != "launcher"), None)
+    what = "the launch file" if form is None else form.title
     raise PlannerError(
         "which model? No option of {0} says it here; name one before --from: planner plan llama-3-8b --from FILE.",
         what,
