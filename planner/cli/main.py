@@ -321,7 +321,7 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     command = (
         context.command_path if context is not None else " ".join(["planner", *(name for name in given[:1] if name in COMMANDS)])
     )
-    remedy = Message("`{0} --help` lists what it takes", command)
+    remedy: str = Message("`{0} --help` lists what it takes", command)
     param = getattr(error, "param", None)
     needed = next((said for words, said in NUMBERS.items() if words in text), None)
     for spelled in getattr(param, "opts", ()) if needed is not None else ():

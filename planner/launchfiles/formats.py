@@ -35,13 +35,14 @@ class Option:
 class Format:
     """One tool's launch file.
 
-    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words of
-    a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files have,
-    those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option means
-    that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of files
-    that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``images``: names of containers whose tag is the tool's release; ``unmodelled``: options that change memory or time and are not
-    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger
-    file holds such a one.
+    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words
+    of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files
+    have, those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option
+    means that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of
+    files that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``images``:
+    names of containers whose tag is the tool's release; ``unmodelled``: options that change memory or time and are not
+    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a
+    larger file holds such a one.
     """
 
     name: str

@@ -47,8 +47,10 @@ RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora)(?:_.*)?(?:_confi
 def recipe_model(recipe: str) -> str | None:
     """The catalog's name of the model of a Megatron-Bridge recipe, or None.
 
-    >>> recipe_model("llama3_8b_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config"), recipe_model("qwen25_7b_peft_config")
-    ('llama-3-8b', 'gpt-oss-20b', 'qwen2.5-7b')
+    >>> recipe_model("llama3_8b_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
+    ('llama-3-8b', 'gpt-oss-20b')
+    >>> recipe_model("qwen25_7b_peft_config"), recipe_model("my_own_config")
+    ('qwen2.5-7b', None)
     """
     name = re.sub(r"^(llama|qwen)(\d)(\d)_", r"\1\2.\3_", RECIPE.sub("", recipe.lower()))
     return catalog_name(name.replace("_", "-")) if name and recipe else None

@@ -45,12 +45,9 @@ NARROW = {
     "fp8": "delayed",
 }
 """Words in the name of a recipe of Megatron-Bridge, and the precision that they stand for."""
-OF_RECIPES = {
-    "layout.zero": 1, "framework.fused_cross_entropy": True, "job.gradient_dtype": "fp32",
-    "framework.overlap_gradient_reduction": None, "framework.overlap_parameter_gather": None,
-}  # fmt: skip
-"""What recipes set (ddp.use_distributed_optimizer, cross_entropy_loss_fusion, grad_reduce_in_fp32, both overlaps: all true in
-src/megatron/bridge/recipes/llama/llama3.py, 0d5f5558c16f); None: as the framework has it."""
+OF_RECIPES = {"layout.zero": 1, "framework.fused_cross_entropy": True, "job.gradient_dtype": "fp32"}
+"""What recipes set: ddp.use_distributed_optimizer, cross_entropy_loss_fusion and grad_reduce_in_fp32 are true in
+src/megatron/bridge/recipes/llama/llama3.py (0d5f5558c16f)."""
 
 
 def _recipe(said: Said) -> None:
@@ -61,17 +58,15 @@ def _recipe(said: Said) -> None:
         return
     if not f.get("said.megatron_fsdp"):
         for name, value in OF_RECIPES.items():
-            if value is not None:
-                f.setdefault(name, value)
+            f.setdefault(name, value)
     f.setdefault("job.adapter.rank", 32)  # LoRA.dim (src/megatron/bridge/peft/lora.py)
     narrow = next((meant for word, meant in NARROW.items() if word in recipe), None)
     if narrow is not None:
         f.setdefault("said.precision", narrow)
     if "_peft" in recipe or "_lora" in recipe:
         f.setdefault("said.tuning", "lora")
-    elif "_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft":
-        if f.get("said.tuning") != "lora":
-            f.setdefault("job.kind", "finetune")
+    elif f.get("said.tuning") != "lora" and ("_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft"):
+        f.setdefault("job.kind", "finetune")
     said.notes.append(
         Message("recipe = {0}: its own degrees, batch and length are not read; give those that it does not name here", recipe)
     )

@@ -222,6 +222,8 @@ def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
 
 def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:
     """The error of a configuration that is no tool's."""
+    if not data or data == {"documents": []}:  # YAML of no document
+        return PlannerError("{0}: is empty; give the configuration of a launch, or its script.", path)
     if {"model", "cluster"} <= set(data):
         command = "serve" if "serving" in data else "plan"
         return PlannerError("{0}: is a scenario, not a launch file; `planner {1} {0}` answers it.", path, command)

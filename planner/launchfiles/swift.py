@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from planner.common.message import Message
 from planner.launchfiles.numbers import names_of, whole
@@ -25,15 +26,11 @@ def settle_swift(said: Said) -> None:
         f["said.tuning"] = "lora"  # train_type's default
     if f.get("said.bits") == 0:  # quantization_bit of 2.x: none
         f["said.bits"] = None
-    named = STAGE.fullmatch(str(f.get("said.deepspeed_named", "")))
-    if named is not None:
-        f["said.sharder"] = "deepspeed"
-        f["layout.zero"] = int(named[1])
-        if named[2]:
-            f["layout.offload_optimizer"] = True
-            if named[1] == "3":
-                f["layout.offload_parameters"] = True
-    sharded = named is not None or said.has("deepspeed")
+    for field, usual in (("said.quant_method", "bnb"), ("said.tuner_backend", "peft")):
+        if f.get(field, usual) != usual:
+            name = field.removeprefix("said.")
+            said.unmodelled.append(Message("{0} = {1}: {2} is taken in its place: other memory and time", name, f[field], usual))
+    sharded = _stage(f) or said.has("deepspeed")
     if not {"said.bf16", "said.fp16"} & f.keys():  # as the model is loaded, and most are in bf16
         loaded = f.get("said.dtype")
         if loaded == "fp16":
@@ -43,6 +40,18 @@ def settle_swift(said: Said) -> None:
     samples = [SAMPLED.fullmatch(name) for name in names_of(f.get("said.datasets", ""))]
     if samples and all(samples) and not f.get("said.packing"):
         f.setdefault("job.num_samples", sum(int(one[1]) for one in samples if one is not None))
+
+
+def _stage(f: dict[str, Any]) -> bool:
+    """Whether a configuration that ms-swift ships is named, whose stage and offload are then the layout's."""
+    named = STAGE.fullmatch(str(f.get("said.deepspeed_named", "")))
+    if named is None:
+        return False
+    f["said.sharder"] = "deepspeed"
+    f["layout.zero"] = int(named[1])
+    if named[2]:
+        f |= {"layout.offload_optimizer": True} | ({"layout.offload_parameters": True} if named[1] == "3" else {})
+    return True
 
 
 def accumulated(said: Said, micro: int, ranks: int | None) -> int | None:

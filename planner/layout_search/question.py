@@ -361,7 +361,8 @@ def _all_clusters(
         raise PlannerError(
             "cluster = {0!r}: the list is empty; give at least one cluster, such as 8xh100.", given, field="cluster"
         )
-    counts, names = (None if some is None else list(some) for some in (gpus, accelerators))
+    counts = None if gpus is None else as_counts(gpus, "gpus")
+    names = None if accelerators is None else as_texts(accelerators, "accelerators")
     return list(dict.fromkeys(c for one in several for c in _clusters(as_cluster(one), counts, names)))
 
 

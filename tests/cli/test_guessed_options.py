@@ -84,3 +84,15 @@ def test_epochs_are_passes_over_the_samples(run: Run) -> None:
     three = run(*asked, "--samples", "50k", "--epochs", "3")
     assert three == run(*asked, "--set", "job.num_samples=50000", "--set", "job.num_epochs=3")
     assert three[0] == 0
+
+
+def test_a_value_after_a_blank_belongs_to_its_field(run: Run) -> None:
+    code, out, err = run("plan", *ASKED, "--set", "job.seq_len", "4096")
+    assert (code, out) == (2, "")
+    assert "--set job.seq_len=4096" in err
+
+
+def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
+    code, _, err = run("plan", "llama-3-8b", "--on", "8.5xh100")
+    assert code == 2
+    assert "give a number and a GPU" in err

@@ -72,6 +72,18 @@ def test_a_yaml_of_ms_swift_and_what_it_does_not_model(tmp_path: Path) -> None:
     assert any("train_type = llamapro" in text for text in map(str, other.not_understood))
 
 
+def test_another_quantizer_is_told(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, "swift sft --model Qwen/Qwen2.5-7B --quant_bits 4 --quant_method hqq --tuner_backend unsloth --max_length 512"
+    )
+    assert [text.partition(" ")[0] for text in map(str, found.unmodelled)] == ["quant_method", "tuner_backend"]
+
+
+def test_an_empty_configuration_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(planner.PlannerError, match="is empty"):
+        read(tmp_path, "", "a.yaml")
+
+
 @pytest.mark.parametrize("command", ["megatron sft --model Qwen/Qwen3-30B-A3B", "megatron pt --model Qwen/Qwen3-30B-A3B"])
 def test_megatron_swift_is_refused_with_what_to_type(command: str, tmp_path: Path) -> None:
     with pytest.raises(planner.PlannerError, match="planner plan MODEL --finetune --framework megatron-core"):
