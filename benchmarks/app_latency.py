@@ -81,13 +81,13 @@ def first_page(driver: Any, address: str) -> float:
     """Seconds from asking for the page to its verdict, as the page's own clock counts."""
     driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     driver.get(address)
-    return float(b.wait_for(driver, FIRST, 400)) / 1e3
+    return float(b.wait_for(driver, FIRST)) / 1e3
 
 
 def compare(driver: Any, address: str) -> None:
     """The page with the sliders and three figures."""
     driver.get(f"{address}/compare")
-    b.wait_for(driver, DRAWN, 400)
+    b.wait_for(driver, DRAWN)
 
 
 def slider_change(driver: Any, i: int) -> float:
@@ -98,7 +98,7 @@ def slider_change(driver: Any, i: int) -> float:
     time.sleep(0.7)
     driver.set_script_timeout(310)
     label, right = ("Sequence", i % 4 == 0) if i % 2 == 0 else ("batch", i // 18 % 2 == 0)
-    slider = b.wait_for(driver, SLIDER, 60, label)
+    slider = b.wait_for(driver, SLIDER, label)
     driver.execute_script("arguments[0].focus()", slider)
     driver.execute_script(WATCH)
     slider.send_keys("\ue014" if right else "\ue012")  # the arrow keys

@@ -71,21 +71,21 @@ def main() -> None:
 def prepare(driver: Any, page: str) -> None:
     """Give the page something to show."""
     if page == "ask":
-        b.wait_for(driver, "return !document.querySelector('[data-testid=\"stProgress\"]')", 240)
+        b.wait_for(driver, "return !document.querySelector('[data-testid=\"stProgress\"]')")
     if page == "explore":
         driver.execute_script(
             "[...document.querySelectorAll('[data-testid=stMain] button')].find(e => e.innerText.match(/Sweep|扫描/)).click()"
         )
-        b.wait_for(driver, "return document.querySelector('[data-testid=\"stVegaLiteChart\"] svg')", 90)
+        b.wait_for(driver, "return document.querySelector('[data-testid=\"stVegaLiteChart\"] svg')")
     if page == "search":
         driver.execute_script("document.querySelector('.st-key-search-start button').click()")
         time.sleep(1.0)  # the page that was there before shows the success of the search before
         bar, success = (f"document.querySelector('[data-testid=\"{name}\"]')" for name in ("stProgress", "stAlertContentSuccess"))
-        b.wait_for(driver, f"return !{bar} && {success}", 90)
+        b.wait_for(driver, f"return !{bar} && {success}")
     if page == "calibrate":
         record = ROOT / "tests" / "data" / "cpu-record.json"
         driver.find_element("css selector", 'input[type="file"]').send_keys(str(record))
-        b.wait_for(driver, "return document.querySelectorAll('[data-testid=\"stVegaLiteChart\"] svg').length >= 3", 120)
+        b.wait_for(driver, "return document.querySelectorAll('[data-testid=\"stVegaLiteChart\"] svg').length >= 3")
     time.sleep(1.0)
     b.wait_ready(driver)
     time.sleep(1.0)

@@ -15,15 +15,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from places import PATIENCE_S, ROOT
+
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--hide-scrollbars",
 )  # fmt: skip
+WIRE = """
+const wire = window.wire = {asked: 0, answered: 0}, Plain = window.WebSocket;
+window.WebSocket = class extends Plain {
+  constructor(...given) { super(...given); this.addEventListener('message', () => { wire.answered = performance.now(); }); }
+  send(data) { wire.asked = performance.now(); super.send(data); }
+};
+"""
+"""When the page last asked its server something, and when it last heard of it; milliseconds."""
 READY = """
-const app = document.querySelector('[data-testid="stApp"]');
-return !!app && app.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid="stSkeleton"]')
+const app = document.querySelector('[data-testid="stApp"]'), now = performance.now();
+const told = wire.asked > 0 && (wire.answered > wire.asked || now - wire.asked > 30000) && now - wire.answered > 100;
+return told && !!app && app.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid="stSkeleton"]')
   && !document.querySelector('[data-stale="true"]');
 """
 
@@ -37,27 +47,38 @@ def browser_path() -> tuple[str, str] | None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The app on a free port; its address."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "planner.web", "--server.port", str(port), "--server.address", "localhost"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        address = f"http://localhost:{port}"
+    """The app on a free port; its address. A port that another process takes meanwhile is given up for the next one."""
+    for _ in range(5):
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "planner.web", "--server.port", str(port), "--server.address", "localhost"]
+        with (
+            tempfile.TemporaryFile() as log,
+            subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process,
+        ):
+            try:
+                if answers(process, f"http://localhost:{port}"):
+                    yield f"http://localhost:{port}"
+                    return
+            finally:
+                process.terminate()
+            log.seek(0)
+            said = log.read().decode(errors="replace")
+    raise RuntimeError(f"the server did not start:\n{said}")
+
+
+def answers(process: subprocess.Popen[bytes], address: str) -> bool:
+    """Whether the server answers there before it ends."""
+    end = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < end:
         try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            else:
-                raise RuntimeError("the server did not start")
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=PATIENCE_S).read()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return process.poll() is None  # else another's server has answered there
+    return False
 
 
 @contextmanager
@@ -76,7 +97,8 @@ def browser(width: int = 1280, height: int = 900, dark: bool = False, downloads:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(found[1]))
         try:
-            driver.set_script_timeout(60)
+            driver.set_script_timeout(PATIENCE_S)
+            driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WIRE})
             driver.execute_cdp_cmd(
                 "Emulation.setEmulatedMedia",
                 {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
@@ -92,21 +114,21 @@ def browser(width: int = 1280, height: int = 900, dark: bool = False, downloads:
             driver.quit()
 
 
-def wait_ready(driver: Any, timeout: float = 60.0) -> None:
-    """Until the script has ended and nothing on the page is old."""
-    wait_for(driver, READY, timeout)
+def wait_ready(driver: Any) -> None:
+    """Until the server has answered, the script has ended and nothing on the page is old."""
+    wait_for(driver, READY)
 
 
-def wait_for(driver: Any, script: str, timeout: float = 60.0, *arguments: Any) -> Any:
+def wait_for(driver: Any, script: str, *arguments: Any) -> Any:
     """Until the JavaScript returns something true; that."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         found = driver.execute_script(script, *arguments)
         if found:
             return found
         time.sleep(0.05)
     text = driver.execute_script("return document.body.innerText")
-    raise TimeoutError(f"not within {timeout} s: {script}\npage:\n{text[:2000]}")
+    raise TimeoutError(f"not within {PATIENCE_S:.0f} s: {script}\npage:\n{text[:2000]}")
 
 
 def figures(driver: Any) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core: more threa
 
 import pytest
 from command_line import GOOD, Run
+from hypothesis import HealthCheck, settings
 from places import SLOWEST
 
 from doctools import AS_OF
@@ -28,6 +29,9 @@ from planner.common.translation import speak
 from planner.prices.price import load_prices
 
 NUMBERS = itertools.count()
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # an example may take as long as a busy machine takes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

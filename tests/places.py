@@ -1,4 +1,4 @@
-"""Folders that tests read: the repository, its data, scenarios and pages; and which test files take long."""
+"""Folders that tests read: the repository, its data, scenarios and pages; which test files take long, how long tests wait."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data"
 SCENARIOS = ROOT / "scenarios"
 DOCS = ROOT / "docs"
+PATIENCE_S = 300.0
+"""How long a test waits for what must come, before it gives up: no test says how fast anything is (a benchmark does)."""
 SLOWEST = (
     "tests/web/test_web_browser.py",
     "tests/calibration/test_calibration.py",

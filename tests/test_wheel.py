@@ -104,7 +104,7 @@ page.warm_up = lambda: None
 config._main_script_path = str(page.APP)
 assert config.get_option("server.address") == "localhost" and config.get_option("client.showErrorDetails") == "none"
 from streamlit.testing.v1 import AppTest
-app = AppTest.from_file(str(page.APP), default_timeout=120).run()
+app = AppTest.from_file(str(page.APP), default_timeout=300).run()
 assert not app.exception and app.session_state["scenario"]["cases"][0]["label"] == "4x7B MoE"
 page.serve()
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from planner.cli.asked import Laid, grouped
 from planner.cli.choices import set_fields
 from planner.cli.output import print_json
+from planner.common.record import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,12 @@ class Message(str):
         """The sentence; a template without values is taken as it is."""
         if not values:
             return message_of(template, template, (), ())
+        if all(type(value) is str and len(value) <= LONGEST_SHOWN for value in values):
+            return _of_words(template, values)  # a search says the same of thousands of layouts
+        return cls._filled(template, values)
+
+    @classmethod
+    def _filled(cls, template: str, values: tuple[Any, ...]) -> Message:
         shown = {n: _shown(values[n], conversion, form) for _, n, conversion, form in _pieces(template) if n is not None}
         text = "".join(part for words, n, _, _ in _pieces(template) for part in (words, "" if n is None else shown[n]))
         return message_of(text, key_of(template), tuple(shown.get(n, "") for n in range(len(values))), ())
@@ -128,6 +134,11 @@ class Message(str):
     def worded(self, text: str) -> Message:
         """The same message whose English reads ``text``."""
         return message_of(text, self.key, self.values, self.changes)
+
+
+@lru_cache(maxsize=1024)
+def _of_words(template: str, values: tuple[str, ...]) -> Message:
+    return Message._filled(template, values)
 
 
 def message_of(text: str, key: str, values: tuple[str, ...], changes: tuple[tuple[str, str], ...]) -> Message:

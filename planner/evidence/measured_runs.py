@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +13,16 @@ from planner.common import data
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import read_text
 from planner.common.message import Message
+from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.common.units import GIB
 from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes
-from planner.evidence.tuning_columns import catalog_model, noted, tuning_fields
+from planner.evidence.tuning_columns import SIZES, catalog_model, noted, tuning_fields
 from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
+from planner.model.names import meant
 from planner.workload.attention import compute_capability
 from planner.workload.framework import CORE_ATTENTION, Framework, framework_names, load_framework
 from planner.workload.framework_names import framework_of_name, without_release
@@ -30,17 +31,8 @@ from planner.workload.layout import RECOMPUTE, Layout
 from planner.workload.question import Question
 
 LABELS = data.CATALOG / "run_labels.toml"
-REQUIRED = (
-    "id",
-    "num_layers",
-    "hidden_size",
-    "num_heads",
-    "vocab_size",
-    "seq_len",
-    "accelerator",
-    "num_gpus",
-    "precision",
-)
+REQUIRED = ("id", *SIZES, "seq_len", "accelerator", "num_gpus", "precision")
+"""Columns of every file; one whose rows name models of the catalog needs no sizes."""
 GPUS_PER_NODE = {"gb200-186gb": 4, "gb300-278gb": 4, "v100-sxm3-32gb": 16, "v100-sxm3-32gb-450w": 16}
 """Where it is not 8: trays of NVL72 racks, DGX-2."""
 
@@ -108,7 +100,8 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise PlannerError("{0}: column {1} occurs twice; keep one.", path, twice[0])
-    missing = [name for name in REQUIRED if name not in header]
+    named = any(meant(row.get("model") or "") for row in rows)
+    missing = [name for name in REQUIRED if name not in header and not (named and name in SIZES)]
     if missing:
         hint = " The cells are not separated by commas." if len(header) == 1 else ""
         raise PlannerError("{0}: column {1} is missing; every run needs {2}.{3}", path, missing[0], ", ".join(REQUIRED), hint)
@@ -191,7 +184,8 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
 @lru_cache(maxsize=4096)
 def _question(key: tuple[tuple[str, str], ...]) -> Asked:
     """The specs of a row; tables often repeat a setting, and rows that only differ in what was measured share them."""
-    row, assumed = _filled(dict(key))
+    given = dict(key)
+    row, assumed = _filled(given)
     row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
     label, software = _software(row)
     if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
@@ -200,7 +194,7 @@ def _question(key: tuple[tuple[str, str], ...]) -> Asked:
     start = load_framework(label)
     framework = _framework(row, start.replaced(**software) if software else start)
     layouts = _layouts(row, framework)
-    model = catalog_model(row, _labels()) or _model(row)
+    model = catalog_model(row, given, _labels()) or _model(row)
     job = _job(row, layouts[0], model)
     return Asked(model, _cluster(row), framework, job, layouts=layouts, assumed=assumed)
 
@@ -355,6 +349,8 @@ def _releases(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if row.get("release") and start.releases:
         changes["release"] = row["release"]
+    if row.get("cuda_graphs"):
+        changes["cuda_graphs"] = row["cuda_graphs"].lower()
     if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
         changes["cudnn_attention"] = False
     return changes
@@ -416,6 +412,8 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         fields["fp8_recipe"] = _fp8_recipe(row)
     if row.get("routing"):
         fields["routing"] = row["routing"]
+    if row.get("multi_token_prediction"):
+        fields["multi_token_prediction"] = whole(row, "multi_token_prediction")
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")
         if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):

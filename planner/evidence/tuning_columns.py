@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.evidence.cells import fraction, whole
+from planner.common.message import Message
+from planner.evidence.cells import fraction, whole, yes
 from planner.model.architecture import LayerKind, Model
 from planner.model.catalog import load_model
 from planner.model.linears import head_linear, layer_linears
+from planner.model.names import Meant, meant, unmeant
 
 METHODS = ("full", "lora", "qlora", "gptq-lora")
 Labels = Mapping[str, Mapping[str, Any]]
@@ -22,21 +24,79 @@ def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for words, cells in {**labels["said"], **labels["noted"].get(given.get("source", ""), {})}.items():
-        meant = all(cells.get(column, given.get(column)) == given.get(column) for column in ("method", "data_parallel"))
-        found |= cells if words in given.get("notes", "") and meant else {}
+        holds = all(cells.get(column, given.get(column)) == given.get(column) for column in ("method", "data_parallel"))
+        found |= cells if words in given.get("notes", "") and holds else {}
     return {**given, **found}
 
 
-def catalog_model(row: Mapping[str, str], labels: Labels) -> Model | None:
-    """The catalog's model where the row names one and gives no sizes, or carries adapters, which need its layers' names."""
-    if row.get("num_layers") and row.get("method", "full") in ("", "full"):
-        return None
+SIZES = ("num_layers", "hidden_size", "num_heads", "vocab_size")
+"""Columns without which a row must name a model of the catalog."""
+COUNTED = (
+    *SIZES,
+    "num_kv_heads",
+    "head_dim",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "ffn_hidden_size",
+    "num_experts",
+    "top_k",
+    "expert_ffn_hidden_size",
+    "num_shared_experts",
+    "num_dense_layers",
+    "sliding_window",
+    "full_attention_every",
+)
+"""Columns with a field of the same name in the model, and a whole number in it."""
+SAID = ("gated_ffn", "tied_embeddings", "attention_sinks")
+"""Such columns that hold a yes or a no."""
+
+
+def catalog_model(row: Mapping[str, str], given: Mapping[str, str], labels: Labels) -> Model | None:
+    """The catalog's model where the row names one and leaves out a size, or carries adapters, which need its layers' names.
+
+    Cells on the architecture that the file gives, before any is filled, must say the same: PlannerError names the first that
+    does not. Dropout is a choice of the run, as the row says.
+    """
+    left_out = next((column for column in SIZES if not row.get(column)), None)
     named = row.get("model", "")
-    names = [name for start, name in labels["catalog_model"].items() if named.lower().startswith(start.lower())]
-    if not names:
+    if left_out is None and row.get("method", "full") in ("", "full"):
         return None
-    model = load_model(names[-1])
-    return model.replaced(modules=row["modules"]) if row.get("modules") else model
+    names = [name for start, name in labels["catalog_model"].items() if named.lower().startswith(start.lower())]
+    found = Meant(names[-1]) if names else meant(named)
+    if left_out is None and not names:
+        return None
+    if found is None:
+        raise PlannerError(
+            "{0} is empty: give it, or the name of a model of the catalog as model, where {1!r} {2}",
+            left_out,
+            named,
+            unmeant(named) if named else Message("names none"),
+        )
+    model = load_model(found.model)
+    changes: dict[str, Any] = {"modules": row["modules"]} if row.get("modules") else {}
+    if left_out is not None:
+        _agree(given, model)
+        if row.get("dropout"):
+            changes |= dict.fromkeys(("hidden_dropout", "attention_dropout"), fraction(row, "dropout"))
+    return model.replaced(**changes) if changes else model
+
+
+def _agree(given: Mapping[str, str], model: Model) -> None:
+    """PlannerError where a cell says another architecture than the catalog's model has."""
+    for column in (*COUNTED, *SAID):
+        ours = getattr(model, column) or 0
+        if given.get(column) and ours != (whole(given, column) if column in COUNTED else yes(given, column)):
+            raise PlannerError(
+                "{0} = {1}: {2} has {3}; correct one, or give all of {4}",
+                column,
+                given[column],
+                model.name,
+                int(ours),
+                ", ".join(SIZES),
+            )
 
 
 def tuning_fields(row: Mapping[str, str], model: Model, labels: Labels) -> dict[str, Any]:

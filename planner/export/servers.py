@@ -85,6 +85,7 @@ OF_REQUESTS = (
     "num_requests",
     "seed",
     "embeds",
+    "streamed",
 )
 """Fields of a deployment that no server's command says: who asks for what, and how the checkpoint stores its weights."""
 
@@ -184,6 +185,7 @@ def vllm_files(d: Deployment) -> dict[str, str]:
         "pipeline-parallel-size": s.pp,
         "data-parallel-size": s.ep // s.tp if wide else s.dp,
         "enable-expert-parallel": wide,
+        "all2all-backend": "deepep_low_latency" if d.times.setting.dispatcher == "deepep" else None,
         "dtype": _dtype(d),
         "quantization": _quantization(d, "vllm"),
         "kv-cache-dtype": "fp8" if s.kv_dtype == "fp8" else None,
@@ -211,6 +213,7 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "dp-size": groups if groups > 1 else s.dp,
         "enable-dp-attention": groups > 1,
         "ep-size": s.ep if s.ep > 1 else None,
+        "moe-a2a-backend": "deepep" if d.times.setting.dispatcher == "deepep" else None,
         "dtype": _dtype(d),
         "quantization": _quantization(d, "sglang"),
         "kv-cache-dtype": "fp8_e4m3" if s.kv_dtype == "fp8" else None,

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.common.files import read_text
 from planner.common.message import Message
+from planner.common.record import dataclass
 from planner.common.spec import require_sane
 from planner.launchfiles.containers import MOST_CONTAINERS, container_gpus, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
@@ -29,7 +30,6 @@ MOST_LEVELS = 16
 MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
 """A comment that says a field of the scenario which the tool's own options do not hold."""
 SBATCH = re.compile(r"^#SBATCH\s+(.*)$")
-REDIRECTION = re.compile(r"\d?>{1,2}&?|<")
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 SEVERAL = re.compile(r"\$\{?\w*(option|opt|arg|flag|extra|param)s?(_\w*)?(\[[@*]\])?\}?", re.IGNORECASE)
 """A variable that is not set and would hold options, not a value."""
@@ -379,8 +379,6 @@ def _batch_lines(path: Path, script: Script, found: Collected) -> None:
 
 def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
     """A command cut at the programs that it starts: launchers and the tool, each with the words after it."""
-    end = next((i for i, word in enumerate(words) if REDIRECTION.fullmatch(word)), len(words))
-    words = list(words[:end])
     starts: list[tuple[int, int, Format]] = []
     at = 0
     while at < len(words):

@@ -93,6 +93,11 @@ def _cut(said: Said) -> None:
     for name in ("tp", "pp", "ep", "dp"):
         if f.get(f"serving.{name}") is not None:
             f[f"serving.{name}"] = whole(f, f"serving.{name}")
+    said_way, groups = f.get("said.dispatcher"), (f.get("serving.ep") or 1) > (f.get("serving.tp") or 1)
+    if groups and load_engine(str(f["serving.engine"])).dispatcher_option:
+        f.setdefault("serving.dispatcher", said_way or "gather")
+    elif said_way is not None:
+        said.unmodelled.append(Message("how tokens come to experts, {0}: all GPUs have all tokens here", said_way))
 
 
 def _model(said: Said, given: str | None) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
+from planner.common.record import dataclass
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
@@ -43,14 +43,22 @@ class Choice:
     gives_way: bool  # it fits, and to a framework that takes less time
 
 
-def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headroom: float = 0.0) -> Choice:
+def choose(
+    q: Question,
+    *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
+    headroom: float = 0.0,
+    micro_batch_size: int | None = None,
+) -> Choice:
     """The first row of the search by time: the simplest layout within NOISE of the fastest that fits at the accepted risk.
 
-    ``headroom``: part of the GPU's memory to keep free besides. Where none does, the one most likely to fit; where none may,
-    the one that needs the least memory. Raises PlannerError when no layout is valid.
+    ``headroom``: part of the GPU's memory to keep free besides; ``micro_batch_size``: the only one looked at. Where none does,
+    the one most likely to fit; where none may, the one that needs the least memory. Raises PlannerError when no layout is valid.
     """
     check_job(q)
-    setup = Setup(grid=LayoutGrid(question=q, allow=allowed(allow)), price=None, risk=check_risk(risk), headroom=headroom)
+    grid = LayoutGrid(question=q, allow=allowed(allow), micro_batch_size=micro_batch_size)
+    setup = Setup(grid=grid, price=None, risk=check_risk(risk), headroom=headroom)
     search = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
     result = search_all(search, searched)
     found = result.found

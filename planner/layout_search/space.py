@@ -13,14 +13,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import fields, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, at_columns
 from planner.common.errors import PlannerError, as_texts, one_of
+from planner.common.record import dataclass
 from planner.model.parameters import parameters_total
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters
@@ -76,11 +77,13 @@ class LayoutGrid:
 
     Degrees divide the GPUs (tp also the heads, cp the sequence in two slices a rank, ep the experts; etp stays in a node);
     micro-batches divide what one data-parallel rank does a step; ZeRO groups divide the data-parallel ranks. Rules between
-    the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted.
+    the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted;
+    ``micro_batch_size``, where given, is the only one of a rank, and divides what a rank does a step.
     """
 
     question: Question
     allow: frozenset[str] = EVERYTHING
+    micro_batch_size: int | None = None
 
     @cached_property
     def tps(self) -> list[int]:
@@ -233,6 +236,8 @@ class LayoutGrid:
 
     def _micro_batches(self, batch: int, cp: int) -> list[int]:
         """Micro-batch sizes of a rank that does ``batch`` sequences a step."""
+        if self.micro_batch_size is not None:
+            return [self.micro_batch_size]
         if "large-micro-batches" in self.allow:
             return divisors(batch)
         most = LARGEST_MICRO_BATCH_TOKENS * cp // self.question.job.seq_len
@@ -285,8 +290,13 @@ def divisors(number: int) -> list[int]:
     >>> divisors(12)
     [1, 2, 3, 4, 6, 12]
     """
+    return list(_divisors(number))
+
+
+@lru_cache(maxsize=4096)
+def _divisors(number: int) -> tuple[int, ...]:
     small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
+    return tuple(sorted({*small, *(number // d for d in small)}))
 
 
 def select(layouts: Layouts, rows: NDArray[np.bool_] | slice) -> Layouts:

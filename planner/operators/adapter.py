@@ -9,12 +9,12 @@ peft (tests/operators/test_adapter_rows.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
+from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
@@ -295,6 +295,23 @@ def _input_passes(setting: Setting, adapter: Adapter) -> tuple[float, float]:
     return 2.0 * (w + 4.0) * casts + dropped * drops, 2.0 * casts + drops
 
 
+def _in_pointwise(setting: Setting, row: Row, linear: Linear) -> bool:
+    """Whether torch.compile puts what is added to a layer's output into the pointwise kernel that reads it: an activation, a
+    residual sum, a rotation; in the backward pass into the one that wrote it. Attention's kernel takes nothing in."""
+    if not setting.framework.compile or setting.framework.fused_adapters:
+        return False
+    rotated = setting.model.position_embedding == "rotary" and linear.part in ("query", "key")
+    return row.block in ("feed_forward", "shared_expert") or row.operator == "output projection" or rotated
+
+
+def _sum_passes(setting: Setting, row: Row, linear: Linear) -> tuple[float, float]:
+    """(passes over the output, kernels) that scale what B gives and add it to the base layer's output: two kernels, one, or one
+    more tensor that a kernel reads which is there anyway."""
+    if _in_pointwise(setting, row, linear):
+        return 1.0, 0.0
+    return (3.0, 1.0) if setting.framework.fused_adapters or setting.framework.compile else (5.0, 2.0)
+
+
 def _adapters_forward(
     setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], kept: set[str], base_kept: bool
 ) -> Iterator[Row]:
@@ -327,13 +344,9 @@ def _adapters_forward(
         yield _multiply(narrow, row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(wide, row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
-        yield Row(
-            name=Message("{0} sum", name),
-            block=row.block,
-            phase="forward",
-            bytes_moved=(3.0 if fused or setting.framework.compile else 5.0) * w * outputs,
-            kernels=1.0 if fused or setting.framework.compile else 2.0,
-        )
+        passes, kernels = _sum_passes(setting, row, linear)
+        summed = Message("{0} sum", name)
+        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=passes * w * outputs, kernels=kernels)
 
 
 def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
@@ -398,7 +411,8 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         inputs, outputs = m * k * b, m * n * b
         if not fused:
             summed = Message("{0} gradient", Message("{0} sum", name))
-            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=2.0 * w * outputs, kernels=1.0)
+            passes, kernels = (1.0, 0.0) if _in_pointwise(setting, row, linear) else (2.0, 1.0)
+            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=passes * w * outputs, kernels=kernels)
         grouped = _grouped(row)
         yield _multiply(Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
         inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped)
@@ -406,12 +420,15 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         yield _multiply(Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
         outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
         yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
-        passes, kernels = _input_passes(setting, adapter) if not fused else (0.0, 0.0)
+        moved, kernels = _input_passes(setting, adapter) if not fused else (0.0, 0.0)
+        # torch.compile: the norm's gradient reads it, or the activation's; attention's kernel reads only the sum
+        taken = setting.framework.compile and not fused and row.operator != "output projection"
+        passes, own = (1.0, 0.0) if taken else (3.0, 1.0)
         back = Row(
             name=Message("{0} input gradient sum", name),
             block=row.block,
             phase="backward",
-            bytes_moved=(3.0 * w + passes) * inputs,
-            kernels=1.0 + kernels,
+            bytes_moved=(passes * w + moved) * inputs,
+            kernels=own + kernels,
         )
         yield _scaled(back, flow)

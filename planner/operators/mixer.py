@@ -2,7 +2,8 @@
 
 Rows are those of the fused chunked kernels (flash-linear-attention, mamba-ssm, causal-conv1d), not of transformers' plain
 PyTorch code, which keeps about ten times as much for the backward pass. How fast they run nobody has published as a curve: their
-products are counted as the matrix multiplies of their chunks, at the speed that such small ones reach.
+products are counted as the matrix multiplies of their chunks, at the speed that such small ones reach. Of Mamba-2 there are steps
+of a whole model, and its kernels count by what they move.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters, projected
 
 BLOCK = "mixer"
+SSD_CHUNK = 128.0
+"""Tokens of a chunk of Mamba-2 in training (megatron/core/ssm/mamba_mixer.py, chunk_size)."""
+SSD_RATE = 0.24
+"""Of Mamba-2's Triton kernels over a kernel that streams. Nemotron-H 56B in FP8 at tp 8 takes 15.1 to 15.9 s a step of 24
+micro-batches on 32 to 2,048 H100 (NVIDIA/dgxc-benchmarking@1f6d9f4, nemotronh/README.md), which leaves 0.16 to 0.19 s of each
+to 54 scans. The largest kernel, chunk_scan, written anew and tuned on H800, reaches 0.44 (tile-ai/tilelang, benchmark/mamba2)."""
 
 
 def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -115,8 +122,8 @@ def kept_elements(m: Model) -> tuple[float, float]:
     return 3.0 * s.values, 0.0
 
 
-def scan_flops(m: Model) -> tuple[float, float]:
-    """Flops per token of the scan: (as chunked kernels execute it, as the recurrence needs it).
+def scan_flops(m: Model, chunk: float | None = None) -> tuple[float, float]:
+    """Flops per token of the scan: (as kernels execute it in chunks of ``chunk``, else CHUNK; as the recurrence needs it).
 
     A state of dk x dv for each head is multiplied by k, updated, read by q: 6 dk dv for the delta rule, 4 dk dv otherwise
     (arXiv 2412.06464, equation 10; arXiv 2405.21060, section 7). In chunks of C the same goes through products within the
@@ -134,9 +141,26 @@ def scan_flops(m: Model) -> tuple[float, float]:
     if m.mixer == "rwkv5":
         return 7.0 * s.state, 4.0 * s.state
     if m.mixer in ("mamba2", "lightning"):
-        chunk, groups = float(CHUNK[m.mixer]), float(m.recurrent_key_heads or s.heads)
+        chunk, groups = chunk or float(CHUNK[m.mixer]), float(m.recurrent_key_heads or s.heads)
         return 4.0 * s.state + 2.0 * chunk * (s.heads * dv + groups * dk), 4.0 * s.state
     return (9.0 * s.state, 9.0 * s.state) if m.mixer == "mamba" else (2.0 * s.values * m.conv_kernel,) * 2
+
+
+def ssd_bytes(m: Model, tokens: Number, tp: Number, w: float) -> tuple[Number, Number]:
+    """Bytes that the kernels of Mamba-2's scan move: (forward, backward) (state-spaces/mamba, ops/triton/ssd_combined.py).
+
+    With X elements of values, S of states at the ends of chunks, in fp32 where they are summed, and Q of C B' within chunks,
+    in fp32. Forward: chunk_state reads X and writes S, state_passing reads S and writes it narrow, bmm_chunk writes Q,
+    chunk_scan reads Q, X, the gate and S and writes the output with and without its gate: 5 w X + (8 + 2 w) S + 8 Q.
+    Backward redoes states and C B' in fp32 (w X + 12 S + 4 Q); the gate's (5 w X); dstates (w X + 4 S) and their passing
+    (8 S + 2 w S); dx (3 w X + w S + 4 Q), dB and dC (w X + w S each), dCB (2 w X + 4 Q), its two products (8 Q), the decays'
+    (2 w X + 4 Q): 16 w X + (24 + 5 w) S + 24 Q.
+    """
+    sizes = mixer_shape(m)
+    x = tokens * float(sizes.values) / tp
+    s = tokens / SSD_CHUNK * float(sizes.state) / tp
+    q = tokens * SSD_CHUNK * float(m.recurrent_key_heads) / tp
+    return 5.0 * w * x + (8.0 + 2.0 * w) * s + 8.0 * q, 16.0 * w * x + (24.0 + 5.0 * w) * s + 24.0 * q
 
 
 def _core(setting: Setting) -> tuple[Row, ...]:
@@ -146,17 +170,23 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     """
     m, w, tp = setting.model, setting.width, setting.tp
     s, t = mixer_shape(m), setting.tokens
+    ssd = m.mixer == "mamba2"
     narrow, wide = kept_elements(m)
-    executed, needed = scan_flops(m)
+    executed, needed = scan_flops(m, SSD_CHUNK) if ssd else scan_flops(m)
     kept = t / tp * (w * narrow + 4.0 * wide)
     chunk = float(CHUNK.get(m.mixer, 64))
     states = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
     moved = kept + w * t * s.values / tp + states
+    back_moved, rate = 3.0 * moved, 1.0
+    if ssd:
+        states = 4.0 * t / SSD_CHUNK * s.state / tp
+        moved, back_moved = ssd_bytes(m, t, tp, w)
+        rate = SSD_RATE / setting.framework.memory_rate
     flops = t * executed / tp
     message = 4.0 * setting.micro_batch_size * s.state / tp
     present = (setting.cp > 1).astype(float)
-    work = products(m, t, flops, tp, chunk)
-    back = products(m, t, 2.5 * flops, tp, chunk)
+    work = None if ssd else products(m, t, flops, tp, chunk, setting.unquantized_dtype)
+    back = None if ssd else products(m, t, 2.5 * flops, tp, chunk, setting.unquantized_dtype)
     return (
         Row(
             name="scan",
@@ -168,6 +198,7 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=kept,
             kernels=4.0,
             work=work,
+            rate=rate,
         ),
         Row(
             name="scan gradient",
@@ -175,23 +206,24 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             phase="backward",
             flops=2.5 * flops,
             model_flops=2.0 * t * needed / tp,
-            bytes_moved=3.0 * moved,
+            bytes_moved=back_moved,
             kernels=8.0,
             work=back,
             workspace_bytes=2.0 * states,
+            rate=rate,
         ),
         communication("state to the next rank", BLOCK, "forward", "p2p", "cp", message, present),
         communication("state gradient to the rank before", BLOCK, "backward", "p2p", "cp", message, present),
     )
 
 
-def products(m: Model, tokens: Number, flops: Number, tp: Number, chunk: float) -> Matmul | None:
-    """The scan as its chunks' matrix multiplies; None where it is no product."""
+def products(m: Model, tokens: Number, flops: Number, tp: Number, chunk: float, dtype: str | None = None) -> Matmul | None:
+    """The scan as its chunks' matrix multiplies; None where it is no product. Training quantizes none of it."""
     if m.mixer not in CHUNK:
         return None
     k = float(m.recurrent_key_head_dim)
     batch = tokens / chunk * mixer_shape(m).heads / tp
-    return Matmul(m=chunk, k=k, n=flops / (2.0 * chunk * k * batch), batch=batch)
+    return Matmul(m=chunk, k=k, n=flops / (2.0 * chunk * k * batch), batch=batch, dtype=dtype)
 
 
 def _output_gate(setting: Setting) -> tuple[Row, ...]:

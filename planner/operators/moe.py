@@ -73,6 +73,12 @@ def _imbalance(setting: Setting) -> Number:
     return 1.0 if setting.model.capacity_factor is not None else _surplus(setting)
 
 
+def _in_turn(setting: Setting) -> float:
+    """Experts of which each token takes neighbours: all, under a forced router that gives them out in turn; else 0."""
+    turns = setting.job.routing == "forced" and setting.framework.forced_routing == "in_turn"
+    return float(setting.model.num_experts) if turns else 0.0
+
+
 def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Scores of all experts (kept in fp32), softmax, top-k, load-balance loss. The input is kept for its gradient."""
     m, w, t = setting.model, setting.width, setting.sequence_tokens
@@ -158,7 +164,7 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     across = (setting.ep > 1).astype(float)
     arriving: Number = 1.0
     if f.dispatcher == "deepep":
-        arriving = np.where(across > 0, distinct_places(setting.ep, m.router_reach, float(m.top_k)), 1.0)
+        arriving = np.where(across > 0, distinct_places(setting.ep, m.router_reach, float(m.top_k), _in_turn(setting)), 1.0)
     moved = (1.0 + arriving / float(m.top_k)) * w * elements
     if f.dispatcher == "hybridep":
         moved = moved * (1.0 - across)
@@ -234,6 +240,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
                 communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
                 copies=copies,
                 reach=m.router_reach,
+                in_turn=_in_turn(setting),
             )
             for what, phase in phases
         )

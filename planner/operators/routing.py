@@ -50,8 +50,14 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
     return result
 
 
-def distinct_places(places: Number, reach: float, copies: float) -> Array:
-    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them."""
+def distinct_places(places: Number, reach: float, copies: float, in_turn: float = 0.0) -> Array:
+    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them.
+
+    Drawn without regard to each other, k of r places are r (1 - (1 - 1/r)^k). Of ``in_turn`` experts that tokens take in turn,
+    each the k that follow, wherever a place begins: 1 + (k - 1) r / E, at most all.
+    """
+    if in_turn:
+        return np.asarray(np.minimum(1.0 + (copies - 1.0) * np.asarray(places, dtype=float) / in_turn, places))
     open_ = np.maximum(np.asarray(places) * reach, 1.0)
     return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
 

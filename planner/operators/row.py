@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
+from planner.common.record import dataclass
 
 Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
@@ -68,7 +68,7 @@ class Row:
     what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
     many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
-    lie on.
+    lie on; ``in_turn`` the experts of which each token takes neighbours, 0 where it takes any.
     """
 
     name: str
@@ -102,6 +102,7 @@ class Row:
     rate: float = 1.0
     copies: float | None = None
     reach: float = 1.0
+    in_turn: float = 0.0
 
 
 Changed = TypeVar("Changed", Row, Matmul)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
-from planner.model.architecture import LayerKind
+from planner.common.record import dataclass
+from planner.model.architecture import LayerKind, Model
 from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
 from planner.operators.attention import attention, cross_attention
 from planner.operators.embedding import embedding, encoder_ends
@@ -61,13 +62,23 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
     """(embedding, one layer of each kind, head), with adapters where the job has them."""
     counts = Counter(setting.model.layer_kinds)
     layers = {kind: tuple(changed(row, repeats=float(n)) for row in _in_use(setting, kind)) for kind, n in counts.items()}
-    further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
+    further = prediction_rows(setting, _whole_layer(setting.model, layers))
     images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
     return (
         (*tuned_embedding(setting, embedding(setting.decoder)), *encoder_ends(setting), *images),
         layers,
         (*_with_casts(setting, tuned_head(setting, head(setting.decoder))), *further),
     )
+
+
+def _whole_layer(model: Model, layers: Mapping[LayerKind, tuple[Row, ...]]) -> tuple[Row, ...]:
+    """Rows of the layer that a module of multi-token prediction runs: the last one, and where a layer holds one block that mixes
+    no tokens, the last layer of attention in front of it (Nemotron 3: mtp_hybrid_override_pattern = "*E")."""
+    kinds = model.layer_kinds
+    if model.of(kinds[-1]).attends or model.of(kinds[-1]).recurs:
+        return layers[kinds[-1]]
+    attention = [kind for kind in kinds if model.of(kind).attends]
+    return (*(layers[attention[-1]] if attention else ()), *layers[kinds[-1]])
 
 
 def _in_use(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

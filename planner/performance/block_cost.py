@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.common.message import Message
+from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
@@ -191,7 +191,7 @@ def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curve
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(rows):
         if row.collective is not None and row.group is not None and together[row.group]:
-            alike.setdefault((row.collective, row.group, row.copies, row.reach), []).append(i)
+            alike.setdefault((row.collective, row.group, row.copies, row.reach, row.in_turn), []).append(i)
     for members in alike.values():
         first = rows[members[0]]
         message = stacked([rows[i].communication_bytes for i in members], setting.tp.shape)
@@ -268,7 +268,7 @@ def _sent_s(row: Row, message: Number, group: tuple[Array, Array], cluster: Clus
     if row.collective is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride)
+        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride, in_turn=row.in_turn)
     return collective_s(cluster, row.collective, message, ranks, stride)
 
 

@@ -102,12 +102,14 @@ def token_exchange_s(
     ranks: Number,
     stride: Number,
     captured: bool = False,
+    in_turn: float = 0.0,
 ) -> Array:
     """Seconds in which every rank sends its tokens, ``token_bytes``, each to ``copies`` experts spread over ``ranks`` ranks.
 
     A token crosses the network once for each other node that has experts of it, and a node's inner links once for each rank
     (DeepSeek-V3 report, section 3.2.2: DeepEP; NVIDIA's HybridEP likewise). Both legs run as a pipeline: the slower counts.
-    With r = ``reach`` x ``ranks`` places to choose from, k experts lie on r (1 - (1 - 1/r)^k) of them.
+    With r = ``reach`` x ``ranks`` places to choose from, k experts lie on r (1 - (1 - 1/r)^k) of them; on fewer where a forced
+    router takes neighbours of the ``in_turn`` experts (``routing.distinct_places``).
     """
     ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, token_bytes))
     inner = cluster.node.links[0].span or cluster.num_gpus
@@ -116,7 +118,7 @@ def token_exchange_s(
             inner = link.span or cluster.num_gpus
     local = np.clip(np.floor(inner / stride), 1.0, ranks)
     nodes = np.maximum(ranks / local, 1.0)
-    at_ranks, at_nodes = distinct_places(ranks, reach, copies), distinct_places(nodes, reach, copies)
+    at_ranks, at_nodes = (distinct_places(places, reach, copies, in_turn) for places in (ranks, nodes))
     # as nccl-tests count an all-to-all: what a rank sends if its own share counts too
     inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride, captured)
     across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local, captured)

@@ -46,6 +46,7 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
     legend = "Green fits in the {0:.1f} GiB that the framework sees of a GPU, red does not; a batch is on each GPU at a time."
     lines = [
         Message(legend, card),
+        *dict.fromkeys(Message("{0}: {1}", cell.method, cell.taken) for cell in cells if cell.taken),
         *dict.fromkeys(Message("{0} at {1:,}: {2}", cell.method, cell.seq_len, cell.why) for cell in cells if cell.why),
     ]
     return Group(table, *(Line(line, style="dim") for line in lines))

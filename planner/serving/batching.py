@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.message import Message
+from planner.common.record import dataclass
 from planner.serving.requests import Requests
 
 

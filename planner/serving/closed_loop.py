@@ -64,16 +64,18 @@ def _seconds(one: Replica, requests: Requests, found: Outcome) -> tuple[float, f
 def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     """Latencies and throughput of ``clients`` over all replicas: percentiles of ROUNDS requests of each.
 
-    Clients are met at evenly spread points of their work: the first answer of client i is cut to (i + 1) of ``clients`` parts
-    of its length; vectors, which have none, are first asked for within the time of one request. Clients who start together and
-    ask for equal lengths would stay together for ever. That first request is
+    Clients are met at random points of their work: the first answer of each is cut to a part of its length that is drawn evenly
+    from 0 to 1; vectors, which have none, are first asked for within the time of one request, evenly spread. Clients who start
+    together and ask for equal lengths would stay together for ever; evenly spread ones would never meet, and a pass that
+    several attention groups share would always hold the prompt of one group alone. That first request is
     served, and not counted; the last ones, which have fewer companions, are not counted either.
     """
     s = times.setting.serving
     each = -(-clients // s.dp)
     one = one or replica(times, room_of(times, each))
     requests = drawn(s.prompt, s.output, ROUNDS * each, s.seed)
-    requests.outputs[:each] = np.ceil(requests.outputs[:each] * (np.arange(each) + 1.0) / each)
+    met = 1.0 - np.random.default_rng([s.seed, 1]).random(each)
+    requests.outputs[:each] = np.ceil(requests.outputs[:each] * met)
     if s.embeds:
         alone = (one.server.pass_s + float(np.min(one.work_s(requests.prompts)))) / one.server.stages
         requests.arrivals_s[:each] = np.arange(each) / each * (_front_s(one, requests) + alone)

@@ -79,10 +79,12 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, chosen = with_cut(spec, the_model, the_cluster, engine, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
+    found = times(spec)
+    sent = _exchange_notes(found.setting)
     return answer(
-        times(spec),
+        found,
         the_price,
-        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest),
+        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest, *sent),
     )
 
 
@@ -126,6 +128,24 @@ def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
             tower.parameters / 1e9,
         )
         for tower in model.towers
+    )
+
+
+DISPATCHERS = {"deepep": "DeepEP", "one-sided": "one-sided kernels"}
+
+
+def _exchange_notes(setting: Setting) -> tuple[str, ...]:
+    """That a server takes its way of tokens to their experts on request alone, where nobody said which one it is."""
+    way, option = setting.dispatcher, setting.engine.dispatcher_option
+    if setting.serving.dispatcher is not None or way not in DISPATCHERS or not option:
+        return ()
+    return (
+        Message(
+            "experts' tokens travel by {0}, which {1} takes on request alone ({2}); without: serving.dispatcher = gather",
+            DISPATCHERS[way],
+            setting.engine.name,
+            option,
+        ),
     )
 
 

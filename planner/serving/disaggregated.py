@@ -31,9 +31,9 @@ def prefill_setting(setting: Setting) -> Setting:
     s, pool = setting.serving, setting.serving.prefill_pool
     if pool is None:
         raise PlannerError("serving.prefill_pool is missing: prompts have no GPUs of their own.")
-    own = s.replaced(
-        tp=pool.tp, pp=pool.pp, ep=pool.ep, dp=pool.replicas, prefill_pool=None, output=Lengths(mean=1), batch=1, max_batch=None
-    )
+    cut = {"tp": pool.tp, "pp": pool.pp, "ep": pool.ep, "dp": pool.replicas}
+    way = s.dispatcher if pool.ep > pool.tp else None
+    own = s.replaced(**cut, dispatcher=way, prefill_pool=None, output=Lengths(mean=1), batch=1, max_batch=None)
     fraction = memory_fraction(setting.engine, own, setting.cluster.accelerator)
     return replace(setting, serving=own, engine=setting.engine.model_copy(update={"memory_fraction": fraction}))
 

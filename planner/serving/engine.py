@@ -16,7 +16,7 @@ from planner.common.spec import Spec, read_table
 from planner.common.units import GIB
 from planner.hardware.cluster import Accelerator, runs_on
 from planner.model.architecture import Model
-from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES, Serving
+from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES, Dispatcher, Serving
 from planner.serving.weight_formats import Format, format_named
 
 CATALOG = data.CATALOG / "engines"
@@ -125,18 +125,19 @@ class Engine(Spec):
     prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
-    dispatcher: Literal["alltoall", "deepep", "one-sided"] = (
-        "alltoall"  # how tokens come to their experts' GPUs where the fabric allows it
-    )
+    dispatcher: Dispatcher = "gather"  # how tokens of several attention groups come to their experts, where the fabric allows it
+    dispatcher_option: str = ""  # of its server, where it takes that dispatcher on request alone
+    gathers_narrow: bool = False  # tokens are gathered in the type that experts multiply in; else in 16 bit
     dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
     dispatch_latency_s: Seconds = 0.0  # their seconds for each doubling of the nodes
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones
     collective_wait_s: Seconds = 0.0  # more of it, times log2 of its GPUs: the first one waits for the last one
+    exchange_wait_s: Seconds = 0.0  # the same of one over experts
 
     # host
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
     host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of an attention group
-    answers_on_one_rank: bool = False  # one rank hands out the answers of all attention groups: for each of their sequences
+    answers_on_one_rank: bool = False  # one rank streams the answers of all attention groups: for each of their sequences
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
     launch_s_per_layer: Seconds = 0.0  # launching a layer's kernels in a pass with prompts, where no graph holds them
     expert_launch_s_per_layer: Seconds = 0.0  # the same of a layer with experts, where it is longer

@@ -25,6 +25,7 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
     _require_model(setting, draft)
     _require_features(setting)
     _require_cut(setting)
+    _require_dispatcher(setting)
     require_hardware(setting.format, setting.cluster.accelerator)
     card = setting.cluster.accelerator
     if setting.compute_dtype not in card.peak_flops_per_s:
@@ -249,8 +250,38 @@ def _require_features(setting: Setting) -> None:
             engine.name,
             able_to,
         )
+    if not s.streamed and not engine.answers_on_one_rank:
+        raise PlannerError(
+            "serving.streamed = false: {0} takes the same time either way; leave it out. It counts for {1}.",
+            engine.name,
+            ", ".join(name for name in engine_names() if load_engine(name).answers_on_one_rank),
+        )
     if (s.max_batch is not None and s.max_batch > 1 and engine.max_batch == 1) or (s.batch > 1 and engine.max_batch == 1):
         raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
+
+
+def _require_dispatcher(setting: Setting) -> None:
+    """Raise PlannerError for a way of tokens to their experts that nothing takes."""
+    s, engine = setting.serving, setting.engine
+    if s.dispatcher is None:
+        return
+    if s.attention_groups == 1:
+        raise PlannerError(
+            "serving.dispatcher = {0!r}: with ep = {1} and tp = {2} all GPUs have all tokens, and none is sent; leave it out, or "
+            "use ep above tp.",
+            s.dispatcher,
+            s.ep,
+            s.tp,
+        )
+    if s.dispatcher not in setting.dispatchers:
+        raise PlannerError(
+            "serving.dispatcher = {0!r}: {1} over {2} GPUs of {3} has {4}.",
+            s.dispatcher,
+            engine.name,
+            s.ep,
+            setting.cluster.name,
+            ", ".join(setting.dispatchers),
+        )
 
 
 def _require_cut(setting: Setting) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.serving.kv_cache import sequence_bytes
 from planner.serving.setting import Setting
@@ -34,15 +34,20 @@ class ServingMemory:
 def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Array:
     """Live tensors of one pass of ``tokens``: hidden vectors, the feed-forward's inner ones, logits.
 
-    Logits of the last token of each sequence, or of all tokens where the engine computes them.
+    Logits of the last token of each sequence, or of all tokens where the engine computes them. Experts have two buffers, for
+    inputs and for results of both products, as wide as the wider one; three of ``workspace_ffn`` count them once. Where a GPU
+    sees the tokens of all attention groups it has room for all of their pairs with experts: all may choose those that it holds
+    (vLLM, fused_moe/modular_kernel.py, workspace_shapes; TensorRT-LLM, moe_kernels.cu, getWorkspaceDeviceBufferSizes).
     """
     m, s, e = setting.model, setting.serving, setting.engine
     inner = float(m.ffn_hidden_size) / s.tp
     if m.num_experts:  # routed copies of the tokens, and the widest of dense and shared blocks
-        pairs = m.top_k * float(m.expert_ffn_hidden_size or 0) / setting.etp / s.ep
+        own, hidden = float(m.expert_ffn_hidden_size or 0) / setting.etp, float(m.expert_latent_size or m.hidden_size)
+        pairs = m.top_k * s.attention_groups / (1.0 if setting.dispatcher in ("none", "gather") else s.ep)
+        routed = pairs * (max(own, hidden) + max((2.0 if m.gated_ffn else 1.0) * own, hidden)) / 3.0
         shared = m.num_shared_experts * float(m.shared_expert_ffn_hidden_size or 0) / s.tp
         dense = inner if any(not kind.moe for kind in m.layer_kinds) else 0.0
-        inner = max(pairs + m.top_k * float(m.hidden_size) / s.ep, shared, dense)
+        inner = max(routed, shared, dense)
     wide = e.workspace_hidden * m.hidden_size + e.workspace_ffn * inner
     t, rows = np.asarray(tokens, dtype=float), np.asarray(sequences, dtype=float)
     logits = (t if e.logits == "all" else rows) * m.vocab_size / s.tp * e.logits_bytes

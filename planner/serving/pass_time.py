@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
+from planner.common.record import dataclass
 from planner.hardware.cluster import host_copy_rate
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -99,7 +100,8 @@ class Times:
             idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         # each attention group has a scheduler of its own
-        here = shape.sequences if engine.answers_on_one_rank else setting.serving.fullest_group(shape.sequences)
+        together = engine.answers_on_one_rank and setting.serving.streamed
+        here = shape.sequences if together else setting.serving.fullest_group(shape.sequences)
         step = engine.host_s_per_step + engine.host_s_per_sequence * here
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return np.asarray(layers), np.asarray(step)
@@ -427,6 +429,8 @@ def _collective_s(setting: Setting, row: Row) -> Array:
 
 
 def _waiting_s(setting: Setting, row: Row) -> float:
-    """Seconds that the first GPU of a group of n waits for the last one before a collective: ``collective_wait_s`` log2 n."""
+    """Seconds that the first GPU of a group of n waits for the last one before a collective: ``collective_wait_s`` log2 n, of
+    one over experts ``exchange_wait_s``."""
     ranks = {"tp": setting.serving.tp, "ep": setting.serving.ep}.get(row.group or "", 1)
-    return setting.engine.collective_wait_s * float(np.log2(max(ranks, 1)))
+    each = setting.engine.exchange_wait_s if row.group == "ep" else setting.engine.collective_wait_s
+    return each * float(np.log2(max(ranks, 1)))

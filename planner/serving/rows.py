@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.mixers import CHUNK, mixer_shape, state_bytes
@@ -597,28 +598,39 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
 
 
 def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> list[Row]:
-    """Tokens to their experts' GPUs and back, then to all of the tp group; without expert parallelism one all-reduce.
+    """What brings tokens to their experts and their sums back, by ``Setting.dispatcher``.
 
-    DeepEP sends prompts once to each node and rank, tokens of decoding straight to each expert, and to experts in fp8 what is fp8
-    already; they answer in 16 bit (deepseek-ai/DeepEP, README: normal and low-latency kernels). One-sided kernels send every
-    token once to each rank, in the type that it is multiplied in (TensorRT-LLM, tech blog 18). An all-to-all of the library sends
-    every token to each of its experts, in 16 bit.
+    Where one attention group has all tokens on all of its GPUs, each adds what its experts say: one all-reduce. gather: all ranks
+    gather the tokens of all groups, and scatter the sums of what their experts say. DeepEP sends prompts once to each node
+    and rank, tokens of decoding straight to each expert, and to experts in fp8 what is fp8 already; they answer in 16 bit
+    (deepseek-ai/DeepEP, README: normal and low-latency kernels). One-sided kernels send every token once to each rank, in the
+    type that it is multiplied in (TensorRT-LLM, tech blog 18).
     """
     m, s = setting.model, setting.serving
     h, k = float(m.hidden_size), float(m.top_k)
-    if s.ep == 1:
-        return [_all_reduce("experts", "moe", setting, local)]
     by = setting.dispatcher
-    narrow = {"deepep": ("fp8",), "one-sided": ("fp8", "fp4")}.get(by, ())
-    sent = setting.format.compute if setting.format.compute in narrow and "experts" not in setting.format.kept else None
-    rows = [
-        communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", width * pairs * h, 1.0)
-        for way, width in (("dispatch", DTYPE_BYTES[sent] if sent else setting.width), ("combine", setting.width))
+    if by == "none":
+        return [_all_reduce("experts", "moe", setting, local)]
+    narrow = {"deepep": ("fp8",), "one-sided": ("fp8", "fp4"), "gather": ("fp8", "fp4") if setting.engine.gathers_narrow else ()}[
+        by
     ]
+    sent = setting.format.compute if setting.format.compute in narrow and "experts" not in setting.format.kept else None
+    there, back = DTYPE_BYTES[sent] if sent else setting.width, setting.width
+    if by == "gather":
+        every = float(s.attention_groups) * local.tokens * h
+        rows = [
+            communication("gather tokens", "experts", shape.phase, "all_gather", "ep", there * every, 1.0),
+            communication("scatter sums", "experts", shape.phase, "reduce_scatter", "ep", back * every, 1.0),
+        ]
+    else:
+        rows = [
+            communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", width * pairs * h, 1.0)
+            for way, width in (("dispatch", there), ("combine", back))
+        ]
     if by == "one-sided" or (by == "deepep" and shape.phase == "prefill"):
         once = {"copies": k, "reach": m.router_reach}
         rows = [changed(row, communication_bytes=row.communication_bytes / k, **once) for row in rows]
-    gather = communication("gather tokens", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
+    gather = communication("gather hidden", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
     return [*rows, gather]
 
 

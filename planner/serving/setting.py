@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 
+from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves, curves_of
@@ -83,10 +84,24 @@ class Setting:
 
     @cached_property
     def dispatcher(self) -> str:
-        """How tokens come to their experts' GPUs: the engine's way where the fabric allows it, else the library's all-to-all."""
+        """How tokens come to their experts' GPUs: as the scenario or the engine says where the fabric allows it, else gathered by
+        the library; "none" where all GPUs that share the experts have all tokens.
+
+        One-sided kernels are for more ranks than a token has experts, on nearly all of which it has one (TensorRT-LLM,
+        fused_moe, select_alltoall_method_type).
+        """
+        own = self.serving.dispatcher or self.engine.dispatcher
+        if self.serving.attention_groups == 1:
+            return "none"
+        few = own == "one-sided" and self.serving.ep <= self.model.top_k and self.serving.dispatcher is None
+        return own if own in self.dispatchers and not few else "gather"
+
+    @property
+    def dispatchers(self) -> tuple[str, ...]:
+        """Ways of tokens to their experts' GPUs that the engine has and the fabric allows."""
         own, ranks = self.engine.dispatcher, self.serving.ep
         runs = {"deepep": runs_deepep(self.cluster, ranks), "one-sided": ranks <= nvlink_gpus(self.cluster)}
-        return own if runs.get(own, False) else "alltoall"
+        return ("gather", own) if runs.get(own, False) else ("gather",)
 
     @cached_property
     def curves(self) -> Curves:

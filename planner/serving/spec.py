@@ -18,6 +18,7 @@ Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 KvDtype = Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8"]
+Dispatcher = Literal["gather", "deepep", "one-sided"]
 MOST_CLIENTS = 16_384
 """Of a closed loop, on each replica."""
 LENGTH_KINDS = ("fixed", "lognormal", "uniform", "histogram")
@@ -136,6 +137,7 @@ class Serving(Spec):
     ep: Positive = 1
     dp: Positive = 1  # replicas of the whole
     prefill_pool: PrefillPool | None = None  # replicas that only prefill; the others only decode
+    dispatcher: Dispatcher | None = None  # how tokens of several attention groups come to their experts; None = the engine's
 
     batch: Positive = 1
     max_batch: Positive | None = None
@@ -143,6 +145,7 @@ class Serving(Spec):
     output: Lengths  # of ``embeds`` one answer, which takes no token
     embeds: bool = False  # the answer is a vector (embedding, score, class): prompts are read, no text is written
     images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a request, in the mean; their tokens are part of the prompt
+    streamed: bool = True  # answers are sent token by token; else whole, as batches of an offline run are
     image_patches: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0  # that the encoder sees; 0 = as the model fixes it
     requests_per_s: Annotated[float, Field(gt=0)] | None = None  # all replicas together
     clients: Positive | None = None  # of a closed loop, all replicas together: each waits for its answer before it asks again

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Literal, get_args
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.hardware.cluster import Accelerator
 

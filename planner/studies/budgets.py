@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from planner.common.message import Message
+from planner.common.progress import Progress
 from planner.layout_search.result import SearchResult
 from planner.scenarios.scenario import Case, Outlook
 from planner.training.planning import plan
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from planner.lifecycle.bill import Bill
 
 MOST_ROWS = 100
 """Rows that get a budget: a simulated run each."""
@@ -34,18 +37,26 @@ def outlook_of_row(case: Case, result: SearchResult, row: int) -> Outlook:
     return case.outlook(answer)
 
 
-def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook]) -> pd.DataFrame:
+def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook], progress: Progress | None = None) -> pd.DataFrame:
     """The table of a search with ``budget_usd``: empty without a bill. ``outlook_of``: the whole run and the bill of a row.
 
-    Of more rows than MOST_ROWS the first of each group have one, then the best; ``attrs["notes"]`` says so.
+    Of more rows than MOST_ROWS the first of each group have one, then the best; ``attrs["notes"]`` says so. Stopped by Ctrl-C it
+    has those that it has found.
     """
     table = result.to_frame()
     usd = np.full(len(table), np.nan)
     if len(result.found.rows):  # none where nothing fits: a run that cannot be has no budget
         again = table.duplicated(["group", "accelerator", "num_gpus", "framework"]).to_numpy()
         some = np.argsort(again, kind="stable")[:MOST_ROWS]
-        bills = {row: outlook_of(row).bill for row in some.tolist()}
-        usd[some] = [np.nan if bill is None else bill.budget_usd.expected for bill in bills.values()]
+        bills: list[Bill | None] = []
+        try:
+            for row in some.tolist():
+                if progress is not None:
+                    progress(len(bills), len(some))
+                bills.append(outlook_of(row).bill)
+        except KeyboardInterrupt:
+            some = some[: len(bills)]
+        usd[some] = [np.nan if bill is None else bill.budget_usd.expected for bill in bills]
         if len(some) < len(table) and np.isfinite(usd).any():
             said = Message(
                 "budget_usd is of {0} of {1} rows: a simulated run each; a smaller --top budgets all", len(some), len(table)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, get_args
-
-import numpy as np
-from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError, as_texts, one_of
 from planner.common.message import Message
 from planner.common.progress import Progress
+from planner.common.record import dataclass
 from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
+from planner.layout_search.ranking import NOISE
 from planner.layout_search.space import allowed
-from planner.performance.evaluation import Evaluation
-from planner.performance.risk import RISK, check_risk, fit_rule
+from planner.performance.feasibility import check_sizes
+from planner.performance.risk import RISK, check_risk
 from planner.training.plan import Plan
-from planner.training.planning import candidates, evaluate, plan
+from planner.training.planning import chosen_stack, framework_of, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
-from planner.workload.default_framework import default_framework
 from planner.workload.job import Kind
 from planner.workload.question import Question
-from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
+from planner.workload.resolve import as_cluster, as_job, as_model
 from planner.workload.tuning import USUAL_RANK, Adapter
 
 METHODS = ("full", "lora", "qlora")
@@ -79,7 +77,21 @@ def tuning_choices(
             if not others:
                 raise PlannerError("{0}: {1}", method, error) from None
             raise PlannerError("{0}: {1} Or leave {0} out: --methods {2}.", method, error, others) from None
-    return found
+    full = next((one.plan for one in found if one.method == "full"), None)
+    return [one if full is None else replace(one, plan=_slower(one.plan, full)) for one in found]
+
+
+def _slower(answer: Plan, full: Plan) -> Plan:
+    """The plan, with a note where adapters fit beside full tuning and take longer."""
+    longer = answer.step_time_s / full.step_time_s - 1.0
+    if longer <= NOISE or not (answer.fits and full.fits):
+        return answer
+    why = Message(
+        "{0:.0%} slower than full tuning here: A and B read and write each layer's tokens again, which in a narrow model takes "
+        "longer than the weight gradients that are spared",
+        longer,
+    )
+    return replace(answer, notes=(*answer.notes, why))
 
 
 def _jobs(
@@ -112,7 +124,8 @@ BATCHES = (1, 2, 4, 8)
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryCell:
-    """Memory of the fullest GPU of one method at one context and batch; None where nothing runs, and ``why``."""
+    """Memory of the fullest GPU of one method at one context and batch; None where nothing runs, and ``why``. ``taken``: why this
+    framework, where the scenario names none."""
 
     method: str
     seq_len: int
@@ -120,6 +133,8 @@ class MemoryCell:
     total_bytes: float | None
     card_bytes: float
     fits: bool
+    framework: str
+    taken: str
     layout: str
     why: str
 
@@ -139,22 +154,21 @@ def memory_cells(
     allow: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> list[MemoryCell]:
-    """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that surely
-    fits.
+    """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the framework and layout that
+    ``plan`` takes of those with such a micro-batch.
 
-    ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
-    is shown. ``risk`` and ``allow`` as in ``plan``. ``progress`` is told (cells done, cells).
+    ``batches`` are sequences on each data-parallel rank at a time. ``risk`` and ``allow`` as in ``plan``. ``progress`` is told
+    (cells done, cells).
     """
     methods, tables, allow, risk = as_texts(methods, "methods"), _tables(tables), allowed(allow), check_risk(risk)
     jobs = _jobs(tables, rank, targets, methods)
-    framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])
     places, found = list(itertools.product(methods, contexts, batches)), []
     for done, (method, seq_len, batch) in enumerate(places):
         if progress is not None:
             progress(done, len(places))
         job = {**jobs[method], "seq_len": seq_len}
-        found.append(_cell(method, job, batch, tables, framework, cluster, risk, allow))
+        found.append(_cell(method, job, batch, tables, cluster, risk, allow))
     return found
 
 
@@ -172,39 +186,41 @@ def _cell(
     job: dict[str, Any],
     batch: int,
     tables: Mapping[str, Any],
-    framework: dict[str, Any] | None,
     cluster: Cluster,
     risk: float,
     allow: Iterable[str],
 ) -> MemoryCell:
     fields: dict[str, Any] = {"method": method, "seq_len": job["seq_len"], "batch": batch, "card_bytes": usable_bytes(cluster)}
-    nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": ""}
     job = {**job, "global_batch_size": batch * cluster.num_gpus}
-    question: dict[str, Any] = {"model": tables["model"], "cluster": cluster, "framework": framework, "job": job}
     try:
-        own = tables.get("layout")
-        layouts = candidates(**question, allow=allow) if own is None else [{**own, "micro_batch_size": batch}]
-        found = evaluate(**question, layouts=layouts)
+        own = tables.get("layout") is not None
+        found = _alone(job, batch, tables, cluster, risk) if own else _chosen(job, batch, tables, cluster, risk, allow)
     except PlannerError as error:
+        nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": "", "framework": "", "taken": ""}
         return MemoryCell(**fields, **nothing, why=str(error))
-    here = np.broadcast_to(np.asarray(found.layouts.micro_batch_size) == batch, np.shape(found.fits))
-    if not here.any():
-        return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
-    total = np.asarray(found.memory.total_bytes, dtype=float)
-    fitting = here & _surely(question, found, risk)
-    best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
-    i = int(np.nanargmin(best))
-    label = found.layouts.row(i).label
-    return MemoryCell(**fields, total_bytes=float(total[i]), fits=bool(fitting[i]), layout=label, why="")
+    return MemoryCell(**fields, **found, why="")
 
 
-def _surely(question: Mapping[str, Any], found: Evaluation, risk: float) -> NDArray[np.bool_]:
-    """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the accepted risk."""
-    model, cluster = as_model(question["model"]), question["cluster"]
-    named, job = question["framework"], as_job(question["job"], cluster)
-    stack = default_framework(model, cluster, job).framework if named is None else as_framework(named, job.kind)
-    rule = fit_rule(Question(model, cluster, stack, job), risk)
-    return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
+def _chosen(
+    job: dict[str, Any], batch: int, tables: Mapping[str, Any], cluster: Cluster, risk: float, allow: Iterable[str]
+) -> dict[str, Any]:
+    """Framework and layout as ``plan`` chooses them, of those with ``batch`` sequences in a micro-batch."""
+    model, work, named = as_model(tables["model"]), as_job(job, cluster), tables.get("framework")
+    check_sizes(model, work)
+    usual, why = framework_of(named, model, cluster, work, None)
+    question = Question(model, cluster, usual, work)
+    stack, choice, notes = chosen_stack(question, why, named is None, risk, allow, batch)
+    found = {"framework": stack.name, "taken": notes[0] if named is None else "", "layout": choice.layout.label}
+    return {**found, "total_bytes": choice.peak_bytes, "fits": choice.sure}
+
+
+def _alone(job: dict[str, Any], batch: int, tables: Mapping[str, Any], cluster: Cluster, risk: float) -> dict[str, Any]:
+    """The scenario's own layout with ``batch`` sequences in a micro-batch."""
+    rest = {k: v for k, v in tables.items() if k in ("model", "framework")}
+    layout = {**fields_of(tables["layout"], "layout"), "micro_batch_size": batch}
+    answer = plan(**rest, cluster=cluster, job=job, layout=layout, explain=False, risk=risk)
+    found = {"framework": answer.framework.name, "taken": "" if rest.get("framework") else answer.notes[0]}
+    return {**found, "layout": answer.layout.label, "total_bytes": answer.peak_total_bytes, "fits": answer.recommended}
 
 
 def _table(value: Any) -> dict[str, Any]:

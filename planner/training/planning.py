@@ -88,7 +88,7 @@ def plan(
     bolder: Bolder | None = None
     if chosen is None:
         usual = Question(the_model, the_cluster, named, the_job)
-        named, choice, notes = _chosen(usual, notes, framework is None, risk, admitted)
+        named, choice, notes = chosen_stack(usual, notes, framework is None, risk, admitted)
         the_framework = stack_on(named, the_cluster, the_model)
         chosen, bolder = choice.layout, choice.bolder
     question = Question(the_model, the_cluster, the_framework, the_job)
@@ -142,16 +142,22 @@ def framework_of(
     return usual.framework, (usual.why,)
 
 
-def _chosen(
-    usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
+def chosen_stack(
+    usual: Question,
+    notes: tuple[str, ...],
+    free: bool,
+    risk: float,
+    allow: Iterable[str],
+    micro_batch_size: int | None = None,
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
     surely fits and the usual one does not, or gives way and is slower; where none surely fits the likeliest to, and of several
-    the leanest."""
+    the leanest. ``micro_batch_size``: the only one looked at."""
+    asked: dict[str, Any] = {"risk": risk, "allow": allow, "micro_batch_size": micro_batch_size}
     chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
     failed: PlannerError | None = None
     try:
-        choice = choose(usual.on_stack(), risk=risk, allow=allow)
+        choice = choose(usual.on_stack(), **asked)
         chosen.append((usual.framework, choice, (*notes, *choice.why)))
     except PlannerError as error:
         failed = error
@@ -161,7 +167,7 @@ def _chosen(
         if best is not None and not (best[1].gives_way and other.faster):
             continue
         try:
-            surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
+            surer = choose(replace(usual, framework=other.framework).on_stack(), **asked)
         except PlannerError:
             continue
         found = other.framework, surer, (other.why if sure is None else other.faster, *surer.why)

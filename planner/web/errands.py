@@ -27,6 +27,8 @@ from planner.studies.sweep import SweepQuestion
 from planner.studies.sweep_api import run_sweep
 from planner.studies.ways import Way, Wish, serving_way, way
 
+BUDGETS = "budgets"
+"""What a search tells once it has its rows and simulates the run of each."""
 NICE = 10
 """A page that somebody looks at goes first."""
 
@@ -52,7 +54,9 @@ def search(tell: Tell, question: SearchQuestion, tables: Tables) -> Any:
     """The table of a search, on all cores as ``planner search``, with budgets under the tables [run] and [cost]; of what it has
     looked at where nobody wants it any longer."""
     result = run_on_cores(question, tell)
-    return budgeted(result, partial(outlook_of_row, Case(label="", tables=tables, where=""), result))
+    outlook_of = partial(outlook_of_row, Case(label="", tables=tables, where=""), result)
+    told = (lambda done, size: tell(done, size, BUDGETS)) if result.complete else None  # else nobody waits for more
+    return budgeted(result, outlook_of, told)
 
 
 def sweep(tell: Tell, question: SweepQuestion) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -169,9 +169,10 @@ def card_of(tables: Tables) -> str:
     return str(given.get("accelerator", given.get("node", ""))) if found is None else found.accelerator.name
 
 
-def card_label(name: str) -> str:
-    """A GPU for people: "rtx-4090-24gb · 24 GiB"."""
-    return t("in.calibrated", name=name) if name in calibrated() else _card_label(name)
+def card_labels() -> Callable[[str], str]:
+    """What GPUs are called for people: "rtx-4090-24gb · 24 GiB"."""
+    own = calibrated()
+    return lambda name: t("in.calibrated", name=name) if name in own else _card_label(name)
 
 
 @lru_cache(maxsize=512)
@@ -183,9 +184,10 @@ def _card_label(name: str) -> str:
     return f"{card.name} · {card.memory_bytes / GIB:,.0f} GiB"
 
 
-def _nodes(card: str) -> list[str]:
+@lru_cache(maxsize=256)
+def _nodes(card: str) -> tuple[str, ...]:
     """Node types with this accelerator."""
-    return [name for name in node_names() if load_node(name).accelerator == card]
+    return tuple(name for name in node_names() if load_node(name).accelerator == card)
 
 
 def on_cards(tables: Tables, card: str, gpus: int) -> None:
@@ -214,7 +216,7 @@ def _hardware(case: int, tables: Tables) -> None:
     options = [*calibrated(), *cards()]
     values = options if name in options else [name, *options]
     at = values.index(name)
-    st.selectbox(t("in.card"), values, at, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
+    st.selectbox(t("in.card"), values, at, key=card_key, on_change=store_card, format_func=card_labels(), help=t("in.card_help"))
     st.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), gpus, step=1, key=count_key, on_change=store_count)
     nodes = _nodes(name)
     if not nodes:

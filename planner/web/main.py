@@ -33,11 +33,15 @@ PAGES = {
 FIRST = "ask"
 CODES = {"en": "en", "zh": "zh-CN"}
 SCRIPT = """document.documentElement.lang = '{code}'; /* {name} */ {{
-  let left = 50;
+  let looks = 0;
   const look = setInterval(() => {{
     const row = document.querySelector('.st-key-narrow-pages'), here = row?.querySelector('strong');
-    if (here) row.scrollLeft += here.getBoundingClientRect().left - row.getBoundingClientRect().left - 60;
-    if (here || --left < 0) clearInterval(look);
+    if (++looks > 600) clearInterval(look);
+    if (!here) return;
+    looks = Math.max(looks, 550); /* style and fonts come later than words: ten more seconds of looking */
+    row.onpointerdown = () => clearInterval(look);
+    const seen = here.getBoundingClientRect(), frame = row.getBoundingClientRect();
+    if (seen.left < frame.left || seen.right > frame.right) row.scrollLeft += seen.left - frame.left - 60;
   }}, 200);
 }}"""
 """The language of the page for those who have it read aloud; then the open page in sight among all pages."""

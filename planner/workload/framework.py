@@ -50,7 +50,7 @@ CORE_ATTENTION: frozenset[Module] = frozenset(("core_attn",))
 
 def mixes_time(model: Model) -> bool:
     """Whether layers of a model are RWKV's, which its software must know (feature ``time_mixing``)."""
-    return any(model.of(kind).mixes_time for kind in model.layer_kinds)
+    return any(model.of(kind).mixes_time for kind in dict.fromkeys(model.layer_kinds))
 
 
 class Framework(Spec):
@@ -111,6 +111,7 @@ class Framework(Spec):
     fused_permutation: bool = True
     permutation_option: str = ""  # of its command line, that turns fused_permutation on; "" = it has none
     pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
+    forced_routing: Literal["random", "in_turn"] = "random"  # what a router that is forced to be even gives each token
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept

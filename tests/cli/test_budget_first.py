@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,9 @@ import pytest
 from command_line import Run
 
 import planner.studies.budgets
+from planner.layout_search.question import as_question
+from planner.layout_search.search import run_search
+from planner.scenarios.scenario import Case
 
 QUESTION = ("llama-3.2-1b", "--on", "8xh100", "--tokens", "3B")
 ANSWERS = {
@@ -68,6 +72,28 @@ def test_every_row_that_a_search_writes_has_its_budget(run: Run, tmp_path: Path,
     words = f"budget_usd is of 2 of {len(has)} rows"
     assert words in " ".join(told["notes"])
     assert words in run(*asked, "--out", str(file))[1]
+
+
+def test_a_search_stopped_among_its_budgets_keeps_those_that_it_has() -> None:
+    job = {"seq_len": 1024, "global_batch_size": 64, "num_tokens": 10**9}
+    cluster = {"accelerator": "h100-sxm5-80gb", "num_gpus": 8}
+    result = run_search(as_question(model="gpt2", cluster=cluster, job=job, price={"term": "on-demand"}, top=4))
+    case = Case(label="", tables={}, where="")
+
+    def stopped(done: int, size: int) -> None:
+        assert size == len(result.rows)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    every, some = (
+        planner.studies.budgets.budgeted(result, partial(planner.studies.budgets.outlook_of_row, case, result), progress)[
+            "budget_usd"
+        ]
+        for progress in (None, stopped)
+    )
+    assert every.notna().all()
+    assert some.notna().sum() == 2
+    assert (some.isna() | (some == every)).all()
 
 
 def test_what_a_budget_may_be_is_written_as_dollars_are(run: Run) -> None:

@@ -147,3 +147,11 @@ QUOTE = Price(usd_per_gpu_hour=2.0, term="on-demand", provider="X", region="r", 
 )
 def test_chinese_has_its_own_commas_and_no_blank_behind_its_brackets(said: Message, chinese: str) -> None:
     assert translated(said, "zh") == chinese
+
+
+def test_a_message_in_a_blank_stays_one_though_the_same_words_came_before() -> None:
+    words, message = "142 tokens", Message("{0} tokens", "142")
+    assert words == message
+    assert type(Message("{0}: {1}", "x", words).values[1]) is str
+    assert Message("{0}: {1}", "x", message).values[1] is message
+    assert Message("{0}: {1}", "x", words) is Message("{0}: {1}", "x", words)

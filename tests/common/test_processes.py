@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from places import DATA, ROOT
+from places import DATA, PATIENCE_S, ROOT
 
 from planner.common import processes
 from planner.evidence.fit import ParallelPredict, Values, load_constants
@@ -33,7 +33,7 @@ def busy() -> Iterator[None]:
     def hold() -> None:
         with logging._lock:  # type: ignore[attr-defined]
             held.set()
-            done.wait(120)
+            done.wait(PATIENCE_S)
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -73,11 +73,11 @@ from planner.common.processes import copies, end_with_parent
 
 def told():
     os.write(1, f"{os.getpid()}\\n".encode())
-    time.sleep(60)
+    time.sleep(600)
 
 pool = copies(2, end_with_parent)
 pool.submit(told), pool.submit(told)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -130,5 +130,7 @@ print(len(multiprocessing.active_children()))
 
 @copied
 def test_copies_end_with_whoever_waits_for_them() -> None:
-    told = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, timeout=120, check=True, cwd=ROOT)
+    told = subprocess.run(
+        [sys.executable, "-c", CLOSED], capture_output=True, text=True, timeout=PATIENCE_S, check=True, cwd=ROOT
+    )
     assert told.stdout == "1 True True 0\n"

@@ -444,6 +444,15 @@ def test_a_source_fills_cells_that_anybody_may_write(entry: dict[str, Any]) -> N
             "model": "internlm-7b",
             "weights": "fp16",
         }
+    if "dispatcher" in entry.get("cells", {}):
+        start |= {
+            "pp_ep": "EP set for MoE",
+            "model": "Qwen3-235B-A22B",
+            "attention_data_parallel": "1",
+            "streamed": "0",
+            "load": "",
+        }
+        start |= {"metric": "total output throughput", "unit": "tok/s", "requests": "3000"}
     if "requests_of_lengths" in entry:
         start |= {
             "metric": "total output throughput",
@@ -507,7 +516,8 @@ def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_p
         **{**fields, "source": "another", "source_ref": ""}
     )  # attention in tensor parallel reads every key on all GPUs
     assert abs(np.log(predicted(run) / run.measured)) < 0.5 * abs(np.log(predicted(together) / run.measured))
-    told = row(**{**fields, "source": "another", "source_ref": "", "requests": "3000", "attention_data_parallel": "1"})
+    stated = {"requests": "3000", "attention_data_parallel": "1", "streamed": "0", "dispatcher": "gather"}
+    told = row(**{**fields, "source": "another", "source_ref": "", **stated})
     assert (told.requests, predicted(told)) == (run.requests, predicted(run)), "any file may say it in columns"
     endless = replace(run, requests=0)
     assert predicted(run, slots=2000) > predicted(endless, slots=2000)  # the last third of the places stay empty

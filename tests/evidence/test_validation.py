@@ -107,7 +107,10 @@ def test_errors_of_a_group() -> None:
         ({"data_parallel": "zero9"}, "data_parallel = 'zero9'"),
         ({"attention_kernel": "magic"}, "attention_kernel = 'magic'"),
         ({"position_embedding": "spiral"}, "position_embedding = 'spiral'"),
-        ({"num_heads": ""}, "num_heads is empty"),
+        ({"num_heads": "", "model": "of our own"}, "num_heads is empty"),
+        ({"num_heads": "", "model": ""}, "num_heads is empty"),
+        ({"num_heads": "", "num_layers": "12"}, "num_layers = 12: megatron-22b has 48"),
+        ({"num_heads": "", "gated_ffn": "1"}, "gated_ffn = 1: megatron-22b has 0"),
     ],
 )
 def test_a_bad_row_is_refused_by_id_and_the_others_are_predicted(
@@ -154,7 +157,29 @@ def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[...,
 @pytest.mark.parametrize("column", REQUIRED)
 def test_a_missing_column_is_an_error(column: str, table: Callable[..., Path]) -> None:
     with pytest.raises(PlannerError, match=f"column {column} is missing"):
-        read_runs(table({}, drop=(column,)))
+        read_runs(table({"model": "of our own"}, drop=(column,)))
+
+
+def test_a_row_may_name_a_model_of_the_catalog_in_place_of_its_sizes(table: Callable[..., Path]) -> None:
+    sizes = ("num_layers", "hidden_size", "num_heads", "vocab_size", "num_kv_heads", "head_dim", "ffn_hidden_size")
+    whole, without = (read_runs(table({}, drop=dropped))[0][0] for dropped in ((), sizes))
+    assert without.model.name == "megatron-22b"
+    for size in sizes:
+        assert getattr(without.model, size) == getattr(whole.model, size)
+    (dropped_out,), _ = read_runs(table({"dropout": "0.1"}, drop=sizes))
+    assert (dropped_out.model.hidden_dropout, dropped_out.model.attention_dropout) == (0.1, 0.1)
+
+
+def test_a_row_says_what_its_recipe_trains_and_captures(table: Callable[..., Path]) -> None:
+    (run,), refused = read_runs(table({"multi_token_prediction": "2", "cuda_graphs": "full", "framework": "megatron-bridge"}))
+    assert not refused
+    assert (run.job.multi_token_prediction, run.framework.cuda_graphs) == (2, "full")
+
+
+def test_a_row_with_all_sizes_is_called_what_its_owner_likes(table: Callable[..., Path]) -> None:
+    (run,), refused = read_runs(table({"model": "megatron-22b", "num_layers": "12"}))
+    assert not refused
+    assert run.model.num_layers == 12
 
 
 @pytest.mark.parametrize("text", ["", "id,framework\n", "\n"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from command_line import Run
-from places import DATA
+from places import DATA, PATIENCE_S
 
 import planner
 from planner.common.errors import PlannerError
@@ -55,7 +55,7 @@ def parsed_by(code: str, folder: Path, files: dict[str, str]) -> Any:
     for name, text in files.items():
         (folder / name).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -71,6 +71,9 @@ def test_experts_over_more_ranks_than_tensors_are_data_parallel_attention() -> N
     d = deployment("sglang", 8, "deepseek-v2-lite", ep=8, dp=1)
     given = parsed("sglang", export_deployment(d, "sglang")["launch.sh"])
     assert (given.tp_size, given.ep_size, given.dp_size, given.enable_dp_attention) == (8, 8, 8, True)
+    assert given.moe_a2a_backend == "deepep"  # as the answer counts
+    gathered = deployment("vllm", 8, "deepseek-v2-lite", ep=8, dp=1, dispatcher="gather")
+    assert parsed("vllm", export_deployment(gathered, "vllm")["launch.sh"]).all2all_backend is None
     files = export_deployment(deployment("tensorrt-llm", 8, "deepseek-v2-lite", ep=8, dp=1), "tensorrt-llm")
     config = dict(line.split(": ", 1) for line in files["config.yaml"].splitlines() if not line.startswith("#"))
     assert json.loads(config["enable_attention_dp"]) is True

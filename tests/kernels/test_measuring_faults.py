@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from made_records import Ticks, session
+from places import PATIENCE_S
 from step_memory import LiveBytes
 from torch.utils.checkpoint import checkpoint
 
@@ -92,11 +93,11 @@ def test_work_apart_returns_its_result_or_says_how_it_ended(monkeypatch: Any, tm
     script += f"a.TASKS |= {names!r}; a.main(sys.argv[1:])"
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **more: real([command[0], "-c", script, *command[3:]], **more))
-    assert apart.run_apart("good", {"n": 4}, 60.0) == {"twice": 8}
+    assert apart.run_apart("good", {"n": 4}, PATIENCE_S) == {"twice": 8}
     with pytest.raises(apart.Failed, match="ValueError: 3 is odd"):
-        apart.run_apart("bad", {"n": 3}, 60.0)
+        apart.run_apart("bad", {"n": 3}, PATIENCE_S)
     with pytest.raises(apart.Failed, match="SIGSEGV"):
-        apart.run_apart("crash", {"n": 1}, 60.0)
+        apart.run_apart("crash", {"n": 1}, PATIENCE_S)
     with pytest.raises(apart.Failed, match="did not end within 1 s"):
         apart.run_apart("hang", {"n": 1}, 1.0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from typing import Any
 
@@ -73,8 +72,8 @@ def expert_parallel(rank: int, box: Any) -> None:
         }
 
 
-def one_rank(rank: int, port: int, box: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def one_rank(rank: int, meeting: str, box: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     expert_parallel(rank, box)
     weights = dict(whole_model().named_parameters())
@@ -99,14 +98,12 @@ def one_rank(rank: int, port: int, box: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """What two ranks did, started once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two ranks did, started once; they meet in a file, since a port that is free now may be taken when they start."""
+    meeting = str(tmp_path_factory.mktemp("ranks") / "meeting")
     with mp.Manager() as manager:
         shared = manager.dict()
-        mp.start_processes(one_rank, args=(port, shared), nprocs=2, start_method="spawn")
+        mp.start_processes(one_rank, args=(meeting, shared), nprocs=2, start_method="spawn")
         return dict(shared)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,37 @@ def test_a_branch_that_is_decided_is_the_only_one(text: str, words: str) -> None
     script = read_script(f"A=aa\nN=8\n{text}\nrun $X\n")
     assert script.commands[-1] == ["run", words]
     assert not script.undecided
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A=a\nif [ $A = a ]; then L=(--tp 1); else L=(--tp 2); fi\nrun ${L[@]}\n",
+        "if [ 1 -gt 2 ]; then L=(--tp 1); fi\nL+=(--pp 2)\nrun ${L[@]}\n",
+        "L=(4 'a b' 16)\nrun ${L[1]} \"${L[1]}\" ${L[2]}x\n",
+        "run --a 1 >/dev/null\nrun 2 2>/dev/null\nrun 3 2>&1 | cat\nrun 4 &>/dev/null\nrun 5 < /dev/null 2>&1\n",
+        "N=2; run --gbs $((8 * N)) --lr 1e-4 # run 3 \\\nrun 4\n",
+        'run a\\ b \'c\\d\' "e\\f\\$" "g\\\nh" i\\\nj # k\n',
+        'A=\'x  y\'\nrun $A "$A" "$A $A"\nB=$A\nrun "$B"\n',
+        'A=8\nrun "${A} ${A}"--${A}x ${B:-1 2} ${A:+--b}\n',
+        "if [[ 3 > 2 ]] && [ 1 -eq 1 ]; then X=1; fi; run ${X:-1}\n",
+        "A=1 && { run $A; }\n(run 2; run 3)\n",
+        "run 'if' then fi 2>&1; 'run' done\n",
+        "f=$(cat <<E\n()\nE\n)\nrun 1\n",
+        "case x in (a|x) run 1;; *) run 2;; esac\n",
+        "cat > /dev/null <<A; cat <<-B > /dev/null; run $((1 + 1))\nrun 3\nA\n\trun 4\n\tB\nrun 5\n",
+    ],
+)
+def test_words_are_those_that_bash_hands_over(text: str) -> None:
+    told = 'run() { printf "%s\\n" run "$@" --end >&3; }\n'
+    bash = subprocess.run(["bash", "-c", f"exec 3>&1\n{told}{text}"], capture_output=True, text=True, check=True)
+    told_of = [[*words, "--end"] for words in read_script(text).commands if words[0] == "run"]
+    assert [word for words in told_of for word in words] == bash.stdout.splitlines()
+
+
+def test_what_is_to_be_filled_in_is_a_word() -> None:
+    assert read_script("run --model <NAME> --tp 2\n").commands == [["run", "--model", "<NAME>", "--tp", "2"]]
 
 
 def test_what_only_arguments_decide_is_said_and_all_is_read() -> None:

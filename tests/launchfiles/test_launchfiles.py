@@ -153,6 +153,9 @@ def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path:
 
 
 SERVED: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("sglang", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "gather"}),
+    ("vllm", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "deepep"}),
+    ("tensorrt-llm", 8, "deepseek-v2-lite", {"ep": 8, "streamed": False}),
     ("vllm", 1, "llama-3.1-8b", {"memory_fraction": 0.8, "weights": "fp16"}),
     ("vllm", 4, "llama-3.1-8b", {"tp": 2, "dp": 2, "weights": "fp8", "kv_dtype": "fp8", "chunked_prefill_tokens": 2048,
                                  "speculative": {"draft": "llama-3.2-1b", "tokens": 4, "acceptance": 0.7}}),
@@ -190,7 +193,12 @@ def test_every_field_of_serving_is_an_option_or_carried_in_comments() -> None:
     of_options = {
         option.field.split(".")[1] for form in formats() for option in form.options.values() if "serving." in option.field
     }
-    told = {"provenance", "engine", "prompt", "output", "speculative"} | {"dp", "chunked_prefill_tokens", "compute_dtype"}
+    told = {"provenance", "engine", "prompt", "output", "speculative"} | {
+        "dp",
+        "chunked_prefill_tokens",
+        "compute_dtype",
+        "dispatcher",
+    }
     refused = {"prefill_pool"}
     assert set(Serving.model_fields) - of_options - set(OF_REQUESTS) - told - refused == set()
 
@@ -533,7 +541,12 @@ early_step_in_backward = true
      {"tp": 2, "weights": "fp16", "engine": "vllm", "prompt": 1024, "output": 256}),
     ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
      "--dp 8",
-     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256}),
+     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256, "dispatcher": "gather"}),
+    ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
+     "--dp 8 --moe-a2a-backend deepep",
+     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256, "dispatcher": "deepep"}),
+    ("vllm serve deepseek-ai/DeepSeek-V3 -dp 8 --enable-expert-parallel --all2all-backend deepep_low_latency",
+     {"ep": 8, "engine": "vllm", "prompt": 1024, "output": 256, "dispatcher": "deepep"}),
 ])  # fmt: skip
 def test_commands_of_servers(command: str, expected: dict[str, Any], tmp_path: Path) -> None:
     launch = read(tmp_path, {"serve.sh": command}, cluster=H100)
@@ -822,7 +835,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_spoiled_files_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     name = data.draw(st.sampled_from(sorted(GOOD)))

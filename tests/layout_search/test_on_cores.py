@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import gpus
+from places import PATIENCE_S
 from test_search import question
 
 from planner.layout_search import on_cores
@@ -42,7 +43,7 @@ def alone(test: Callable[[], None]) -> Callable[[], None]:
         path = os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parents[1])))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((path, os.environ.get("PYTHONPATH", "")))}
         command = [sys.executable, __file__, test.__name__]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
     return pytest.mark.skipif(sys.platform != "linux", reason="processes inherit the question")(run)
@@ -118,6 +119,6 @@ def test_small_spaces_and_those_of_a_process_with_threads_are_searched_here(monk
 
 
 if __name__ == "__main__":
-    copied, on_cores.PULSE_S = on_cores.copies, 60.0
+    copied, on_cores.PULSE_S = on_cores.copies, PATIENCE_S
     on_cores.copies = lambda *arguments: STARTED.append(1) or copied(*arguments)  # type: ignore[func-returns-value]
     ALONE[sys.argv[1]]()

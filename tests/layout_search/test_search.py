@@ -18,6 +18,7 @@ from command_line import Run
 from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import PATIENCE_S
 from test_layout_grid import listed
 
 import planner
@@ -517,7 +518,7 @@ def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: 
 def test_ray_gives_the_local_answer_though_a_worker_dies(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     done = subprocess.run(
-        [sys.executable, "-c", RAY, str(tmp_path / "marker")], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", RAY, str(tmp_path / "marker")], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("same")

@@ -148,8 +148,8 @@ def test_int8_multiplies_packed_weights_forward_and_unpacks_them_backward() -> N
         ("same", 0.1, False, 2 + 2 + 1, 10.0),  # dropout in 16 bit, with a mask of a byte; nothing to cast
         ("fp32", 0.0, False, (2 + 4) + (4 + 2), 10.0),  # to fp32, and back for autocast's product
         ("fp32", 0.1, False, (2 + 4) + (4 + 4 + 1) + (4 + 2), 10.0),  # dropout on the fp32 copy
-        ("same", 0.1, True, 2 + 2 + 1, 6.0),  # torch.compile: one kernel makes the input, one scales and adds
-        ("fp32", 0.1, True, 2 + 2 + 1, 6.0),
+        ("same", 0.1, True, 2 + 2 + 1, 2.0),  # torch.compile: one kernel makes the input; the residual sum reads one tensor more
+        ("fp32", 0.1, True, 2 + 2 + 1, 2.0),
     ],
 )
 def test_bytes_of_an_adapters_own_input_and_sum(
@@ -165,7 +165,25 @@ def test_bytes_of_an_adapters_own_input_and_sum(
     wide, narrow = 2 * 16 * 176, 2 * 16 * 64
     assert moved.get(("down adapter input", "forward")) == (None if input_bytes is None else pytest.approx(input_bytes * wide))
     assert moved["down adapter sum", "forward"] == pytest.approx(sum_bytes * narrow)
-    assert moved["down adapter input gradient sum", "backward"] == pytest.approx((6.0 + (input_bytes or 0.0)) * wide)
+    added = 2.0 if compiled else 6.0  # the activation's gradient reads it
+    assert moved["down adapter input gradient sum", "backward"] == pytest.approx((added + (input_bytes or 0.0)) * wide)
+
+
+@pytest.mark.parametrize(
+    ("part", "bytes_of_sum", "of_gradient"), [("q_proj", 2.0, 2.0), ("v_proj", 6.0, 4.0), ("up_proj", 2.0, 2.0)]
+)
+def test_a_compiled_sum_is_part_of_the_kernel_that_reads_it(part: str, bytes_of_sum: float, of_gradient: float) -> None:
+    """Inductor fuses pointwise chains: rotation and activation take the sum in, attention's kernel reads a tensor in memory."""
+    fields = {**llama_sizes(64, 4, 4, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8, "target_modules": [part], "dtype": "same"})
+    columns = as_columns(Layout(micro_batch_size=2, dp=1), 1)
+    layers = build_table(distinct_axes(columns, tuned_model(model, work), framework("torchtune", compile=True), work)[0]).layers
+    moved = {str(row.name): float(np.ravel(row.bytes_moved)[0]) for row in list(layers.values())[-1]}
+    outputs = 2 * 16 * (176 if part == "up_proj" else 64)
+    name = {"q_proj": "query", "v_proj": "value", "up_proj": "up"}[part]
+    assert moved[f"{name} adapter sum"] == pytest.approx(bytes_of_sum * outputs)
+    assert moved[f"{name} adapter sum gradient"] == pytest.approx(of_gradient * outputs)
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,12 @@ def test_a_convolution_and_a_gated_norm_beside_a_scan() -> None:
     assert both(rows, "convolution") == (2 * 2 * T * channels, 4 * 2 * T * channels)
     assert both(rows, "gated norm") == (3 * 2 * T * values, 6 * 2 * T * values)
     scan, back = one(rows, "scan"), one(rows, "scan gradient")
-    assert amount(back) == 3 * amount(scan)
+    # chunks of 128: states of 128 heads of 64 x 128 in fp32 at their ends, and C B' of 8 groups within them
+    states = T / 128 * 128 * 64 * 128
+    inner = T * 128 * 8
+    assert amount(scan) == (4 + 4 + 2 + 2) * states + 5 * 2 * T * values + (4 + 4) * inner
+    assert amount(back) == (24 + 5 * 2) * states + 16 * 2 * T * values + 24 * inner
+    assert amount(back, "workspace_bytes") == 2 * 4 * states
     assert amount(back, "flops") == 2.5 * amount(scan, "flops")
     # at least what every form needs: the state is decayed, takes a product in and gives one out for each token
     assert amount(scan, "model_flops") >= 2 * 2 * T * values * m.recurrent_key_head_dim

@@ -54,6 +54,17 @@ def test_a_module_multiplies_by_the_vocabulary_again() -> None:
     assert forward(one) - forward(none) == pytest.approx(layer + (4 * h * h + 2 * h * model.vocab_size) * t, rel=1e-9)
 
 
+def test_a_module_of_a_model_of_single_blocks_attends_and_has_experts() -> None:
+    """Nemotron 3 Super: "*E" (mtp_hybrid_override_pattern): 32 heads of 128 over 2 of keys and values, then 512 experts of
+    1,024 x 2,688 behind a latent pair, a shared one of 5,376 and the router, each block under one norm."""
+    model = load_model("nemotron-3-super-120b-a12b")
+    h = model.hidden_size
+    attention = 2 * h * 32 * 128 + 2 * h * 2 * 128 + h
+    experts = 512 * 2 * 1024 * 2688 + 2 * h * 1024 + 2 * h * 5376 + 512 * h + h
+    own = weights(table(model, 1)) - weights(table(model, 0))
+    assert own == pytest.approx(attention + experts + 2 * h * h + 3 * h, rel=1e-5)
+
+
 def plan(modules: int, pp: int = 2) -> planner.Plan:
     return planner.plan(
         model="llama-3-8b",

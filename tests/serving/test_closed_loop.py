@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serving_examples import serving_times
 
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster
 from planner.model.catalog import load_model
 from planner.serving import serve
 from planner.serving.batching import Outcome, Server, simulate
@@ -19,7 +20,7 @@ from planner.serving.closed_loop import closed_loop, loop_figures, near_figures,
 from planner.serving.curves import client_curve
 from planner.serving.engine import load_engine
 from planner.serving.intervals import figure_of
-from planner.serving.load import capacity_per_s, replica, server_s
+from planner.serving.load import capacity_per_s, replica, room_of, server_s
 from planner.serving.requests import Requests
 
 H100 = {"node": "dgx-h100", "num_gpus": 1}
@@ -319,3 +320,28 @@ def test_settings_of_a_server_change_its_loop() -> None:
 def test_settings_that_nothing_follows_are_refused(fields: dict[str, object], says: str) -> None:
     with pytest.raises(PlannerError, match=says):
         serve(model="llama-3.1-8b", cluster=H100, serving={"engine": "tensorrt-llm", "prompt": 100, "output": 10, **fields})
+
+
+def test_prompts_of_clients_who_never_planned_meet_in_one_pass_by_chance() -> None:
+    """As many clients as tokens of an answer on 8 attention groups: a step brings one prompt in the mean, and groups that have
+    none wait for the one that has. In turn a step would take ``base + own``, by chance ``base + own (1 - 1 / e)``; less where
+    prompts that come within a long step go on together, but no less than with one on each group, ``base + own / 8``."""
+    times = serving_times(
+        load_model("deepseek-v3"), on=cluster("dgx-h200"), weights="fp8-block", tp=1, ep=8, prompt=2048, output=128
+    )
+    one = replica(times, room_of(times, 128))
+    assert one.server.groups == 8
+    assert one.server.prefill_tokens >= 2 * 2048, "each group has room for its prompt"
+    prompt = np.array([2048.0])
+    own, shared = float(one.work_s(prompt)[0]), float(one.shared_s(prompt)[0])
+    base = float(one.server.step_s[127] + one.server.token_s[127] * 127 * (2048 + 64)) + shared
+    assert own > base / 2, "prefill counts"
+    rate = closed_loop(times, 128).requests_per_s
+    assert 0.95 / (base + own * (1.0 - math.exp(-1.0))) < rate < 1.0 / (base + own / 8.0)
+    assert rate > 1.1 / (base + own)
+
+
+def test_the_slowest_first_tokens_of_many_clients_take_longer_than_the_median() -> None:
+    times = serving_times(load_model("llama-3.1-8b"), prompt=512, output=128)
+    ttft = closed_loop(times, 64).ttft_s
+    assert ttft["p95"] > 1.1 * ttft["p50"]

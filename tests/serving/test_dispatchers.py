@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from serving_examples import deployment
 
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.catalog import load_model
 from planner.operators.row import Row
 from planner.performance.collectives import collective_s
+from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
+from planner.serving.feasibility import require_possible
+from planner.serving.memory import workspace_bytes
 from planner.serving.pass_time import Times
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.setting import Setting
@@ -35,7 +39,7 @@ def served(on: Cluster) -> Setting:
 
 def seconds(setting: Setting, row: Row) -> float:
     """Without the wait for the last GPU."""
-    engine = setting.engine.model_copy(update={"collective_wait_s": 0.0})
+    engine = setting.engine.model_copy(update={"collective_wait_s": 0.0, "exchange_wait_s": 0.0})
     return float(Times(setting=replace(setting, engine=engine)).row_s(row)[0])
 
 
@@ -44,19 +48,22 @@ def exchanges(setting: Setting, phase: Phase = "decode") -> dict[str, Row]:
     shape = Shape(
         phase=phase, sequences=128.0 * 32.0 * one, queries=one * (64.0 if phase == "prefill" else 1.0), past=one * 512.0
     )
-    return {row.operator: row for row in pass_rows(setting, shape) if row.collective == "all_to_all"}
+    return {row.operator: row for row in pass_rows(setting, shape) if row.collective is not None and row.group == "ep"}
 
 
 @pytest.mark.parametrize("fabric", [name for name in FABRICS if name != "RDMA"])
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 def test_a_fabric_without_deepep_takes_the_librarys_time(fabric: str, phase: Phase) -> None:
-    """NCCL's and RCCL's, of every pair of a token and an expert, in the width of the activations."""
+    """NCCL's and RCCL's: every rank gathers the tokens of all, and scatters the sums of its experts (docs.vllm.ai, expert
+    parallel deployment: allgather_reducescatter is the default)."""
     setting = served(FABRICS[fabric])
     there, back = exchanges(setting, phase).values()
-    assert there.copies is back.copies is None
-    assert np.all(there.communication_bytes == back.communication_bytes)
-    theirs = collective_s(setting.cluster, "all_to_all", there.communication_bytes, 32.0, 1.0)
-    assert seconds(setting, there) == pytest.approx(float(theirs[0]))
+    assert (there.collective, back.collective) == ("all_gather", "reduce_scatter")
+    tokens = 128.0 * 32.0 * (64.0 if phase == "prefill" else 1.0)
+    for row in (there, back):
+        assert float(row.communication_bytes[0]) == 2.0 * tokens * setting.model.hidden_size
+        theirs = collective_s(setting.cluster, str(row.collective), row.communication_bytes, 32.0, 1.0)  # type: ignore[arg-type]
+        assert seconds(setting, row) == pytest.approx(float(theirs[0]))
 
 
 def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:
@@ -73,30 +80,88 @@ def test_inside_a_node_of_hopper_the_network_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("engine", [name for name in engine_names() if "ep" in load_engine(name).features])
-def test_an_engine_without_deepep_sends_every_pair_in_16_bit(engine: str) -> None:
+def test_what_is_sent_narrow_and_once(engine: str) -> None:
+    """DeepEP sends fp8 to experts in fp8, TensorRT-LLM gathers so; both sums come back in 16 bit."""
     setting = served(FABRICS["RDMA"])
     setting = replace(setting, engine=load_engine(engine), serving=setting.serving.replaced(weights="fp8-block"))
     has = load_engine(engine).dispatcher == "deepep"
     there, back = (float(row.communication_bytes[0]) for row in exchanges(setting).values())
-    assert there == pytest.approx(back * (0.5 if has else 1.0))
-    assert (exchanges(setting, "prefill")["dispatch tokens"].copies is not None) == has
+    assert there == pytest.approx(back * (0.5 if has or engine == "tensorrt-llm-1" else 1.0))
+    assert all((row.copies is not None) == has for row in exchanges(setting, "prefill").values())
     assert has or engine not in ("sglang-0.5", "vllm-v1")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm"])
+@pytest.mark.parametrize(("tp", "ep"), [(8, 8), (8, 4), (8, 1)])
+def test_gpus_that_have_all_tokens_send_none(engine: str, tp: int, ep: int) -> None:
+    """Each adds up what its experts say: one all-reduce (vllm, fused_moe/layer.py: all2all kernels only where dp_size > 1)."""
+    setting = deployment(load_model("qwen3-235b-a22b"), on=cluster("dgx-h200"), engine=engine, weights="fp8", tp=tp, ep=ep)
+    assert not exchanges(setting)
+    assert setting.dispatcher == "none"
+    with pytest.raises(PlannerError, match="all GPUs have all tokens"):
+        require_possible(replace(setting, serving=setting.serving.replaced(dispatcher="gather")))
+
+
+def test_what_is_said_of_the_exchange_holds_or_is_refused() -> None:
+    """Gathered is what each server does unless told otherwise; the answer says where it counts on more."""
+    wide = {"engine": "sglang", "weights": "fp8", "prompt": 512, "output": 128, "tp": 1, "ep": 8}
+    usual = serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving=wide)
+    assert any("--moe-a2a-backend deepep" in note for note in usual.notes)
+    for way, takes in (("gather", "gather"), ("deepep", "deepep")):
+        found = serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving={**wide, "dispatcher": way})
+        assert found.times.setting.dispatcher == takes
+        assert not any("on request alone" in note for note in found.notes)
+    with pytest.raises(PlannerError, match=r"serving\.dispatcher = 'one-sided'"):
+        serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving={**wide, "dispatcher": "one-sided"})
+
+
+def test_one_sided_kernels_are_for_more_ranks_than_a_token_has_experts() -> None:
+    """TensorRT-LLM, fused_moe, select_alltoall_method_type: none where moe_ep_size <= top_k."""
+    for name, ep, way in (
+        ("qwen3-235b-a22b", 8, "gather"),
+        ("llama-4-maverick", 8, "one-sided"),
+        ("qwen3-235b-a22b", 16, "gather"),
+    ):
+        on = cluster("dgx-b200", num_nodes=max(ep // 8, 1))
+        setting = deployment(load_model(name), on=on, engine="tensorrt-llm", weights="nvfp4", ep=ep, tp=1)
+        assert setting.dispatcher == way
+
+
+def test_only_streamed_answers_are_handed_out_each_step() -> None:
+    """TensorRT-LLM, llmRequest.cpp, createResult: without streaming a request answers when it is finished."""
+    setting = deployment(
+        load_model("qwen3-235b-a22b"), on=cluster("dgx-b200"), engine="tensorrt-llm", weights="nvfp4", ep=8, tp=1
+    )
+    offline = replace(setting, serving=setting.serving.replaced(streamed=False))
+    gained = float(Times(setting=setting).decode_s(2048.0, 1024.0)) - float(Times(setting=offline).decode_s(2048.0, 1024.0))
+    assert gained == pytest.approx(setting.engine.host_s_per_sequence * 2048.0 * 7.0 / 8.0)
+    with pytest.raises(PlannerError, match=r"serving\.streamed = false"):
+        require_possible(replace(offline, engine=load_engine("vllm-v1")))
+
+
+def test_room_for_all_pairs_where_a_gpu_sees_all_tokens() -> None:
+    """Eight groups of 8,192 tokens with 8 experts each: two buffers of 65,536 x 8 rows, 4,096 numbers wide."""
+    setting = deployment(load_model("qwen3-235b-a22b"), on=cluster("dgx-h200"), engine="vllm", weights="fp8", ep=8, tp=1)
+    setting = replace(setting, serving=setting.serving.replaced(dispatcher="gather"))
+    hidden = setting.engine.workspace_hidden * 8192.0 * 4096.0 * 2.0
+    found = float(workspace_bytes(setting, 8192.0, 64.0)) - hidden
+    assert found == pytest.approx(65_536.0 * 8.0 * 2.0 * 4096.0 * 2.0 * setting.engine.workspace_ffn / 3.0)
 
 
 def test_engines_older_than_deepep_do_not_have_it() -> None:
     """The library is of February 2025 (deepseek-ai/DeepEP)."""
     for name in ("vllm-2023", "vllm-2024", "vllm-v0", "sglang-0.4", "tensorrt-llm-2023"):
-        assert load_engine(name).dispatcher == "alltoall"
+        assert load_engine(name).dispatcher == "gather"
 
 
 def test_one_sided_kernels_send_a_token_once_to_a_rank_and_only_over_nvlink() -> None:
     """TensorRT-LLM, tech blog 18: at most once from a rank to another, NVFP4 and FP8 before they are sent, back in 16 bit."""
     for node, weights, narrow in (("dgx-h100", "fp8", 0.5), ("dgx-b200", "nvfp4", 0.25)):
         on = cluster(node, num_gpus=8)
-        setting = deployment(load_model("qwen3-30b-a3b"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        setting = deployment(load_model("llama-4-maverick"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
         for phase in ("decode", "prefill"):
             there, back = exchanges(setting, phase).values()  # type: ignore[arg-type]
             assert there.copies == back.copies == setting.model.top_k
             assert float(there.communication_bytes[0]) == pytest.approx(narrow * float(back.communication_bytes[0]))
     apart = replace(served(FABRICS["RDMA"]), engine=load_engine("tensorrt-llm-1"))
-    assert apart.dispatcher == "alltoall"
+    assert apart.dispatcher == "gather"

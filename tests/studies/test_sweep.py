@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import Run
+from places import PATIENCE_S
 from rich.console import Console
 from rich.table import Table
 
@@ -303,7 +304,7 @@ print("same")
 
 def test_ray_gives_the_local_sweep() -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
-    done = subprocess.run([sys.executable, "-c", RAY], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", RAY], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("same")
 

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-from places import ROOT
+from places import PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
@@ -38,7 +38,7 @@ from planner.workload.tuning import Adapter  # noqa: E402
 def app(monkeypatch):
     """The page opened on Compare: AppTest knows no address of st.navigation."""
     monkeypatch.setattr(main, "FIRST", "compare")
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     return test.run()
 
 
@@ -85,7 +85,7 @@ def opened(name):
         st.session_state["pages"] = {}
         importlib.import_module(f"planner.web.pages.{name}").page()
 
-    test = AppTest.from_function(script, args=(name,), default_timeout=120).run()
+    test = AppTest.from_function(script, args=(name,), default_timeout=PATIENCE_S).run()
     assert not test.exception
     return test
 
@@ -167,7 +167,7 @@ def test_a_slider_changes_the_figures_and_the_link_keeps_them(app):
     after = figures(app, "tokens")
     assert after[0] != before[0]
     assert after[1] == before[1]
-    shared = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    shared = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     given = app.query_params["s"]
     shared.query_params["s"] = given if isinstance(given, str) else given[0]
     shared.query_params["lang"] = "zh"
@@ -241,7 +241,7 @@ def test_every_page_opens_in_every_language(page, language):
         st.session_state["pages"] = {}
         importlib.import_module(f"planner.web.pages.{page}").page()
 
-    test = AppTest.from_function(script, args=(page, language), default_timeout=120).run()
+    test = AppTest.from_function(script, args=(page, language), default_timeout=PATIENCE_S).run()
     assert not test.exception
     assert not test.error
 
@@ -258,7 +258,7 @@ def test_every_section_of_evidence_opens(section):
         st.session_state["evidence.section"] = section
         evidence.page()
 
-    test = AppTest.from_function(script, args=(section,), default_timeout=300).run()
+    test = AppTest.from_function(script, args=(section,), default_timeout=PATIENCE_S).run()
     assert not test.exception
     assert not test.error
 
@@ -315,7 +315,7 @@ def test_the_report_stands_alone_and_names_inputs_versions_and_sources():
 
         st.text(report.page(state.current(), answers()))
 
-    html = AppTest.from_function(script, default_timeout=120).run().text[0].value
+    html = AppTest.from_function(script, default_timeout=PATIENCE_S).run().text[0].value
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
     for part in ("<svg", "chatlaw2-moe-4x7b", planner.__version__, "[cluster]", "datasheet"):
         assert part in html

@@ -16,7 +16,7 @@ from pathlib import Path
 import browser as b
 import pandas as pd
 import pytest
-from places import DATA
+from places import DATA, PATIENCE_S
 
 pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install llm-capacity-planner[test]")
@@ -77,9 +77,9 @@ def settled(driver):
     b.wait_ready(driver)
 
 
-def eventually(driver, found, timeout=60):
+def eventually(driver, found):
     """Until ``found()`` is true and the script has ended: a click is answered when the server has time for it."""
-    end, done = time.monotonic() + timeout, False
+    end, done = time.monotonic() + PATIENCE_S, False
     while not done:
         with suppress(KeyError, IndexError):  # of a figure that is drawn anew
             done = found()
@@ -93,7 +93,7 @@ def click(driver, words, tag="button"):
     script = """const [words, tag] = arguments; const all = [...document.querySelectorAll(tag)];
     const found = all.find(e => e.innerText.trim().includes(words) && e.offsetParent !== null && !e.disabled);
     if (!found) return false; found.scrollIntoView({block: 'center'}); found.click(); return true;"""
-    b.wait_for(driver, script, 20, words, tag)
+    b.wait_for(driver, script, words, tag)
     settled(driver)
 
 
@@ -113,12 +113,12 @@ def text_of(driver):
     return driver.execute_script("return document.querySelector('[data-testid=\"stMain\"]').innerText")
 
 
-def downloaded(folder, name, action, timeout=30):
+def downloaded(folder, name, action):
     """The bytes of the file that ``action`` makes the browser fetch."""
     target = folder / name
     target.unlink(missing_ok=True)
     action()
-    end = time.monotonic() + timeout
+    end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         if target.exists() and target.stat().st_size and not list(folder.glob("*.crdownload")):
             return target.read_bytes()
@@ -131,18 +131,17 @@ const done = arguments[arguments.length - 1];
 document.addEventListener('securitypolicyviolation', (e) => done(e.violatedDirective), {once: true});
 const picture = new Image();
 picture.src = 'http://127.0.0.1:9/picture.png';
-setTimeout(() => done('loaded'), 5000);
+picture.onload = picture.onerror = () => setTimeout(() => done('asked for'), 5000);
 """
 
 
 def test_every_answer_forbids_frames_and_what_other_sites_serve(page, address):
     for path in ("/", "/_stcore/health"):
-        with urllib.request.urlopen(address + path, timeout=10) as answer:
+        with urllib.request.urlopen(address + path, timeout=PATIENCE_S) as answer:
             assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
             assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
     page.get(address)
-    page.set_script_timeout(30)
     assert page.execute_async_script(FOREIGN) == "img-src"
 
 
@@ -188,7 +187,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
         settled(page)
         width = page.execute_script("return document.querySelector('[data-testid=\"stMain\"]').scrollWidth")
         assert width <= 390
-        b.wait_for(page, OPEN_IN_SIGHT, 20)
+        b.wait_for(page, OPEN_IN_SIGHT)
     finally:
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 
@@ -298,7 +297,7 @@ def test_a_ready_made_question_gets_a_verdict_that_is_the_plans(page, address):
 def test_a_row_of_the_list_needs_no_more_than_a_tick(page, address):
     page.get(f"{address}/?lang=en")
     b.wait_ready(page)
-    b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')", 60)
+    b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')")
     assert "Tick a row" in text_of(page)
     assert b.figures(page)["answer"]
 
@@ -329,9 +328,7 @@ def test_a_gpu_for_five_requests_a_second_is_what_serve_says(page, address):
     page.get(f"{address}/?lang=en")
     b.wait_ready(page)
     click(page, "Llama 3 70B at 5 requests/s")
-    words = b.wait_for(
-        page, "const e = document.querySelector('.answer'); return /hold it/.test(e?.innerText) && e.innerText", 90
-    )
+    words = b.wait_for(page, "const e = document.querySelector('.answer'); return /hold it/.test(e?.innerText) && e.innerText")
     gpus, card = re.search(r"(\d+) x (\S+) hold", words).groups()
     scenario = presets.preset("serve_70b")
     _, asked = question.asked_of(scenario, scenario["cases"][0]["tables"])
@@ -353,7 +350,7 @@ def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address,
     page.get(f"{address}/search?lang=en&s={state.encode(scenario)}")
     b.wait_ready(page)
     click(page, "Search", '[data-testid="stMain"] button')
-    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')")
     settled(page)
     click(page, "Download", ".st-key-search-files button")
     table = pd.read_csv(io.BytesIO(downloaded(folder, "search.csv", lambda: click(page, "Table (CSV)"))))
@@ -465,7 +462,7 @@ def test_a_huge_upload_is_refused_with_the_limit(page, address, tmp_path):
     large = tmp_path / "record.json"
     large.write_bytes(b" " * (9 << 20))
     page.find_element("css selector", 'input[type="file"]').send_keys(str(large))
-    b.wait_for(page, "return document.body.innerText.includes('must be 8.0MB or smaller')", 20)
+    b.wait_for(page, "return document.body.innerText.includes('must be 8.0MB or smaller')")
     assert "8 MB" in text_of(page)
 
 
@@ -497,7 +494,7 @@ def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address
     page.get(f"{address}/search?lang=en")
     b.wait_ready(page)
     click(page, "Search", '[data-testid="stMain"] button')
-    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')")
     settled(page)
     click(page, "Download", ".st-key-search-files button")
     table = pd.read_csv(io.BytesIO(downloaded(folder, "search.csv", lambda: click(page, "Table (CSV)"))))
@@ -508,7 +505,7 @@ def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address
         assert any("tensor_model_parallel_size" in archive.read(entry).decode() for entry in archive.namelist())
     page.execute_script("document.activeElement.blur(); document.body.click()")
     click(page, "Open in Compare")
-    b.wait_for(page, "return document.querySelectorAll('[data-figure=gib]').length === 3", 30)
+    b.wait_for(page, "return document.querySelectorAll('[data-figure=gib]').length === 3")
 
 
 def workers_of(address):
@@ -529,7 +526,7 @@ def test_a_search_can_be_cancelled_and_keeps_what_it_found(page, address):
         page.get(f"{address}/search?lang=en")
         b.wait_ready(page)
         click(page, "Search", '[data-testid="stMain"] button')
-        b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+        b.wait_for(page, "return document.body.innerText.includes('layouts searched in')")
     workers = workers_of(address)
     assert workers
     page.get(f"{address}/search?lang=en&s={state.encode(state.checked(LARGE))}")
@@ -542,7 +539,7 @@ def test_a_search_can_be_cancelled_and_keeps_what_it_found(page, address):
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
-    b.wait_for(page, "return /Cancelled (after|before)/.test(document.body.innerText)", 60)
+    b.wait_for(page, "return /Cancelled (after|before)/.test(document.body.innerText)")
     assert problems(page) == []
 
 
@@ -550,7 +547,7 @@ def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
     page.get(f"{address}/calibrate?lang=en")
     b.wait_ready(page)
     page.find_element("css selector", 'input[type="file"]').send_keys(str(RECORD))
-    b.wait_for(page, "return document.body.innerText.includes('Calibrated:')", 120)
+    b.wait_for(page, "return document.body.innerText.includes('Calibrated:')")
     settled(page)
     assert page.find_elements("css selector", '[data-testid="stVegaLiteChart"]')
     assert problems(page) == []
@@ -559,7 +556,7 @@ def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
         assert asked in said
     assert re.search(r"Step time: was [\d.]+% off with the catalog's constants, is [\d.]+% off with yours", said)
     click(page, "Use it for 4x7B MoE")
-    b.wait_for(page, "return document.body.innerText.includes('my-amd-epyc')", 30)
+    b.wait_for(page, "return document.body.innerText.includes('my-amd-epyc')")
     assert not page.find_elements("css selector", '[data-testid="stException"]')
 
 
@@ -567,9 +564,9 @@ def test_a_measurement_starts_here_and_can_be_stopped(page, address):
     page.get(f"{address}/calibrate?lang=en")
     b.wait_ready(page)
     click(page, "Measure this CPU")
-    b.wait_for(page, "return document.body.innerText.includes('Measuring for')", 30)
+    b.wait_for(page, "return document.body.innerText.includes('Measuring for')")
     click(page, "Stop measuring")
-    b.wait_for(page, "return document.body.innerText.includes('nothing was kept')", 60)
+    b.wait_for(page, "return document.body.innerText.includes('nothing was kept')")
     assert problems(page) == []
 
 

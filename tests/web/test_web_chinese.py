@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import PATIENCE_S
 
 pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
@@ -118,7 +119,7 @@ def drawn(page: str, section: str = "accuracy") -> AppTest:
         st.session_state["evidence.section"] = section
         importlib.import_module(f"planner.web.pages.{page}").page()
 
-    test = AppTest.from_function(script, args=(page, section), default_timeout=300).run()
+    test = AppTest.from_function(script, args=(page, section), default_timeout=PATIENCE_S).run()
     assert not test.exception
     return test
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from places import ROOT
+from places import PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
@@ -26,7 +26,7 @@ from planner.web import download, guard, inputs, main, state  # noqa: E402
 @pytest.fixture
 def app(monkeypatch):
     monkeypatch.setattr(main, "FIRST", "compare")
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     return test.run()
 
 
@@ -112,7 +112,7 @@ def test_a_link_that_unpacks_to_gigabytes_is_refused():
 def test_a_hostile_link_gives_a_message_and_the_default(monkeypatch):
     monkeypatch.setattr(main, "FIRST", "compare")
     bad = {"title": "t", "cases": [{"label": "a", "tables": {"model": {"config": "/etc/passwd"}}}]}
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     test.query_params["s"] = state.encode(bad)
     test.run()
     assert not test.exception
@@ -125,7 +125,7 @@ def test_names_are_escaped_where_they_are_shown(app):
     scenario["cases"][0]["label"] = "<img src=x onerror=alert(1)>"
     scenario["cases"][1]["tables"]["model"] = {"base": "llama-2-7b", "name": "<img src=y>"}
     scenario["title"] = "![t](http://evil.example/x.png)"
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     test.query_params["s"] = state.encode(state.checked(scenario))
     test.run()
     assert not test.exception

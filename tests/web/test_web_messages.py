@@ -13,7 +13,7 @@ from typing import Any
 import message_templates as source
 import pydantic
 import pytest
-from places import ROOT
+from places import PATIENCE_S, ROOT
 from streamlit.testing.v1 import AppTest
 
 from planner import plan
@@ -371,5 +371,5 @@ def _error_page() -> None:
 def test_an_error_on_the_page_speaks_the_language_of_the_session(chosen: str, shown: str) -> None:
     app = AppTest.from_function(_error_page)
     app.session_state["language"] = chosen
-    app.run(timeout=60)
+    app.run(timeout=PATIENCE_S)
     assert shown in app.error[0].value

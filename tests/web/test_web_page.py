@@ -12,7 +12,7 @@ from collections import OrderedDict
 from io import BytesIO
 
 import pytest
-from places import DATA, ROOT
+from places import DATA, PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
 from planner.hardware.cluster import accelerator_names  # noqa: E402
+from planner.layout_search.question import as_question  # noqa: E402
 from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
@@ -49,7 +50,7 @@ def scenario(**changes):
 def opened(monkeypatch, page, given):
     """The page on one scenario; the names of other pages lead nowhere."""
     monkeypatch.setattr(main, "FIRST", page)
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S)
     test.query_params["s"] = state.encode(state.checked(given))
     test.run()
     assert not test.exception
@@ -262,7 +263,7 @@ def test_whatever_goes_wrong_is_said_in_words(monkeypatch):
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(main, "prepare", broken)
-    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE_S).run()
     assert not test.exception
     assert "not with your question" in test.error[0].value
     assert "secret" not in test.error[0].value
@@ -281,7 +282,7 @@ def test_a_question_is_found_again_and_the_third_waits_its_turn():
         go.wait(0.1)
 
     def work(task):
-        go.wait(30)
+        go.wait(PATIENCE_S)
         task.result = task.key
 
     first, second, third = (background.ask(f"test {i}", work) for i in range(3))
@@ -292,9 +293,7 @@ def test_a_question_is_found_again_and_the_third_waits_its_turn():
         assert background.place(first) == 0
     finally:
         go.set()
-    for _ in range(300):
-        if third.finished:
-            break
+    while not third.finished:
         threading.Event().wait(0.05)
     assert third.result == "test 2"
     third.seen -= 1e6  # nobody has looked for days: an answer stays an answer
@@ -595,7 +594,7 @@ def test_a_picture_keeps_its_commonest_colours():
 def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_wants_it():
     tables = {"model": {"name": "gpt2"}, "job": {"seq_len": 1024, "global_batch_size": 8, "num_tokens": 10**6}}
     wish, names = Wish(), ("rtx-4090-24gb", "h100-sxm5-80gb")
-    task = background.Task(key="x", work=lambda _: None)
+    task = background.Task(key="x", work=lambda _: None, patient=True)  # nobody looks while it works
     worker.work(task, errands.ways, tables, names, wish, False)
     assert [one.accelerator for one in task.found] == list(names)
     there, here = task.found[0].plan, way(tables, names[0], wish).plan
@@ -607,6 +606,9 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
     assert (len(unwanted.found), unwanted.cancelled) == (1, True)
     with pytest.raises(PlannerError, match="no-such-field"):
         worker.work(task, errands.limit, tables, "no-such-field")
+    worker.work(task, errands.search, as_question(**SMALL, top=4), {})
+    assert task.found[-1] == errands.BUDGETS  # said while a run of each row is simulated, when all layouts are searched
+    assert (task.done, task.size) == (len(task.result) - 1, len(task.result))
     worker._IDLE[-1].kill()
     with pytest.raises(PlannerError, match="ask again"):
         worker.work(task, errands.ways, tables, names, wish, False)

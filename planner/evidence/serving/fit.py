@@ -45,6 +45,8 @@ class ServingConstant(Constant):
         name = setting.engine.name
         if name not in ENGINES.names() or not ENGINES.depends(name, self.place) or not _concerns(self.field, run):
             return False
+        if self.field == "collective_wait_s" and setting.serving.ep > 1:  # exchange_wait_s may refer to a farther engine's
+            return True
         lineage = ENGINES.lineage(name)
         nearer = lineage[: lineage.index(self.engine)] if self.engine in lineage else ()
         return not any(c.field == self.field and c.engine in nearer for c in load_constants())
@@ -63,7 +65,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "request_s": not loop,
         "request_s_per_token": not loop,
         "collective_rate": setting.serving.num_gpus == 1,
-        "collective_wait_s": setting.serving.tp == 1,
+        "collective_wait_s": setting.serving.gpus_per_replica == setting.serving.pp,
         "host_s_per_stage": setting.serving.pp == 1,
         "expert_bandwidth_rate": not setting.model.num_experts,
         "expert_compute_rate": not setting.model.num_experts,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
+from planner.common.record import dataclass
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.runs import TITLES, ServingRun

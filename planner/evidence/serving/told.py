@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.evidence.cells import fraction
+from planner.evidence.cells import fraction, yes
 from planner.evidence.serving.names import labels
 
 ONE_PROMPT = "one prompt"
@@ -30,7 +30,8 @@ def _of_lengths(row: Mapping[str, str], entry: Mapping[str, Any]) -> dict[str, s
 
 
 def server_fields(row: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of ``Serving`` that say how the server was started: type of the cache, passes, graphs, waiting for prompts."""
+    """Fields of ``Serving`` that say how the server was started: type of the cache, passes, graphs, waiting for prompts, how
+    tokens come to experts and answers to those who ask."""
     found: dict[str, Any] = {}
     if row.get("kv_dtype", "") in ("fp8", "int8"):
         found["kv_dtype"] = row["kv_dtype"]
@@ -38,6 +39,10 @@ def server_fields(row: Mapping[str, str]) -> dict[str, Any]:
         found["pass_tokens"] = _whole(row, "prompt_len") + _whole(row, "batch")
     elif row.get("pass_tokens"):
         found["pass_tokens"] = _whole(row, "pass_tokens")
+    if row.get("dispatcher"):
+        found["dispatcher"] = row["dispatcher"]
+    if not yes(row, "streamed", default=True):
+        found["streamed"] = False
     if row.get("captured_batches"):
         found["captured_batches"] = [_whole({"captured_batches": b}, "captured_batches") for b in row["captured_batches"].split()]
     if row.get("prefill_wait_steps"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from planner.common.record import dataclass
 from planner.model.huggingface import builders
 
 Config = Mapping[str, Any]

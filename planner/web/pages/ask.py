@@ -166,13 +166,14 @@ def _card(case: int, tables: state.Tables) -> None:
 
     options = [CHOOSE, *(name for name in inputs.all_cards() if name != CHOOSE)]
     values = options if now in options else [now, *options]
+    label = inputs.card_labels()
     st.selectbox(
         t("ask.on"),
         values,
         index=values.index(now),
         key=key,
         on_change=store,
-        format_func=lambda name: t("ask.choose") if name == CHOOSE else inputs.card_label(name),
+        format_func=lambda name: t("ask.choose") if name == CHOOSE else label(name),
     )
 
 

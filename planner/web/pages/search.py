@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from html import escape
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.common.record import dataclass
 from planner.common.units import DAY_S, GIB
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
@@ -214,7 +215,8 @@ def _progress(key: str) -> None:
         return
     before = background.place(task)
     share = min(task.done / max(task.size, 1), 1.0)
-    words = t("search.waiting", place=before) if before else t("search.progress", done=f"{task.done:,}", size=f"{task.size:,}")
+    now = "budgets" if errands.BUDGETS in task.found else "progress"
+    words = t("search.waiting", place=before) if before else t(f"search.{now}", done=f"{task.done:,}", size=f"{task.size:,}")
     st.progress(share, text=words)
     st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:", on_click=_cancel, args=(task,))
 

@@ -417,7 +417,7 @@ def _pareto(found: Deployment, tables: state.Tables) -> None:
         others,
         key="serving.beside",
         max_selections=MOST_LINES,
-        format_func=inputs.card_label,
+        format_func=inputs.card_labels(),
         placeholder=t("in.any_of"),
     )
     lines, refused = [(here, _line(key_of(tables), found))], []
