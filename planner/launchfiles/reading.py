@@ -305,13 +305,19 @@ def _script(path: Path, text: str, found: Collected) -> None:
     for parts in tools or known:
         for form, words in parts:
             found.started.add(form.name)
-            for image in (*(script.variables.get(IMAGE, ()),), *(word for command in script.commands for word in command)):
-                if isinstance(image, str) and (release := form.release_of(image)) is not None:
-                    found.given.append(Given(form=form, name="image-release", value=f"v{release}", where=path.name))
-            for name in form.environment:
-                if isinstance(value := script.variables.get(name), str):
-                    found.given.append(Given(form=form, name=name, value=value, where=path.name))
+            found.given += (Given(form=form, name=name, value=value, where=path.name) for name, value in _around(form, script))
             _options(path, form, words, found)
+
+
+def _around(form: Format, script: Script) -> Iterator[tuple[str, str]]:
+    """Options that stand around a command: the release in the tag of its container, and variables of its environment."""
+    images = [script.variables.get(IMAGE), *(word for command in script.commands for word in command)]
+    for release in (form.release_of(image) for image in images if isinstance(image, str)):
+        if release is not None:
+            yield "image-release", f"v{release}"
+    for name in form.environment:
+        if isinstance(value := script.variables.get(name), str):
+            yield name, value
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
