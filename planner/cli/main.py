@@ -74,26 +74,27 @@ class Command(Spoken, TyperCommand):
     """A command whose usage line names its arguments as they are typed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As the parser does; an option that takes one value and is given two is refused, since one would change nothing."""
-        for one in self.get_params(ctx):
-            if one.param_type_name == "option" and not one.multiple and not getattr(one, "is_flag", False):
-                values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
-                if len(values) > 1:
-                    said: dict[str, Any] = {"code": "usage", "field": one.opts[0], "value": values[1]}
-                    raise PlannerError("{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said)
-        options = {spelled for one in self.get_params(ctx) if one.param_type_name == "option" for spelled in one.opts}
-        for one in self.get_params(ctx):
-            if one.param_type_name == "option" and not getattr(one, "is_flag", False):
-                swallowed = [v for spelled in one.opts for v in _all_given_to(spelled, args) if v is not None and v in options]
-                if swallowed:
-                    said = {"code": "usage", "field": one.opts[0], "value": swallowed[0]}
-                    raise PlannerError(
-                        "{0}: takes a value, and what follows is the option {1}; give {0} {2}.",
-                        one.opts[0],
-                        swallowed[0],
-                        one.metavar or "VALUE",
-                        **said,
-                    )
+        """As the parser does; an option that takes one value and is given two is refused, since one would change nothing, and one
+        whose value would be another option."""
+        options = [one for one in self.get_params(ctx) if one.param_type_name == "option"]
+        spellings = {spelled for one in options for spelled in one.opts}
+        for one in (one for one in options if not getattr(one, "is_flag", False)):
+            values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
+            said: dict[str, Any] = {"code": "usage", "field": one.opts[0]}
+            if len(values) > 1 and not one.multiple:
+                raise PlannerError(
+                    "{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said, value=values[1]
+                )
+            swallowed = next((value for value in values if value in spellings), None)
+            if swallowed is not None:
+                raise PlannerError(
+                    "{0}: takes a value, and what follows is the option {1}; give {0} {2}.",
+                    one.opts[0],
+                    swallowed,
+                    one.metavar or "VALUE",
+                    **said,
+                    value=swallowed,
+                )
         found: list[str] = super().parse_args(ctx, args)
         return found
 

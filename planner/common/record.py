@@ -46,27 +46,26 @@ else:
         return cls
 
     def _init(cls, fields, finished_by_class):
-        names = tuple(f.name for f in fields)
-        known, put = frozenset(names), object.__setattr__
-        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        factories = {f.name: f.default_factory for f in fields if f.default_factory is not dataclasses.MISSING}
+        template = {f.name: f.default for f in fields}
+        required = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+        factories = [(f.name, f.default_factory) for f in fields if f.default_factory is not dataclasses.MISSING]
+        put = object.__setattr__
 
-        def completed(given):
-            said = f"{cls.__qualname__}.__init__()"
-            for name in given:
-                if name not in known:
-                    raise TypeError(f"{said} got an unexpected keyword argument {name!r}")
-            made = {name: factory() for name, factory in factories.items() if name not in given}
-            values = {**defaults, **made, **given}
-            missing = [repr(name) for name in names if name not in values]
-            if missing:
-                raise TypeError(f"{said} missing {len(missing)} required keyword-only argument(s): {', '.join(missing)}")
-            return values
+        def refused(given):
+            unknown = [repr(name) for name in given if name not in template]
+            missing = [repr(name) for name in template if name in required and name not in given]
+            said = f"got an unexpected keyword argument {unknown[0]}" if unknown else f"missing {', '.join(missing)}"
+            return TypeError(f"{cls.__qualname__}.__init__() {said}")
 
         def __init__(self, **given):
-            values = given if given.keys() == known else completed(given)
-            for name in names:
-                put(self, name, values[name])
+            values = template.copy()
+            values.update(given)
+            if len(values) != len(template) or not given.keys() >= required:
+                raise refused(given)
+            for name, factory in factories:
+                if name not in given:
+                    values[name] = factory()
+            put(self, "__dict__", values)  # in the order of the fields, at once
             if finished_by_class:
                 self.__post_init__()
 

@@ -63,6 +63,7 @@ READ = frozenset(
         "dispatcher",
         "fused_rotary",
         "fused_permutation",
+        "overlaps_experts",
         "recipe_told",
         "oom",
         "dropout",

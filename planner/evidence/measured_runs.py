@@ -335,6 +335,8 @@ def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, A
         changes["dispatcher"] = "alltoall"
     if not yes(row, "fused_rotary", default=True):
         changes["fused_rotary"] = False
+    if row.get("overlaps_experts"):
+        changes["overlaps_experts"] = yes(row, "overlaps_experts")
     if row.get("fused_permutation"):
         changes["fused_permutation"] = yes(row, "fused_permutation")
     return changes

@@ -24,7 +24,7 @@ from planner.serving.spec import Serving
 
 GGUF = {"fp16": "F16", "bf16": "BF16", "q4_0": "Q4_0", "q4_k_m": "Q4_K_M", "q5_k_m": "Q5_K_M", "q6_k": "Q6_K", "q8_0": "Q8_0"}
 """Formats that a llama.cpp file may hold."""
-OF_CHECKPOINT = ("int8", "int8-gptq", "int4-awq", "int4-gptq", "fp8-block", "w4a8", "mxfp4", "nvfp4")
+OF_CHECKPOINT = ("int8", "int8-gptq", "int4-awq", "int4-gptq", "fp8-block", "w4a8", "mxfp4", "nvfp4", "nvfp4-weight-only")
 """Formats that a server reads from the checkpoint's own configuration."""
 
 

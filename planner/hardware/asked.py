@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from planner.common.errors import PlannerError, as_text, near
-from planner.hardware.cluster import accelerator_names, is_asked_for, load_accelerator, load_node, named, node_names
+from planner.hardware.cluster import accelerator_names, is_asked_for, known_names, load_accelerator, load_node, named, node_names
 from planner.hardware.custom_nodes import has_dgx, reference_node
 from planner.hardware.spellings import Known, accelerators_meant, servers_meant
 
@@ -219,23 +219,19 @@ def _meant(name: str) -> list[str]:
     return usual if len(usual) == 1 else found
 
 
-LENT: dict[str, tuple[str, ...]] = {
-    "colab": ("t4", "l4", "a100-40gb"),
-    "kaggle": ("t4", "2xt4", "p100"),
-    **dict.fromkeys(("runpod", "vast", "vastai", "lambda", "lambdalabs", "modal", "autodl"), ("rtx-4090", "a100-80gb", "h100")),
-    **dict.fromkeys(("aws", "ec", "gcp", "azure", "oci", "aliyun", "coreweave"), ("h100", "8xh100")),
-}
-"""Services that people name where a GPU is asked, and usual GPUs there (research.google.com/colaboratory/faq.html and
-kaggle.com/docs/notebooks, as known in 2026; of clouds, what most rent)."""
+@cache
+def lenders() -> dict[str, tuple[str, ...]]:
+    """Services that people name where a GPU is asked -> the usual GPUs there."""
+    return {name: tuple(one["usual"]) for one in known_names("lender") for name in one["names"]}
 
 
 def refuse_lender(name: str, field: str) -> None:
     """PlannerError where a service is named that lends or rents GPUs, with those that it has."""
     lender = re.match(r"[a-z]+", name.strip().lower())
-    if lender is None or lender[0] not in LENT:
+    if lender is None or lender[0] not in lenders():
         return
     rest = name.strip()[lender.end() :].strip(" :-_")
-    cards = rest if rest and _is_known(rest) else ", ".join(LENT[lender[0]])
+    cards = rest if rest and _is_known(rest) else ", ".join(lenders()[lender[0]])
     raise PlannerError(
         "{0} {1}: a service that rents out GPUs, not a GPU; name the one that you get there: {2}.",
         field,

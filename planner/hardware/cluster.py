@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -209,6 +209,11 @@ class Cluster(Spec):
         """For people: "8 x A100-SXM4-80GB (dgx-a100-80gb)"."""
         return f"{self.num_gpus} x {self.accelerator.name} ({self.node.name})"
 
+    def summary(self) -> dict[str, Any]:
+        """Names and numbers for JSON."""
+        named = {"name": self.name, "node": self.node.name, "accelerator": self.accelerator.name}
+        return {**named, "num_nodes": self.num_nodes, "num_gpus": self.num_gpus}
+
 
 HOST_LINK_FRACTION = 0.78
 """Of the lanes' rate, that copies of pinned memory reach, published: 25 of 32 GB/s on an A100 and 12 of 16 on a V100, as BaM
@@ -294,16 +299,16 @@ def _find(folder: str, what: str, name: str) -> Path:
     raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}.", what, name, folder, near(wanted, files))
 
 
-@cache
-def _known() -> tuple[dict[str, Any], ...]:
-    """Names that people ask for and that have no profile, with the reason."""
-    return tuple(read_table(PROFILES / "known.toml")["known"])
+@lru_cache(maxsize=2)
+def known_names(kind: Literal["known", "lender"]) -> tuple[dict[str, Any], ...]:
+    """Machines that people ask for and that have no profile, or services that lend some."""
+    return tuple(read_table(PROFILES / "known.toml")[kind])
 
 
 @lru_cache(maxsize=1024)
 def _without_profile(name: str) -> dict[str, Any] | None:
     """What is known of a machine that people ask for and that has no profile."""
-    return next((known for known in _known() if any(same_name(name, other) for other in known["names"])), None)
+    return next((known for known in known_names("known") if any(same_name(name, other) for other in known["names"])), None)
 
 
 @lru_cache(maxsize=1024)

@@ -24,8 +24,6 @@ MIXER_INPUTS = (
     "mixer_gate_down", "mixer_in", "mixer_channel",
 )  # fmt: skip
 """Names of the projections that read the layer's input."""
-MIXER_PARTS = (*MIXER_INPUTS, "mixer_decay_up", "mixer_gate_up", "mixer_select", "mixer_time_step", "mixer_out")
-"""Names of all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -175,9 +175,10 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     executed, needed = scan_flops(m, SSD_CHUNK) if ssd else scan_flops(m)
     kept = t / tp * (w * narrow + 4.0 * wide)
     chunk = float(CHUNK.get(m.mixer, 64))
-    states = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
-    moved = kept + w * t * s.values / tp + states
-    back_moved, rate = 3.0 * moved, 1.0
+    states: Number = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
+    moved: Number = kept + w * t * s.values / tp + states
+    back_moved: Number = 3.0 * moved
+    rate = 1.0
     if ssd:
         states = 4.0 * t / SSD_CHUNK * s.state / tp
         moved, back_moved = ssd_bytes(m, t, tp, w)

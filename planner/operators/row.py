@@ -185,53 +185,25 @@ def linear(
     # backward, dy is cast once for both gradients
     dx = changed(work, n=k, k=n, cast=b * m * n)
     dw = changed(work, m=k, n=n, k=m, cast=0.0)
+    gradient = Row(
+        name=Message("{0} input gradient", operator),
+        block=block,
+        phase="backward",
+        operator=operator,
+        role="input gradient",
+        has_weight=has_weight,
+        flops=work.flops,
+        model_flops=work.flops * useful,
+        bytes_moved=moved,
+        kernels=kernels,
+        work=dx,
+        imbalance=imbalance,
+    )
+    kept = {"saved_bytes": saved_bytes, "parameters": parameters, "shard_group": shard_group}
     return (
-        Row(
-            name=operator,
-            block=block,
-            phase="forward",
-            operator=operator,
-            role="product",
-            has_weight=has_weight,
-            flops=work.flops,
-            model_flops=work.flops * useful,
-            bytes_moved=moved,
-            saved_bytes=saved_bytes,
-            parameters=parameters,
-            shard_group=shard_group,
-            kernels=kernels,
-            work=work,
-            imbalance=imbalance,
-        ),
-        Row(
-            name=Message("{0} input gradient", operator),
-            block=block,
-            phase="backward",
-            operator=operator,
-            role="input gradient",
-            has_weight=has_weight,
-            flops=work.flops,
-            model_flops=work.flops * useful,
-            bytes_moved=moved,
-            kernels=kernels,
-            work=dx,
-            workspace_bytes=backward_workspace_bytes,
-            imbalance=imbalance,
-        ),
-        Row(
-            name=Message("{0} weight gradient", operator),
-            block=block,
-            phase="backward",
-            operator=operator,
-            role="weight gradient",
-            has_weight=has_weight,
-            flops=work.flops,
-            model_flops=work.flops * useful,
-            bytes_moved=moved,
-            kernels=kernels,
-            work=dw,
-            imbalance=imbalance,
-        ),
+        changed(gradient, name=operator, phase="forward", role="product", work=work, **kept),
+        changed(gradient, workspace_bytes=backward_workspace_bytes),
+        changed(gradient, name=Message("{0} weight gradient", operator), role="weight gradient", work=dw),
     )
 
 

@@ -313,11 +313,17 @@ def measured_rows(table: Table, cluster: Cluster) -> frozenset[int]:
     return frozenset(i for i, seconds in found if np.isfinite(np.ravel(seconds)[0]))
 
 
+OVERLAPPED_EXPERTS = 0.9
+"""Of experts' all-to-all that hides beside another micro-batch (--overlap-moe-expert-parallel-comm). Assumed, as for gradients'
+exchange beside the backward pass."""
+
+
 def overlap(framework: Framework, group: Group) -> float:
     """The part of a group's communication that the framework hides behind computation."""
+    experts = max(OVERLAPPED_EXPERTS, framework.overlap_expert) if framework.overlaps_experts else framework.overlap_expert
     return {
         "tp": framework.overlap_tensor_parallel,
         "cp": framework.overlap_context,
-        "ep": framework.overlap_expert,
-        "etp": framework.overlap_expert,
+        "ep": experts,
+        "etp": experts,
     }[group]

@@ -79,8 +79,10 @@ def collective_s(
         fits = ~done & (span <= reach_now)
         inside = cluster.num_gpus <= reach_now
         if not np.all(inside):
-            # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
-            fits = fits & (inside | (reach_now % np.maximum(span, 1.0) == 0))
+            # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules; where a link
+            # joins several nodes (NVL72: 18 trays of 4), jobs leave some of them out rather than cut a group
+            trays = (reach_now > cluster.node.num_gpus) & (span % cluster.node.num_gpus == 0)
+            fits = fits & (inside | trays | (reach_now % np.maximum(span, 1.0) == 0))
         fit = _fit(link, collective, captured, exchange)
         if fits.any():
             result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, fit), result)
@@ -136,7 +138,9 @@ def _link_s(
     fit: CollectiveFit,
 ) -> Array:
     """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, whose fit is ``inner``."""
-    local = np.minimum(np.maximum(np.floor(reach / stride), 1.0), ranks)
+    near = np.maximum(np.floor(reach / stride), 1.0)
+    # of a group no larger than what the nearer link joins, and yet here, the nodes' edge leaves the rest of a node on one side
+    local = np.where(near < ranks, near, np.maximum(near % ranks, 1.0)) if inner is not None else np.minimum(near, ranks)
     bus: Number = fit.bus_bytes_per_s
     if link.per_peer_bytes_per_s is not None:
         bus = np.minimum(bus, link.per_peer_bytes_per_s * link.efficiency * np.maximum(ranks - 1.0, 1.0))

@@ -6,8 +6,11 @@ of steps is advanced at once (their sum is a quadratic). Two events a request: a
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
+import pickle
+from threading import Lock
 
 import numpy as np
 
@@ -103,8 +106,33 @@ def simulate(
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
         raise ValueError(Message("a request of {0:.0f} tokens exceeds the cache of {1:.0f}", need.max(), most))
-    loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s, clients, between_s)
-    return loop.run()
+    shared_s = np.zeros(len(need)) if shared_s is None else shared_s
+    given = (server, requests, work_s, shared_s, clients, between_s)
+    if len(need) > KEPT_REQUESTS:
+        return _Loop(*given).run()
+    asked = hashlib.sha256(pickle.dumps(given)).digest()
+    with _KEEPING:
+        found = _KEPT.get(asked)
+    return found or _keep(asked, _Loop(*given).run())
+
+
+KEPT, KEPT_REQUESTS = 64, 20_000
+"""Simulations that are kept, and the most requests of one that is: 40 MB. Bounds, tables and texts of one deployment ask for the
+same ones again, a deployment that is answered twice for all of its own."""
+_KEPT: dict[bytes, Outcome] = {}
+_KEEPING = Lock()
+
+
+def _keep(asked: bytes, found: Outcome) -> Outcome:
+    """Keep an outcome under all that it depends on, in place of the oldest; nobody may change its arrays."""
+    for value in vars(found).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    with _KEEPING:
+        while len(_KEPT) >= KEPT:
+            del _KEPT[next(iter(_KEPT))]
+        _KEPT[asked] = found
+    return found
 
 
 class _Loop:

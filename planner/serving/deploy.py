@@ -36,6 +36,7 @@ from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 from planner.serving.weights import host_bytes, total_bytes
+from planner.workload.attention import compute_capability
 from planner.workload.resolve import ClusterLike, ModelLike, as_cluster, as_model
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
@@ -182,6 +183,14 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
         return spec.replaced(weights=tagged), (note,)
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
+    if stored == "nvfp4" and "fp4" not in peaks and _expands_fp4(spec, model, cluster):
+        note = Message(
+            "the checkpoint is in {0}, which {1} has no units for: expanded to 16 bit on the way, as vLLM's and SGLang's Marlin "
+            "kernels do",
+            stored,
+            cluster.accelerator.name,
+        )
+        return spec.replaced(weights="nvfp4-weight-only"), (note,)
     if stored == "nvfp4" and "fp4" not in peaks:
         wide, notes = _in_16_bit(spec, cluster)
         return wide, (
@@ -189,6 +198,15 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
             *notes,
         )
     return spec.replaced(weights=stored), (Message("weights in {0}, as the checkpoint stores them", stored),)
+
+
+def _expands_fp4(spec: Serving, model: Model, cluster: Cluster) -> bool:
+    """Whether the engine's kernels expand fp4 weights on the way: on NVIDIA's GPUs from Turing on (vllm, marlin_utils_fp4.py,
+    is_fp4_marlin_supported)."""
+    if "engine" not in spec.model_fields_set:
+        spec = spec.replaced(engine=usual_engine(cluster.accelerator, model, "nvfp4-weight-only"))
+    capability = compute_capability(cluster.accelerator)
+    return engine_for(spec, cluster.accelerator).expands_fp4 and capability is not None and capability >= (7, 5)
 
 
 def _in_16_bit(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:

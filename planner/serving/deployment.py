@@ -147,11 +147,6 @@ class Deployment:
         """Bytes of the fullest GPU with ``loaded_batch`` sequences: ``total_bytes`` where no load is asked for."""
         return sum(self.loaded_bytes.values())
 
-    @property
-    def weights_bytes_per_gpu(self) -> float:
-        """Bytes of weights on the fullest GPU."""
-        return self.memory_bytes["weights"]
-
     def to_frame(self) -> pd.DataFrame:
         """The figures of ``to_dict`` as a table of one row, SI units: ``pd.concat`` puts deployments under each other."""
         return one_row({name: value for name, value in self.to_dict().items() if name != "assumptions"})
@@ -162,13 +157,7 @@ class Deployment:
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in skipped}
         return {
             "model": {"name": self.model.name, "family": self.model.family},
-            "cluster": {
-                "name": self.cluster.name,
-                "node": self.cluster.node.name,
-                "accelerator": self.cluster.accelerator.name,
-                "num_nodes": self.cluster.num_nodes,
-                "num_gpus": self.cluster.num_gpus,
-            },
+            "cluster": self.cluster.summary(),
             "engine": self.engine.name,
             "serving": self.serving.model_dump(exclude={"provenance"}),
             "price": None if self.price is None else self.price.to_dict(),

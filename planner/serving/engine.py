@@ -114,6 +114,7 @@ class Engine(Spec):
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
     mxfp4_compute_rate: Rate = 0.45  # of that for mxfp4, in place of expanding_compute_rate
     hopper_formats: frozenset[Format] = frozenset()  # expanded ones with kernels in Hopper's own instructions
+    expands_fp4: bool = False  # nvfp4 weights run where no units multiply them
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
     launch_s_per_expert: Seconds = 0.0  # of a kernel for each expert and product, chosen or not, where weights are expanded
     expands_first: bool = False  # prefill writes narrow weights to memory in 16 bit, then multiplies by those

@@ -43,7 +43,8 @@ def remembered(setting: Setting) -> Subject:
     Weights are of known bytes in 16 bit, and in the format that the checkpoint itself states with what it leaves wide.
     """
     weights, stored = setting.serving.weights, setting.model.stored_weights
-    own = weights == stored or (weights == "fp8-weight-only" and stored.startswith("fp8"))
+    expanded = {"fp8-weight-only": "fp8", "nvfp4-weight-only": "nvfp4"}.get(weights)
+    own = weights == stored or (expanded is not None and stored.startswith(expanded))
     return Subject(
         framework=engine_family(setting.engine.name),
         curves=setting.cluster.accelerator.curves,

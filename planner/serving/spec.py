@@ -21,7 +21,6 @@ KvDtype = Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8"]
 Dispatcher = Literal["gather", "deepep", "one-sided"]
 MOST_CLIENTS = 16_384
 """Of a closed loop, on each replica."""
-LENGTH_KINDS = ("fixed", "lognormal", "uniform", "histogram")
 
 
 class Lengths(Spec):

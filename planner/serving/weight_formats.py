@@ -31,6 +31,7 @@ Format = Literal[
     "mxfp4",
     "nf4",
     "nvfp4",
+    "nvfp4-weight-only",
     "q4_0",
     "q4_k_m",
     "q5_k_m",
@@ -115,6 +116,7 @@ _FIXED: dict[str, WeightFormat] = {
         WeightFormat(name="mxfp4", bits=4.0, scale_bits=8.0, group=MXFP4_GROUP, kept=_USUAL | {"attention"}, family=4),
         WeightFormat(name="nf4", bits=4.0, scale_bits=NF4_SCALE_BITS, group=64, family=4),
         WeightFormat(name="nvfp4", bits=4.0, scale_bits=8.0, group=NVFP4_GROUP, compute="fp4", family=4),
+        WeightFormat(name="nvfp4-weight-only", bits=4.0, scale_bits=8.0, group=NVFP4_GROUP, family=4),
         WeightFormat(name="q4_0", bits=4.5, kept=_ROUTER, family=4),
         WeightFormat(name="q4_k_m", bits=Q4_K, kept=_ROUTER, family=4),
         WeightFormat(name="q5_k_m", bits=Q5_K, kept=_ROUTER, family=4),
@@ -226,7 +228,11 @@ def require_hardware(fmt: WeightFormat, accelerator: Accelerator) -> None:
     need = fmt.compute
     if need is None or need in accelerator.peak_flops_per_s:
         return
-    instead = {"fp8": "fp8-weight-only or int8-weight-only", "int8": "int8-weight-only or int8-gptq", "fp4": "int4-awq or nf4"}
+    instead = {
+        "fp8": "fp8-weight-only or int8-weight-only",
+        "int8": "int8-weight-only or int8-gptq",
+        "fp4": "nvfp4-weight-only or int4-awq",
+    }
     have = ", ".join(accelerator.peak_flops_per_s)
     raise PlannerError(
         "serving.weights = {0!r}: {1} has no {2} matrix units ({3}; it has {4}). Use {5}, which are expanded to 16 "

@@ -20,8 +20,6 @@ from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.custom_nodes import described_cluster
-from planner.layout_search.choice import choose
-from planner.layout_search.ranking import NOISE
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price, rented_accelerators
@@ -36,9 +34,8 @@ from planner.serving.memory import card_bytes
 from planner.serving.requests import mean_tokens
 from planner.serving.spec import Serving
 from planner.serving.weight_formats import format_named
-from planner.training.planning import plan
-from planner.workload.default_framework import default_framework, leaner_frameworks
-from planner.workload.framework import Framework, framework_names, load_framework
+from planner.training.planning import chosen_stack, framework_of, plan
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.question import Question
 from planner.workload.resolve import ModelLike, as_model, usual_precision
@@ -687,46 +684,19 @@ def _trained(
     ask: Ask,
     more: Mapping[str, Any] | None,
 ) -> Size | str:
-    """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs.
-
-    Where no framework is named: the usual one, and a leaner one where that leaves too little free, or gives way and is slower.
-    """
-    precision = usual_precision(card)
+    """The framework and layout that ``plan`` recommends where the headroom is kept free, or why nothing runs."""
     cluster = _cluster(card, num_gpus)
-    build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
-    if framework is not None:
-        return _tuned(model, card, cluster, load_framework(framework, kind=build.kind), build, ask)[0]
-    default = default_framework(model, cluster, build)
-    usual, yields = _tuned(model, card, cluster, default.framework, build, ask)
-    best = usual if isinstance(usual, Size) and usual.enough else None
-    for other in leaner_frameworks(default.framework, cluster, build, ask.risk):
-        if best is not None and not (yields and other.faster):
-            continue
-        try:
-            leaner, gives_way = _tuned(model, card, cluster, other.framework, build, ask)
-        except PlannerError:
-            continue
-        if not isinstance(leaner, Size) or not leaner.enough:
-            continue
-        if best is None or leaner.tokens_per_s > best.tokens_per_s * (1.0 + NOISE):
-            best, yields = leaner, gives_way
-    return usual if best is None else best
-
-
-def _tuned(
-    model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask
-) -> tuple[Size | str, bool]:
-    """The size of one tuning job under one framework, and whether it gives way to another that takes less time."""
-    num_gpus = cluster.num_gpus
-    question: dict[str, Any] = {"model": model, "cluster": cluster, "framework": framework, "job": build}
-    room = card_bytes(cluster)
-    chosen = choose(Question(model, cluster, framework, build), risk=ask.risk, headroom=ask.headroom)
-    answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
+    build = Job.build(_job(purpose, seq_len, batch, num_gpus, usual_precision(card), more), "job")
+    named, notes = framework_of(framework, model, cluster, build, None)
+    usual = Question(model, cluster, named, build)
+    chosen, choice, _ = chosen_stack(usual, notes, framework is None, ask.risk, (), headroom=ask.headroom)
+    answer = plan(model=model, cluster=cluster, framework=chosen, job=build, layout=choice.layout, explain=False, risk=ask.risk)
     if not answer.fits:
-        return "does not fit", False
+        return "does not fit"
+    room = card_bytes(cluster)
     usd = _price(cluster, ask)
     rate = answer.tokens_per_s
-    size = Size(
+    return Size(
         accelerator=card.name,
         num_gpus=num_gpus,
         software=answer.framework.name,
@@ -735,7 +705,7 @@ def _tuned(
         card_bytes=room,
         headroom=1.0 - answer.peak_total_bytes / room,
         fit_probability=answer.fit_probability,
-        enough=chosen.sure,
+        enough=choice.sure,
         tokens_per_s=rate,
         batch=build.global_batch_size,
         in_time=True,
@@ -744,4 +714,3 @@ def _tuned(
         quote=_quote(cluster, ask),
         rented=_is_offer(cluster, ask),
     )
-    return size, chosen.gives_way

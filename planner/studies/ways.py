@@ -18,7 +18,7 @@ from planner.hardware.cluster import Accelerator, load_accelerator
 from planner.layout_search.ranking import NOISE
 from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
-from planner.model.parameters import parameters_active, parameters_total
+from planner.model.parameters import parameters_active
 from planner.performance.interruptions import spot_stretch
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
@@ -27,6 +27,7 @@ from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine, usual_engine
 from planner.serving.load import Load
+from planner.training.hopeless import is_hopeless
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.job import Job
@@ -49,10 +50,6 @@ SATURATED = 0.95
 LEAST_FLOPS = 3.0
 """Per parameter that a token passes and token of any training: the forward pass takes 2, gradients more; a bound, so that no
 plan is made of what cannot be in time."""
-LEAST_BYTES = {"qlora": 0.5, "gptq-lora": 0.5}
-"""Per parameter that a GPU and its peers hold between them, whatever is sharded or offloaded; 2 for other kinds."""
-
-
 Question = dict[str, dict[str, Any]]
 """The tables of a scenario that a way asks."""
 
@@ -137,14 +134,14 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
     recovery = Run.build(dict(tables.get("run") or {}), "run").recovery()
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     for num_gpus in wish.counts():
-        why = _hopeless(card, model, tables, num_gpus, wish)
-        if why:
-            if found.enough:
-                break
-            found = found if found.plan is not None else Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
-            continue
         question = moved(tables, card.name, num_gpus)
         try:
+            why = _hopeless(card, model, question, wish)
+            if why:
+                if found.enough:
+                    break
+                found = found if found.plan is not None else Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
+                continue
             answer = plan(**asked(question), explain=False)
             step_s = np.full(1, answer.step_time_s)
             stretch = float(spot_stretch(answer.question, answer.price, recovery, step_s, answer.num_steps)[0])
@@ -181,12 +178,11 @@ def _short_of(answer: Plan, wish: Wish, stretch: float) -> str:
     return ""
 
 
-def _hopeless(card: Accelerator, model: Model, tables: Mapping[str, Mapping[str, Any]], num_gpus: int, wish: Wish) -> str:
-    """Why no layout on so many GPUs can do it, from bounds that need no plan; empty where one may."""
-    job = Job.build(dict(tables["job"]), "job")
-    least = LEAST_BYTES.get(job.kind, 2.0) * parameters_total(model) / num_gpus
-    if least > card.memory_bytes:
+def _hopeless(card: Accelerator, model: Model, question: Question, wish: Wish) -> str:
+    """Why no layout can do it, from bounds that need no plan; empty where one may."""
+    if is_hopeless(asked(question)):
         return NO_ROOM
+    job, num_gpus = Job.build(dict(question["job"]), "job"), question["cluster"]["num_gpus"]
     if wish.deadline_s is None or job.steps_per_epoch is None:
         return ""
     tokens = job.steps_per_epoch * job.num_epochs * job.tokens_per_step

@@ -19,10 +19,10 @@ from planner.workload.resolve import as_cluster, as_job, as_model
 
 def states_bytes(model: Model, job: Job, framework: Framework) -> float:
     """The least bytes of all model states on all GPUs and their hosts: w = parameter + gradient + master + optimizer state for
-    each of P parameters, wherever they are sharded or moved to.
+    each of P parameters, wherever they are sharded or moved to; of frozen ones under adapters their weights alone.
 
-    Of what need not be there none counts: vision towers, the gradients of an optimizer in backward, frozen models under
-    adapters; 0 where images have layers of their own.
+    Of what need not be there none counts: vision towers, the gradients of an optimizer in backward, adapters; 0 where images
+    have layers of their own.
 
     >>> from planner.model.catalog import load_model
     >>> from planner.workload.framework import load_framework
@@ -30,10 +30,13 @@ def states_bytes(model: Model, job: Job, framework: Framework) -> float:
     >>> round(states_bytes(load_model("llama-3-8b"), job, load_framework("megatron-core")) / 1e9)  # 18 bytes each
     145
     """
-    if job.adapter is not None or model.reads_images:
+    if model.reads_images:
         return 0.0
-    precision = precisions(job, framework)
-    each = precision.model_states - (precision.gradient if job.optimizer_in_backward else 0.0)
+    if job.adapter is not None:
+        each = 2.0 if job.quantization is None else job.quantization.bytes_per_weight(float("inf"))
+    else:
+        precision = precisions(job, framework)
+        each = precision.model_states - (precision.gradient if job.optimizer_in_backward else 0.0)
     return each * (parameters_total(model) - sum(tower.parameters for tower in model.towers))
 
 
@@ -46,7 +49,7 @@ def is_hopeless(arguments: Mapping[str, Any]) -> bool:
     others = (other.framework for other in leaner_frameworks(usual, cluster, job, RISK)) if given is None else ()
 
     def room(framework: Framework) -> float:
-        moves = job.paged or "offload_optimizer" in framework.features
+        moves = job.paged or {"offload_optimizer", "offload_parameters"} & set(framework.features)
         return cluster.num_gpus * (usable_bytes(cluster) + (host_usable_bytes(cluster) if moves else 0.0))
 
     return all(states_bytes(model, job, framework) > room(framework) for framework in (usual, *others))

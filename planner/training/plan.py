@@ -182,13 +182,7 @@ class Plan:
         """Plain values for JSON, SI units, stable names."""
         specs = {
             "model": {"name": self.model.name, "family": self.model.family},
-            "cluster": {
-                "name": self.cluster.name,
-                "node": self.cluster.node.name,
-                "accelerator": self.cluster.accelerator.name,
-                "num_nodes": self.cluster.num_nodes,
-                "num_gpus": self.cluster.num_gpus,
-            },
+            "cluster": self.cluster.summary(),
             "framework": self.framework.name,
             "framework_changes": self.framework.changes(),
             "job": self.job.model_dump(exclude={"provenance"}),

@@ -149,11 +149,12 @@ def chosen_stack(
     risk: float,
     allow: Iterable[str],
     micro_batch_size: int | None = None,
+    headroom: float = 0.0,
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
     surely fits and the usual one does not, or gives way and is slower; where none surely fits the likeliest to, and of several
-    the leanest. ``micro_batch_size``: the only one looked at."""
-    asked: dict[str, Any] = {"risk": risk, "allow": allow, "micro_batch_size": micro_batch_size}
+    the leanest. ``micro_batch_size``: the only one looked at; ``headroom``: part of the GPU's memory to keep free besides."""
+    asked: dict[str, Any] = {"risk": risk, "allow": allow, "micro_batch_size": micro_batch_size, "headroom": headroom}
     chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
     failed: PlannerError | None = None
     try:

@@ -290,7 +290,7 @@ def areas(
 @lru_cache(maxsize=64)
 def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     """Dollars (or GPU-hours) against days, one line for each configuration over its GPU counts."""
-    days, cost = say(lang, "chart.days_axis"), say(lang, "chart.usd_axis" if priced else "chart.gpu_hours_axis")
+    days, cost = say(lang, "chart.run_axis"), say(lang, "chart.cost_axis" if priced else "chart.gpu_hours_axis")
     colour = alt.Color(
         "label:N",
         sort=list(labels),

@@ -21,6 +21,7 @@ from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.question import SearchQuestion
 from planner.scenarios.scenario import Case
 from planner.scenarios.tables import Tables
+from planner.studies.affordable import Affordable, Means, affordable
 from planner.studies.budgets import budgeted, outlook_of_row
 from planner.studies.limit import largest
 from planner.studies.sweep import SweepQuestion
@@ -67,6 +68,11 @@ def sweep(tell: Tell, question: SweepQuestion) -> Any:
 def limit(tell: Tell, tables: Mapping[str, Any], field: str) -> Any:
     """The largest value of a field that fits."""
     return largest(tables, field, progress=tell)
+
+
+def afford(tell: Tell, case: Case, means: Means) -> Affordable:
+    """The most tokens that money and time pay for."""
+    return affordable(case, means, progress=tell)
 
 
 def main() -> None:

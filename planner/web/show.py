@@ -76,6 +76,15 @@ def between(found: Interval | None, show: Callable[[float], str]) -> str:
     return span(show(found.lower), show(found.upper))
 
 
+def ranged(figure: str, found: str) -> str:
+    """A figure with its range behind it, where it has one.
+
+    >>> ranged("$3", "$2 to $4"), ranged("$0.01", "")
+    ('$3 ($2 to $4)', '$0.01')
+    """
+    return t("show.ranged", figure=figure, span=found) if found else figure
+
+
 def span(lower: str, upper: str) -> str:
     """Two figures as a range; a unit that both have is said once.
 

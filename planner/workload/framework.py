@@ -149,6 +149,7 @@ class Framework(Spec):
     overlap_tensor_parallel: Fraction
     overlap_tensor_parallel_gradients: Fraction = 0.0  # of the exchanges that run beside a layer's gradient multiplications
     overlap_expert: Fraction
+    overlaps_experts: bool = False  # experts' all-to-all of one micro-batch beside computation of another (Megatron-Core, 1F1B)
     overlap_pipeline: Fraction
     overlap_context: Fraction
 

@@ -101,11 +101,12 @@ def test_the_spread_between_organisations_is_found_however_many_runs_each_has() 
 def test_an_organisation_has_no_say_in_the_factor_of_its_runs(found: tuple[Comparison, ...]) -> None:
     """Those who trained ten models with one stack err ten times alike: leaving out one of them would leave out nothing."""
     runs, models = [c.run for c in found], [c.own for c in found]
+    fields = [compare(runs, models, j).field for j in range(len(runs))]
     for i in (0, next(i for i, r in enumerate(runs) if r.measured == "steps")):
         mine = runs[i]
         changed = [r.replaced(gpu_hours=100 * r.gpu_hours) if r is mine else r for r in runs]
         for j, other in enumerate(runs):
-            same = compare(changed, models, j).field == compare(runs, models, j).field
+            same = compare(changed, models, j).field == fields[j]
             assert same == (other.organisation == mine.organisation), other.name
 
 

@@ -171,8 +171,10 @@ def test_a_row_may_name_a_model_of_the_catalog_in_place_of_its_sizes(table: Call
 
 
 def test_a_row_says_what_its_recipe_trains_and_captures(table: Callable[..., Path]) -> None:
-    (run,), refused = read_runs(table({"multi_token_prediction": "2", "cuda_graphs": "full", "framework": "megatron-bridge"}))
+    told = {"multi_token_prediction": "2", "cuda_graphs": "full", "overlaps_experts": "1", "framework": "megatron-bridge"}
+    (run,), refused = read_runs(table(told))
     assert not refused
+    assert run.framework.overlaps_experts
     assert (run.job.multi_token_prediction, run.framework.cuda_graphs) == (2, "full")
 
 

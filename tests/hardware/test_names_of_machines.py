@@ -9,7 +9,7 @@ import pytest
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.hardware.asked import LENT, cluster_table
+from planner.hardware.asked import cluster_table, lenders
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, named, node_names
 from planner.hardware.spellings import words_of
 from planner.layout_search.question import _clusters
@@ -216,6 +216,6 @@ def test_a_service_that_rents_gpus_is_no_gpu(text: str, named: str) -> None:
 
 
 def test_what_is_proposed_in_a_services_place_is_known() -> None:
-    for cards in LENT.values():
+    for cards in lenders().values():
         for card in cards:
             assert cluster_table(card)

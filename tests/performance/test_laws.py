@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.cluster import load_node
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.space import LayoutGrid
 from planner.model.catalog import load_model, model_names
@@ -21,6 +22,7 @@ from planner.model.parameters import embedding_parameters, head_parameters, laye
 from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
+from planner.performance.block_cost import overlap
 from planner.performance.collectives import collective_s
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.feasibility import rules
@@ -430,6 +432,26 @@ def test_a_group_that_straddles_a_nodes_edge_takes_the_network() -> None:
     aligned = float(collective_s(build_cluster(node, num_gpus=12), "all_reduce", 1e9, 3.0, 1.0))
     straddling = float(collective_s(build_cluster(node, num_gpus=12), "all_reduce", 1e9, 4.0, 1.0))
     assert aligned == inside < straddling
+    # two of its four ranks lie on either side: each sends them two thirds of what is for others, through its own 25 GB/s
+    cut = float(collective_s(build_cluster(node, num_gpus=12), "all_to_all", 1e9, 4.0, 1.0))
+    whole = float(collective_s(build_cluster(custom_node("h100-sxm5-80gb", 2, 400e9), num_gpus=4), "all_to_all", 1e9, 4.0, 1.0))
+    assert cut > 0.5 * whole > 1000 * 1e-6
+
+
+@pytest.mark.parametrize("ranks", [16.0, 32.0, 64.0])
+def test_a_group_of_whole_trays_lies_in_one_rack_however_many_there_are(ranks: float) -> None:
+    """72 GPUs in trays of 4 under one switch: 64 of each rack hold groups of 16, 32 and 64, which cut no rack's edge."""
+    node = load_node("gb300-nvl72")
+    one, four = (build_cluster(node, num_gpus=n) for n in (64, 256))
+    for name in ("all_to_all", "all_gather", "reduce_scatter", "all_reduce"):
+        assert collective_s(four, name, 1e9, ranks, 1.0) == collective_s(one, name, 1e9, ranks, 1.0) > 1e9 / 2e12
+    assert collective_s(four, "all_to_all", 1e9, 128.0, 1.0) > 2.0 * collective_s(one, "all_to_all", 1e9, 64.0, 1.0)
+
+
+def test_experts_exchange_beside_another_micro_batch_is_hidden_but_a_tenth() -> None:
+    shown = {f.overlap_expert: overlap(f, "ep") for f in (framework("megatron-core"), framework("megatron-bridge"))}
+    assert all(part == hidden for part, hidden in shown.items())
+    assert overlap(framework("megatron-bridge").replaced(overlaps_experts=True), "ep") == 0.9
 
 
 @pytest.mark.parametrize("stack", ["megatron-core", "fsdp", "torchtitan"])

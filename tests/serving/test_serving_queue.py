@@ -13,7 +13,7 @@ from serving_examples import serving_times
 
 from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
-from planner.serving import Server, serve, simulate
+from planner.serving import Server, batching, serve, simulate
 from planner.serving.batch_figures import capacity_of
 from planner.serving.deployment import Deployment
 from planner.serving.load import capacity_per_s, replica, slowed
@@ -39,6 +39,32 @@ def test_constant_service_waits_as_m_d_1(load: float) -> None:
     coming = requests(load / 0.02, 300_000)
     found = simulate(one_at_a_time(), coming, np.full(300_000, 0.02))
     assert float(np.mean(found.admitted_s - coming.arrivals_s)) == pytest.approx(0.02 * load / (2 * (1 - load)), rel=0.06)
+
+
+def test_a_simulation_is_kept_under_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    run = batching._Loop.run
+    monkeypatch.setattr(batching._Loop, "run", lambda loop: (ran.append(1), run(loop))[1])
+    monkeypatch.setattr(batching, "_KEPT", {})
+    coming, service, server = requests(3.0, 50), np.full(50, 0.02), one_at_a_time(2)
+    first = simulate(server, coming, service)
+    assert simulate(one_at_a_time(2), requests(3.0, 50), np.full(50, 0.02)) is first
+    assert len(ran) == 1
+    for other in (
+        lambda: simulate(one_at_a_time(3), coming, service),
+        lambda: simulate(server, requests(3.0, 50, seed=2), service),
+        lambda: simulate(server, coming, 2.0 * service),
+        lambda: simulate(server, coming, service, service),
+        lambda: simulate(server, coming, service, clients=4),
+        lambda: simulate(server, coming, service, clients=4, between_s=1.0),
+    ):
+        assert other() is not first
+    assert len(ran) == 7
+    with pytest.raises(ValueError, match="read-only"):
+        first.done_s[0] = 0.0
+    for i in range(batching.KEPT + 3):
+        simulate(server, coming, service, between_s=float(i))
+    assert len(batching._KEPT) == batching.KEPT
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])

@@ -67,6 +67,17 @@ def test_tuning_is_one_answer(model: str, purpose: Purpose, gpu: str, gpus: int)
     assert said(tuned.plan) == said(answer)
 
 
+def test_a_way_may_keep_weights_on_hosts() -> None:
+    """Two GPUs of 22 GiB hold 70B of frozen weights with their hosts: the list of ways says what ``plan`` says."""
+    cards = {"accelerator": "a10g-24gb", "num_gpus": 2}
+    tables: dict[str, Any] = {"model": {"name": "llama-3-70b"}, "cluster": cards, "job": job_of("lora", 2)}
+    found = way(tables, "a10g-24gb", Wish(num_gpus=2))
+    assert found.plan is not None
+    assert found.plan.recommended
+    assert found.plan.layout.offload_optimizer
+    assert said(found.plan) == said(planner.plan(**{**tables, "model": "llama-3-70b"}))
+
+
 def test_equal_terms_start_from_the_plan() -> None:
     asked: dict[str, Any] = {
         "model": "mixtral-8x7b",

@@ -14,6 +14,8 @@ JOBS = {
     "8 bit": {"kind": "finetune", "seq_len": 512, "global_batch_size": 8, "optimizer": "paged-adamw-8bit"},
     "in backward": {"kind": "finetune", "seq_len": 512, "global_batch_size": 8, "optimizer_in_backward": True},
     "galore": {"kind": "finetune", "seq_len": 512, "global_batch_size": 8, "optimizer": "galore-adamw"},
+    "lora": {"kind": "lora", "seq_len": 512, "global_batch_size": 8, "adapter": {"rank": 16}},
+    "qlora": {"kind": "qlora", "seq_len": 512, "global_batch_size": 8, "adapter": {"rank": 16}},
     "muon": {"kind": "pretrain", "seq_len": 512, "global_batch_size": 8, "optimizer": "muon"},
 }
 MODELS = ("llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "qwen2.5-vl-7b", "gemma-2-27b", "bert-large", "albert-xxlarge-v2")

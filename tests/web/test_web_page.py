@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import re
+import time
 import tomllib
 import zipfile
 from collections import OrderedDict
@@ -20,19 +21,22 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
+from planner.common.units import DAY_S  # noqa: E402
 from planner.hardware.cluster import accelerator_names  # noqa: E402
 from planner.layout_search.question import as_question  # noqa: E402
 from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
+from planner.reports.text import count  # noqa: E402
 from planner.scenarios.quick_serving import quick_serving  # noqa: E402
-from planner.scenarios.scenario import read_scenario  # noqa: E402
+from planner.scenarios.scenario import Case, read_scenario  # noqa: E402
+from planner.studies.affordable import Means, affordable  # noqa: E402
 from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noqa: E402
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
 from planner.web.answers import Answer, answer, load_archive  # noqa: E402
-from planner.web.pages import compare, search  # noqa: E402
+from planner.web.pages import compare, explore, search  # noqa: E402
 from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -612,6 +616,25 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
     worker._IDLE[-1].kill()
     with pytest.raises(PlannerError, match="ask again"):
         worker.work(task, errands.ways, tables, names, wish, False)
+
+
+def test_the_most_tokens_of_a_deadline_and_a_budget_are_those_of_the_command_line(monkeypatch):
+    case = Case(label="a", tables=json.loads(json.dumps(SMALL)), where="a")
+    means = Means(usd=40.0, seconds=2 * DAY_S)
+    wanted = affordable(case, means)
+    test = opened(monkeypatch, "explore", {**scenario(), "ask": {"days": 2.0, "usd": 40.0}})
+    box(test, "Of").set_value(explore.TOKENS).run()
+    assert [n.value for n in test.number_input if n.key in ("explore.days", "explore.usd")] == [2.0, 40.0]
+    test.button(key="explore.find").click().run()
+    key = next(key for key in background._TASKS if key.startswith(f"afford {means}"))
+    end = time.monotonic() + PATIENCE_S
+    while not background.known(key).finished and time.monotonic() < end:
+        time.sleep(0.05)
+    test.run()
+    assert not test.exception
+    assert test.success[0].value == f"Most tokens: {count(wanted.num_tokens)}"
+    usd = show.dollars(wanted.outlook.bill.budget_usd.expected).lstrip("$")
+    assert any(usd in caption.value for caption in test.caption)
 
 
 def test_an_empty_list_is_said_in_the_page_s_language() -> None:

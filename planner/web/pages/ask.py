@@ -344,7 +344,7 @@ def _undisturbed(plan: Plan) -> list[str]:
     found = [escape(t("ask.undisturbed", time="{}")).replace("{}", _figure("run", show.duration(plan.run_s)))]
     if plan.cost_usd is not None:
         span = show.between(plan.intervals.get("cost_usd"), show.dollars)
-        found.append(f"{_figure('cost', show.dollars(plan.cost_usd))} ({escape(span)})")
+        found.append(escape(show.ranged("{}", span)).replace("{}", _figure("cost", show.dollars(plan.cost_usd))))
     return found
 
 
@@ -364,10 +364,10 @@ def _budget(one: Answer) -> tuple[Run, list[str], str]:
     if run.whole is None:
         return run, [], said(run.error)
     days = run.whole.budget_s
-    time = f"{show.duration(days.expected)} ({show.between(days, show.duration)})"
+    time = show.ranged(show.duration(days.expected), show.between(days, show.duration))
     if run.bill is None:
         return run, [escape(t("ask.budget", budget="{}")).replace("{}", _figure("budget", time))], t("ask.budget_means")
-    money = f"{show.dollars(run.bill.budget_usd.expected)} ({show.between(run.bill.budget_usd, show.dollars)})"
+    money = show.ranged(show.dollars(run.bill.budget_usd.expected), show.between(run.bill.budget_usd, show.dollars))
     words = escape(t("ask.budget", budget="{}")).replace("{}", _figure("budget", money))
     return run, [words, escape(time)], t("ask.budget_mean", mean=show.dollars(run.bill.budget_mean_usd))
 
@@ -477,7 +477,8 @@ def _list(case: int) -> None:
     """Every GPU, cheapest first; drawn again while it grows."""
     scenario = state.current()
     tables = scenario["cases"][case]["tables"]
-    st.html(f"<h2 class='finding'>{escape(t('ask.every'))}</h2>")
+    serving = question.kind_of(scenario, tables) == "serve"
+    show.section(t("ask.every" if serving else "ask.every_run"))
     try:
         first = tables == state.default_scenario()["cases"][0]["tables"]  # what every visitor sees: found once, from the start
         task = question.ways(scenario, tables, _names(), patient=first)

@@ -1,4 +1,4 @@
-"""Compare: up to four configurations side by side."""
+"""Compare: configurations side by side."""
 
 from __future__ import annotations
 

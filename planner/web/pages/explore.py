@@ -11,7 +11,9 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
+from planner.reports.text import count
 from planner.scenarios.scenario import Case, Scenario, asked
+from planner.studies.affordable import Affordable, Means
 from planner.studies.limit import FIELDS, Limit
 from planner.studies.sweep import Variation, as_sweep, crossovers, frameworks_differ, parse_variation
 from planner.web import background, charts, errands, show, state, worker
@@ -34,13 +36,15 @@ USUAL: Mapping[str, str] = {
     "accelerator.memory_bytes": "40e9,80e9,141e9",
     "link.nvlink.bytes_per_s": "1e11:9e11:5",
 }
+TOKENS = "job.num_tokens"
+"""Beside the fields that memory limits: what money and time limit."""
 MEASURES: Mapping[str, tuple[str, float]] = {
     "step_time_s": ("step_axis", 1.0),
     "tokens_per_s": ("tokens_axis", 1.0),
     "mfu": ("mfu_axis", 1.0),
     "peak_total_bytes": ("memory_axis", GIB),
-    "run_s": ("days_axis", DAY_S),
-    "cost_usd": ("usd_axis", 1.0),
+    "run_s": ("run_axis", DAY_S),
+    "cost_usd": ("cost_axis", 1.0),
 }
 
 
@@ -174,7 +178,7 @@ def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
 def _limit(one: Mapping[str, Any]) -> None:
     show.section(t("explore.limit"))
     st.caption(t("memory.which", label=markdown(one["label"])))
-    fields = [name for name in FIELDS if name != "layout.micro_batch_size" or one["tables"].get("layout")]
+    fields = [*(name for name in FIELDS if name != "layout.micro_batch_size" or one["tables"].get("layout")), TOKENS]
     field = st.selectbox(
         t("explore.limit_field"),
         fields,
@@ -182,12 +186,45 @@ def _limit(one: Mapping[str, Any]) -> None:
         format_func=lambda n: t(f"explore.limit_{n.replace('.', '_')}"),
     )
     try:
-        tables = asked(_plain(one["tables"]))
+        tables = _plain(one["tables"])
     except PlannerError as error:
         show.problem(error)
         return
+    if field == TOKENS:
+        _affordable(Case(label=one["label"], tables=tables, where=one["label"]), key_of(one["tables"]))
+        return
     key = f"limit {field} {key_of(one['tables'])}"
-    _in_background(key, (errands.limit, tables, field), _limited, "explore.find")
+    _in_background(key, (errands.limit, asked(tables), field), _limited, "explore.find")
+
+
+def _affordable(case: Case, question: str) -> None:
+    """The most tokens within a deadline and a budget, with interruptions and as published runs went."""
+    limits = state.current().get("ask", {})
+    days, usd = (
+        column.number_input(
+            t(f"search.{name}"),
+            0.0,
+            value=limits.get(field),
+            format="%.6g",
+            key=f"explore.{field}",
+            placeholder=t("ask.no_limit"),
+        )
+        for column, name, field in zip(st.columns(2), ("deadline", "budget"), ("days", "usd"), strict=True)
+    )
+    if not days and not usd:
+        st.caption(t("explore.means"))
+        return
+    means = Means(usd=usd or None, seconds=days * DAY_S if days else None)
+    _in_background(f"afford {means} {question}", (errands.afford, case, means), _afforded, "explore.find")
+
+
+def _afforded(found: Affordable) -> None:
+    run, bill = found.outlook.run, found.outlook.bill
+    st.success(t("explore.afforded", tokens=count(found.num_tokens)))
+    if run is not None:
+        time, usd = show.duration(run.budget_s.expected), show.dollars(None if bill is None else bill.budget_usd.expected)
+        gpus = f"{found.plan.num_gpus} x {found.plan.cluster.accelerator.name}"
+        st.caption(markdown(t("explore.afforded_for", time=time, usd=usd, gpus=gpus), 300))
 
 
 def _limited(found: Limit) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from planner.common.units import DAY_S, GB, HOUR_S
+from planner.common.units import DAY_S, GB
 from planner.lifecycle.bill import ITEMS, Bill
 from planner.lifecycle.sensitivity import Swing, cash_flow
 from planner.lifecycle.simulation import CAUSES, WholeRun
@@ -29,7 +29,6 @@ from planner.web.messages import priced, said, word
 from planner.web.pages.compare import Cell
 from planner.web.text import about, t
 
-DAY_H = DAY_S / HOUR_S
 FAILURES = ("published", "none")
 
 

@@ -25,7 +25,7 @@ from planner.web.answers import arguments, calibrated, key_of, layout_fields, st
 from planner.web.background import Task
 from planner.web.download import csv_bytes, parquet_bytes, take
 from planner.web.figure import Figure
-from planner.web.guard import markdown, short_text
+from planner.web.guard import MAX_CASES, markdown, short_text
 from planner.web.launch import launch_files
 from planner.web.messages import said
 from planner.web.text import language, t
@@ -282,8 +282,8 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
         title,
         t("search.pareto_alt"),
         rows,
-        x="days_axis" if has_run else "step_axis",
-        y=("usd_axis" if has_run else "usd_step_axis") if has_price else "memory_axis",
+        x="run_axis" if has_run else "step_axis",
+        y=("cost_axis" if has_run else "usd_step_axis") if has_price else "memory_axis",
         tips=("rank", "layout", "group", "framework", "step", "gib", "usd"),
         select=True,
     )
@@ -358,7 +358,7 @@ def _take(table: pd.DataFrame, rank: int, case: int) -> None:
     st.html(f"<h2 class='finding'>{t('search.picked', rank=rank)} {escape(short_text(row['layout'], 120))}</h2>")
     tables = row_tables(state.current()["cases"][case]["tables"], row)
     left, middle, right = st.columns(3)
-    full = len(state.current()["cases"]) >= 4
+    full = len(state.current()["cases"]) >= MAX_CASES
     if left.button(t("search.add"), key="search.add", disabled=full, type="primary", width="stretch"):
         scenario = state.current()
         label = short_text(f"{scenario['cases'][case]['label']} · {t('search.rank')} {rank}", 40)
