@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -73,6 +73,23 @@ def refuse_turned(target: str, on: str) -> None:
         )
 
 
+def refuse_several(target: str) -> None:
+    """PlannerError for models with commas between, where one is asked about."""
+    from planner.model.names import is_model
+
+    parts = [part.strip() for part in target.split(",")]
+    if len(parts) > 1 and all(map(is_model, parts)):
+        raise PlannerError(
+            "{0}: are {1} models, and one is asked about at a time; `planner compare {2}` answers them side by side.",
+            target,
+            len(parts),
+            " ".join(parts),
+            code="usage",
+            field="SCENARIO|MODEL",
+            value=target,
+        )
+
+
 def _are_gpus(text: str) -> bool:
     from planner.hardware.asked import cluster_table
 
@@ -118,11 +135,13 @@ class OfStep:
             "finetune",
             "tokens",
             "samples",
+            "epochs",
             "seq_len",
             "batch",
             "precision",
             "framework",
             "price",
+            "provider",
             "layout",
         )
         found = [f"--{name.replace('_', '-')}" for name in (*names, "allow") if getattr(self, name, None)]
@@ -139,16 +158,20 @@ class OfStep:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
+    def scenario(
+        self, usually: str = "pretrain", unread: tuple[str, ...] = (), looked_for: str = ""
+    ) -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it.
 
-        ``unread``: tables and fields that the command does not read, in which --set changes nothing.
+        ``unread``: tables and fields that the command does not read, in which --set changes nothing; ``looked_for``: the field
+        whose value is the answer, of which nothing is taken.
         """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
         from planner.scenarios.quick import changed_scenario, quick_scenario, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
+        refuse_several(self.target)
         changes = set_fields(self.change, tuple(table for table in TABLES if table not in unread), unread)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
@@ -158,7 +181,8 @@ class OfStep:
             refuse_turned(self.target, self.on)
             method: Any = named[0].lstrip("-") if named else usually
             found = quick_scenario(self.target, self.on, method, self.job(), self.others() | self.whole())
-            return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
+            given = self.job() | _names_of_job({**changes, looked_for: None})
+            return changed_scenario(found, changes), usual_notes(found, given)
         if named_model and not is_scenario(self.target):
             raise no_gpus(self.target)
         refuse_launch_file(self.target)
@@ -181,10 +205,32 @@ class OfStep:
         return {} if self.framework is None else {"framework": {"name": self.framework}}
 
 
-def price_table(text: str | None) -> dict[str, Any] | None:
-    """The table that ``--price`` means: dollars, or an amount of another currency, per GPU-hour, or a term."""
-    if text is None:
-        return None
+def part_of_layout(fields: Iterable[str]) -> tuple[str, ...]:
+    """A note where single fields of a layout are given, which leaves nothing to be chosen."""
+    named = ", ".join(field for field in fields if field.startswith("layout."))
+    text = "only {0} of the layout is given: the rest is as it is by default, not chosen; --layout 'pp8 zero1' gives more of it"
+    return (Message(text, named),) if named else ()
+
+
+def price_table(text: str | None, provider: str | None = None) -> dict[str, Any] | None:
+    """The table that ``--price`` and ``--provider`` mean; None where neither is given."""
+    table = None if text is None else _priced(text)
+    if provider is None:
+        return table
+    if table is not None and "term" not in table:
+        raise PlannerError(
+            "--provider {0}: --price {1} is a price of your own, whoever sells it; leave one of the two out.",
+            provider,
+            text,
+            code="usage",
+            field="--provider",
+            value=provider,
+        )
+    return {**(table or {}), "provider": provider}
+
+
+def _priced(text: str) -> dict[str, Any]:
+    """Dollars, or an amount of another currency, per GPU-hour, or a term."""
     foreign = FOREIGN.fullmatch(text.strip())
     if foreign is not None and foreign[2].upper() != "USD":
         return {"price_per_gpu_hour": float(foreign[1]), "currency": foreign[2].upper()}
@@ -213,18 +259,21 @@ class Given(OfStep):
 
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
     samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
+    epochs: Annotated[str | None, typer.Option("--epochs", metavar="N", help="Passes over the samples: 3.")] = None
     price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None
 
     def job(self) -> dict[str, Any]:
         """As of a step, and how long the run is."""
-        from planner.common.quantities import count
+        from planner.common.quantities import count, times
 
         lengths = {"num_tokens": (self.tokens, "--tokens"), "num_samples": (self.samples, "--samples")}
-        return {name: count(text, option) for name, (text, option) in lengths.items() if text is not None} | super().job()
+        found: dict[str, Any] = {name: count(text, option) for name, (text, option) in lengths.items() if text is not None}
+        return found | ({} if self.epochs is None else {"num_epochs": times(self.epochs, "--epochs")}) | super().job()
 
     def others(self) -> dict[str, dict[str, Any]]:
         """As of a step, and the price."""
-        price = price_table(self.price)
+        price = price_table(self.price, self.provider)
         return super().others() | ({} if price is None else {"price": price})
 
 

@@ -38,17 +38,29 @@ class Launched(Laid):
         typer.Option("--from", metavar="FILE...", help="Launch scripts and configuration files to read the question from."),
     ] = None
 
-    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Any, tuple[str, ...]]:
+    def scenario(
+        self, usually: str = "pretrain", unread: tuple[str, ...] = (), looked_for: str = ""
+    ) -> tuple[Any, tuple[str, ...]]:
         """As ``Given.scenario``; one question at a time."""
         if not self.target:
             raise nothing_asked(
                 "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
+        if self.more and (open_ended := next((text for text in self.change or () if "=" not in text), None)) is not None:
+            value = self.more[-1]
+            raise PlannerError(
+                "--set {0} {1}: field and value stand in one word: --set {0}={1}.",
+                open_ended,
+                value,
+                code="usage",
+                field="--set",
+                value=value,
+            )
         if self.more:
             adapters = "--lora" if self.lora else "--qlora" if self.qlora else ""
             words = [self.target, *self.more]
             raise one_question(words, self.on, "planner plan", "planner compare answers several", adapters)
-        return super().scenario(usually, unread)
+        return super().scenario(usually, unread, looked_for)
 
     def launch(self) -> Launch:
         """The launch files' question."""

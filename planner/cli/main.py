@@ -322,29 +322,60 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     command = (
         context.command_path if context is not None else " ".join(["planner", *(name for name in given[:1] if name in COMMANDS)])
     )
-    remedy = Message("`{0} --help` lists what it takes", command)
+    remedy: str = Message("`{0} --help` lists what it takes", command)
     param = getattr(error, "param", None)
     needed = next((said for words, said in NUMBERS.items() if words in text), None)
     for spelled in getattr(param, "opts", ()) if needed is not None else ():
         value = _given_to(spelled, given)
         if value is not None:
+            if spelled == "--gpus":
+                remedy = Message("types of GPU stand after {0}; {1}", "--on", remedy)
             return PlannerError("{0} = {1!r}: {2}; {3}.", spelled, value, needed, remedy, code="type", field=spelled)
     meaning = str(getattr(param, "help", None) or "")
     if type(error).__name__ == "MissingParameter" and meaning:
         text = Message("{0}: {1}", text, said(meaning).rstrip(".。"))
     option = str(getattr(error, "option_name", None) or "")
-    place = _place(option, command, given) if option else ""
-    if (
-        place
-        and context is not None
-        and any("--set" in p.opts and str(p.metavar).startswith("TABLE") for p in context.command.params)
-    ):
-        remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
-    elif option == "--model":
-        remedy = Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
-    elif type(error).__name__ == "NoSuchOption" and (others := _takers(option)):
-        remedy = Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others[:MOST_NAMED]))
+    if type(error).__name__ == "NoSuchOption":
+        text, remedy = _no_such_option(option, context, command, given, remedy)
+    elif "unexpected extra argument" in str(error.message) and context is not None:
+        remedy = _further_words(context, remedy)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
+
+
+def _no_such_option(option: str, context: Any, command: str, given: Sequence[str], remedy: str) -> tuple[str, str]:
+    """(what is wrong, what would be right) of an option that a command lacks."""
+    from planner.cli.guesses import alike, instead, own_option
+
+    params = [] if context is None else context.command.params
+    taken = [spelled for one in params for spelled in one.opts]
+    sets = any("--set" in one.opts and str(one.metavar).startswith("TABLE") for one in params)
+    text = Message("No such option: {0}", option)
+    place = _place(option, command, given)
+    if right := own_option(place, taken, _value_of(option, given)):
+        return text, Message("write {0}; {1}", right, remedy)
+    if place and sets:
+        return text, Message("{0}, or write --set {1}=VALUE", remedy, place)
+    right, others = instead(option, taken), _takers(option)
+    if right and not (right.startswith("`") and others):
+        return text, Message("write {0}; {1}", right, remedy)
+    if option == "--model":
+        return text, Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
+    near_ones = alike(option, [one for one in taken if one.startswith("--")])
+    if near_ones:
+        return Message("No such option: {0} (Possible options: {1})", option, ", ".join(near_ones)), remedy
+    if others:
+        return text, Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others[:MOST_NAMED]))
+    return text, remedy
+
+
+def _further_words(context: Any, remedy: str) -> str:
+    """What to do with words that a command does not take: look for them, or ask about each."""
+    names = {one.name for one in context.command.params}
+    if "search" in names:
+        return Message("words to look for stand after {0}; {1}", "--search", remedy)
+    if "target" in names:
+        return Message("one question is answered at a time, and `planner compare` answers several side by side; {0}", remedy)
+    return remedy
 
 
 def _place(option: str, command: str, given: Sequence[str]) -> str:
@@ -375,6 +406,12 @@ def _takers(option: str) -> list[str]:
 def _given_to(option: str, given: Sequence[str]) -> str | None:
     """What the command line gives an option."""
     return next(iter(_all_given_to(option, given)), None)
+
+
+def _value_of(option: str, given: Sequence[str]) -> str | None:
+    """The value that follows an option; None where another option does, or nothing."""
+    value = _given_to(option, given)
+    return None if not value or value.startswith("-") else value
 
 
 def _all_given_to(option: str, given: Sequence[str]) -> list[str | None]:

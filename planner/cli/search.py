@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases
+from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases, part_of_layout
 from planner.cli.choices import as_choice
 from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
@@ -44,6 +44,12 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        if any(part[:1].isalpha() for part in parts) and option == "--gpus":
+            raise PlannerError(
+                "{0} {1}: give whole numbers with commas between, such as 8,16,32; types of GPU stand after --accelerator.",
+                option,
+                text,
+            )
         raise PlannerError("{0} {1}: give whole numbers with commas between, such as 8,16,32.", option, text)
     return [int(part) for part in parts]
 
@@ -68,14 +74,16 @@ class Sought(Given):
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
 
-    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
+    def scenario(
+        self, usually: str = "pretrain", unread: tuple[str, ...] = (), looked_for: str = ""
+    ) -> tuple[Scenario, tuple[str, ...]]:
         """As of one question; --accelerator and --gpus together say on what, too."""
         from planner.model.names import is_model
 
         counts, kinds = whole_numbers(self.gpus, "--gpus"), self.accelerators()
         if self.on is None and not is_scenario(self.target):
             if counts and kinds:
-                return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually, unread)
+                return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually, unread, looked_for)
             if (counts or kinds) and is_model(self.target):
                 given, other = (
                     (f"--gpus {self.gpus}", "--accelerator h100") if counts else (f"--accelerator {self.accelerator}", "--gpus 8")
@@ -88,7 +96,7 @@ class Sought(Given):
                     code="usage",
                     field="--on",
                 )
-        return super().scenario(usually, unread)
+        return super().scenario(usually, unread, looked_for)
 
     def accelerators(self) -> list[str] | None:
         """Those that --accelerator names, as --on reads a name."""
@@ -194,6 +202,8 @@ def sweep_command(
     question = as_sweep(scenario, [as_meant(parse_variation(text)) for text in vary], **given.choice())
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
+    if given.layout is None and not scenario.cases[0].tables.get("layout"):
+        usual = (*usual, *part_of_layout([variation.key for variation in question.variations]))
     with progress_bar("points", quiet=as_json) as progress:
         table = run_sweep(question, engine=engine, address=address, progress=progress)
     if out is not None:
@@ -235,9 +245,10 @@ def limit_command(
         _most_tokens(given, budget_usd, deadline, as_json)
         return
     field = field or "job.seq_len"
-    scenario, usual = given.scenario(unread=("run", "cost"))
     plain = {name.rpartition(".")[2]: name for name in FIELDS}
-    case, field = scenario.cases[0], plain.get(meant(field, plain), field)
+    field = plain.get(meant(field, plain), field)
+    scenario, usual = given.scenario(unread=("run", "cost"), looked_for=field)
+    case = scenario.cases[0]
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
         found = largest(case.asked(), field, step, **given.choice(), progress=progress)
     if as_json:

@@ -64,6 +64,7 @@ class Served:
         str | None, typer.Option("--tpot", metavar="N", help="Target of each further token, with --clients or --rate: 50ms.")
     ] = None
     price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None
     change: Set = None
 
     def serving(self) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class Served:
         """What --price and --set change."""
         from planner.scenarios.serving import TABLES
 
-        price = price_table(self.price) or {}
+        price = price_table(self.price, self.provider) or {}
         return {f"price.{name}": value for name, value in price.items()} | set_fields(self.change, TABLES)
 
     def require_load(self, changes: dict[str, Any]) -> None:
@@ -282,6 +283,7 @@ def size_command(
     price: Annotated[
         str | None, typer.Option("--price", help="A term: reserved-1-year ...; with one type also dollars per GPU-hour.")
     ] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast, get_args
@@ -325,7 +327,7 @@ def size_command(
             job=None if rank is None else {"adapter": {"rank": rank}},
             accelerator=accelerator,
             gpus=gpus,
-            price=price_table(price),
+            price=price_table(price, provider),
             progress=progress,
         )
     if as_json:

@@ -87,6 +87,19 @@ def count(text: str, what: str) -> int:
     return _whole(number * COUNTS[unit.lower()], text, what, right)
 
 
+def times(text: str, what: str) -> float:
+    """How often: 3, 0.5, 3x.
+
+    >>> times("3", "--epochs"), times("1.5", "--epochs"), times("3x", "--epochs")
+    (3.0, 1.5, 3.0)
+    """
+    right = Message("must be a number above 0 such as 3 or 0.5")
+    number, unit = _split(text, what, right)
+    if unit.lower() not in ("", "x") or number <= 0:
+        raise _unread(text, what, right)
+    return number
+
+
 def length(text: str, what: str) -> int:
     """Tokens of one sequence; k is 1,024, 千 is 1,000.
 

@@ -94,7 +94,9 @@ def container_script(container: Mapping[str, Any]) -> str:
     started = container.get("entrypoint", container.get("command") if "args" in container else None)
     rest = container.get("args", container.get("command"))
     own = not started and PROGRAM.match(str(rest[0] if isinstance(rest, list) and rest else rest)) is None
-    words = _quoted(str(container["image"]).partition("@")[0]) if own else _words(started) if started else ""
+    image = _quoted(str(container["image"]).partition("@")[0])
+    lines += [] if own or ":" not in image else [f"CONTAINER_IMAGE={image}"]
+    words = image if own else _words(started) if started else ""
     return "\n".join([*lines, f"{words} {_words(rest) if rest is not started else ''}".strip(), ""])
 
 

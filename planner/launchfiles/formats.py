@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -34,13 +35,14 @@ class Option:
 class Format:
     """One tool's launch file.
 
-    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words of
-    a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files have,
-    those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option means
-    that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of files
-    that come with tools, with the options that they hold; ``unmodelled``: options that change memory or time and are not
-    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger
-    file holds such a one.
+    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words
+    of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files
+    have, those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option
+    means that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of
+    files that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``images``:
+    names of containers whose tag is the tool's release; ``unmodelled``: options that change memory or time and are not
+    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a
+    larger file holds such a one.
     """
 
     name: str
@@ -63,6 +65,14 @@ class Format:
     shipped: Mapping[str, Mapping[str, Any]]
     neutral: tuple[str, ...]
     unwraps: str
+    environment: tuple[str, ...]
+    images: tuple[str, ...]
+
+    def release_of(self, image: str) -> str | None:
+        """The release that a container's name ends with; None for another container, or a tag that is no release."""
+        names = "|".join(map(re.escape, self.images))
+        found = re.search(rf"(?:^|/)(?:{names}):(v?\d+(?:\.\d+)+)", image) if names else None
+        return None if found is None else found[1].removeprefix("v")
 
     def is_neutral(self, name: str) -> bool:
         """Whether an option changes neither memory nor time."""
@@ -119,6 +129,8 @@ def load_format(name: str) -> Format:
         unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
         shipped=table.get("shipped", {}),
         unwraps=table.get("unwraps", ""),
+        environment=tuple(table.get("environment", ())),
+        images=tuple(table.get("images", ())),
         neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),
     )
 

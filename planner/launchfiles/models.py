@@ -28,9 +28,32 @@ def _names() -> dict[str, Any]:
 
 
 def torchtitan_model(module: str, flavor: str) -> str | None:
-    """The catalog's name of a registered configuration, or of a model's name and flavor."""
-    found = _names()["torchtitan"].get(f"{module}/{flavor}".lower())
-    return None if found is None else str(found)
+    """The catalog's name of a registered configuration, or of a model's name and flavor; a configuration of graph_trainer, or one
+    with more words behind, is of the same model.
+
+    >>> torchtitan_model("graph_trainer.deepseek_v3", "graph_trainer_deepseek_v3_16b_minimal_async_ep")
+    'deepseek-v2-lite'
+    """
+    asked = f"{module.rpartition('.')[2]}/{flavor.removeprefix('graph_trainer_')}".lower()
+    known = _names()["torchtitan"]
+    found = max((name for name in known if asked == name or asked.startswith(f"{name}_")), key=len, default=None)
+    return None if found is None else str(known[found])
+
+
+RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora)(?:_.*)?(?:_config)?$|_config$")
+"""What Megatron-Bridge puts behind a model in the name of a recipe: llama3_8b_pretrain_config, gpt_oss_20b_sft_mxfp8_config."""
+
+
+def recipe_model(recipe: str) -> str | None:
+    """The catalog's name of the model of a Megatron-Bridge recipe, or None.
+
+    >>> recipe_model("llama3_8b_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
+    ('llama-3-8b', 'gpt-oss-20b')
+    >>> recipe_model("qwen25_7b_peft_config"), recipe_model("my_own_config")
+    ('qwen2.5-7b', None)
+    """
+    name = re.sub(r"^(llama|qwen)(\d)(\d)_", r"\1\2.\3_", RECIPE.sub("", recipe.lower()))
+    return catalog_name(name.replace("_", "-")) if name and recipe else None
 
 
 TUNED = re.compile(r"(q?lora|dora)_")

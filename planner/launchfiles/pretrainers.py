@@ -33,6 +33,43 @@ def settle(said: Said) -> None:
         _foundry(said)
     if said.has("nemo-1"):
         _nemo(said)
+    if said.has("nemo"):
+        _recipe(said)
+
+
+NARROW = {
+    "mxfp8": "mxfp8",
+    "nvfp4": "nvfp4",
+    "fp8_current_scaling": "tensorwise",
+    "fp8_subchannel_scaling": "blockwise",
+    "fp8": "delayed",
+}
+"""Words in the name of a recipe of Megatron-Bridge, and the precision that they stand for."""
+OF_RECIPES = {"layout.zero": 1, "framework.fused_cross_entropy": True, "job.gradient_dtype": "fp32"}
+"""What recipes set: ddp.use_distributed_optimizer, cross_entropy_loss_fusion and grad_reduce_in_fp32 are true in
+src/megatron/bridge/recipes/llama/llama3.py (0d5f5558c16f)."""
+
+
+def _recipe(said: Said) -> None:
+    """What the name of a Megatron-Bridge recipe says, and what recipes have in common."""
+    f = said.fields
+    recipe = str(f.get("said.recipe") or "").lower()
+    if not recipe:
+        return
+    if not f.get("said.megatron_fsdp"):
+        for name, value in OF_RECIPES.items():
+            f.setdefault(name, value)
+    f.setdefault("job.adapter.rank", 32)  # LoRA.dim (src/megatron/bridge/peft/lora.py)
+    narrow = next((meant for word, meant in NARROW.items() if word in recipe), None)
+    if narrow is not None:
+        f.setdefault("said.precision", narrow)
+    if "_peft" in recipe or "_lora" in recipe:
+        f.setdefault("said.tuning", "lora")
+    elif f.get("said.tuning") != "lora" and ("_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft"):
+        f.setdefault("job.kind", "finetune")
+    said.notes.append(
+        Message("recipe = {0}: its own degrees, batch and length are not read; give those that it does not name here", recipe)
+    )
 
 
 def _neox(f: dict[str, Any]) -> None:
@@ -104,6 +141,10 @@ def sizes(said: Said) -> dict[str, Any]:
         return {**plain, **found}
     biased = not f.get("said.no_bias")
     found |= {"qkv_bias": biased, "attention_output_bias": biased, **_feed_forward(said, hidden)}
+    if (whole(f, "model.num_experts") or 1) > 1:
+        found |= {"moe_every": whole(f, "said.expert_interval") or 1, "expert_ffn_hidden_size": found["ffn_hidden_size"]}
+    else:
+        found = {name: value for name, value in found.items() if name not in ("num_experts", "top_k", "capacity_factor")}
     if found.get("position_embedding") == "learned" and f.get("said.positions"):
         found["max_positions"] = f["said.positions"]
     return found

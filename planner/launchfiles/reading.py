@@ -223,6 +223,8 @@ def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
 
 def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:
     """The error of a configuration that is no tool's."""
+    if not data or data == {"documents": []}:  # YAML of no document
+        return PlannerError("{0}: is empty; give the configuration of a launch, or its script.", path)
     if {"model", "cluster"} <= set(data):
         command = "serve" if "serving" in data else "plan"
         return PlannerError("{0}: is a scenario, not a launch file; `planner {1} {0}` answers it.", path, command)
@@ -250,9 +252,9 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
     if there is None:
         if any(one.name == Path(value).name for one in found.files):
             return
-        deepspeed = load_format("deepspeed")
-        shipped = deepspeed.shipped.get(Path(value).name.lower(), {})
-        found.given[:0] = [Given(form=deepspeed, name=key, value=one, where=value) for key, one in shipped.items()]
+        ships = next((one for one in formats() if Path(value).name.lower() in one.shipped), form)
+        shipped = ships.shipped.get(Path(value).name.lower(), {})
+        found.given[:0] = [Given(form=ships, name=key, value=one, where=value) for key, one in shipped.items()]
         text = (
             "{0}: {1} {2} was not found beside it; what tools ship under that name is taken; give it with --from"
             if shipped
@@ -278,10 +280,13 @@ def _is_file(path: Path) -> bool:
 
 UNREAD = {
     "verl.trainer": ("verl", ""), "openrlhf.cli": ("OpenRLHF", "deepspeed-zero"), "nemo_rl": ("NeMo RL", ""),
-    "swift.cli": ("ms-swift", "ms-swift"), "swift sft": ("ms-swift", "ms-swift"), "swift pt": ("ms-swift", "ms-swift"),
-    "swift rlhf": ("ms-swift", "ms-swift"),
+    "swift.cli.rlhf": ("ms-swift", "ms-swift"), "swift rlhf": ("ms-swift", "ms-swift"),
+    "megatron sft": ("Megatron-SWIFT", "megatron-core"), "megatron pt": ("Megatron-SWIFT", "megatron-core"),
+    "megatron rlhf": ("Megatron-SWIFT", "megatron-core"),
 }  # fmt: skip
 """Beginning of a program -> tools whose options are in no table, and the framework whose updates theirs are."""
+IMAGE = "CONTAINER_IMAGE"
+"""The variable that holds the image of a container whose command starts a program of its own (``container_script``)."""
 GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
 """Words of methods that generate answers before they learn from them."""
 
@@ -301,11 +306,31 @@ def _script(path: Path, text: str, found: Collected) -> None:
     for parts in tools or known:
         for form, words in parts:
             found.started.add(form.name)
+            found.given += (Given(form=form, name=name, value=value, where=path.name) for name, value in _around(form, script))
             _options(path, form, words, found)
+
+
+def _around(form: Format, script: Script) -> Iterator[tuple[str, str]]:
+    """Options that stand around a command: the release in the tag of its container, and variables of its environment."""
+    images = [script.variables.get(IMAGE), *(word for command in script.commands for word in command)]
+    for release in (form.release_of(image) for image in images if isinstance(image, str)):
+        if release is not None:
+            yield "image-release", f"v{release}"
+    for name in form.environment:
+        if isinstance(value := script.variables.get(name), str):
+            yield name, value
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
     """PlannerError for a command of a tool whose options are in no table: how to ask for what it does."""
+    if any(word.endswith("launcher_scripts/main.py") for word in command):
+        conf = next((word.partition("=")[2] for word in command if re.match(r"(training|fine_tuning|peft)=\w", word)), "gpt3/5b")
+        raise PlannerError(
+            "{0}: starts NeMo-Framework-Launcher, which takes the model from a file of its conf folder: give that, --from "
+            "conf/training/{1}.yaml, and what this script changes with --set.",
+            path,
+            conf,
+        )
     heard = [f"{word.rpartition('/')[2]} {after}" for word, after in zip(command, [*command[1:], ""], strict=True)]
     title, framework = next((tool for text in heard for name, tool in UNREAD.items() if _begins(text, name)), ("", ""))
     if not title:

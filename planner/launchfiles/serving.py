@@ -27,7 +27,9 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     f = said.fields
     _captured(said)
     f |= over
-    engine = str(f.get("serving.engine") or next(form.framework for form in said.formats if form.kind == "serve"))
+    server = next(form.framework for form in said.formats if form.kind == "serve")
+    release = str(f.get("said.release", "")).removeprefix("v")
+    engine = str(f.get("serving.engine") or (f"{server}-{release}" if release else server))
     f["serving.engine"] = engine
     _cut(said)
     if isinstance(repository := f.get("said.repository"), str):  # llama-server --help: USER/MODEL[:QUANT], default Q4_K_M

@@ -35,7 +35,8 @@ class Script:
     """A script's commands with its variables put in, in the order of its text, without branches that are certainly not taken.
 
     ``written``: files that it writes by a here-document, by name; ``undecided``: conditions that nothing in it decides, all of
-    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds.
+    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``variables``: as
+    they are at its end.
     """
 
     commands: list[list[str]] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Script:
     written: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
     loops: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str | list[str]] = field(default_factory=dict)
 
 
 def read_script(text: str, beside: Callable[[str], str | None] = lambda name: None) -> Script:
@@ -51,8 +53,9 @@ def read_script(text: str, beside: Callable[[str], str | None] = lambda name: No
     ``beside`` gives the text of a further script that this one names, None where there is none. Raises PlannerError for a script
     that expands beyond all measure.
     """
-    script = Script()
-    _Shell(script, Expansion(), beside, 0).run(text)
+    script, expansion = Script(), Expansion()
+    _Shell(script, expansion, beside, 0).run(text)
+    script.variables = expansion.variables
     return script
 
 

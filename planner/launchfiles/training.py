@@ -9,17 +9,27 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.launchfiles.models import TUNED, described_model, model_table, torchtitan_model, torchtune_model, vocabulary
+from planner.launchfiles.models import (
+    TUNED,
+    described_model,
+    model_table,
+    recipe_model,
+    torchtitan_model,
+    torchtune_model,
+    vocabulary,
+)
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.pretrainers import SIZED, settle, sizes
+from planner.launchfiles.swift import accumulated, settle_swift
 from planner.launchfiles.understanding import Said, shown
+from planner.operators.head import VOCABULARY_STEP
 from planner.workload.fp8_recipe import Fp8Recipe
 from planner.workload.framework import CORE_ATTENTION, load_framework
 from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
 MEGATRON = ("megatron", "megatron-deepspeed", "nemo-1")
-TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
+TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune", "ms-swift")
 FIELDS = ("layout", "job", "framework")
 DEFAULT_MICRO_BATCH = 8
 """TrainingArguments' per_device_train_batch_size where none is given."""
@@ -34,6 +44,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     f = said.fields
     f |= over
     settle(said)
+    settle_swift(said)
     if str(f.get("said.tuning")).endswith("-sharded"):  # torchtune's recipes for several GPUs
         f["said.tuning"] = str(f["said.tuning"]).removesuffix("-sharded")
         f.setdefault("said.fsdp", "full_shard")
@@ -46,7 +57,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     num_gpus = _sharding_and_batch(said, table, framework)
     if num_gpus is not None and "num_nodes" not in table:
         table["num_gpus"] = num_gpus
-    tables: Tables = {"model": _model(said, model), "cluster": table}
+    tables: Tables = {"model": _padded(said, _model(said, model)), "cluster": table}
     _titan_chunks(said, tables["model"])
     for name in FIELDS:
         tables[name] = _table(f, name)
@@ -502,6 +513,7 @@ def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
     elif micro is None:
         micro = DEFAULT_MICRO_BATCH if said.has("transformers", "trl", "llama-factory") else 1
     f["layout.micro_batch_size"] = micro
+    steps = steps or accumulated(said, micro, dp)
     if dp is None and everything and steps:
         dp = max(everything // (micro * steps), 1)
     if everything is None:
@@ -546,6 +558,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return described_model(own, str(name), said.notes) if name and own else named
     carried = f.get("model.name") or f.get("model.base")
     checkpoint = f.get("said.model")
+    recipe = recipe_model(str(f.get("said.recipe", ""))) if carried is None and checkpoint is None else None
     titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
     if said.has(*MEGATRON):
         words = vocabulary(f.get("said.tokenizer"), f.get("said.tokenizer_type"))
@@ -555,20 +568,43 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return found if "num_layers" not in found or found.get("gated_ffn") else {"activation": "gelu", **found}
     if carried is not None:
         return _table(f, "model")
-    if titan is not None:
-        return {"name": titan}
+    if titan is not None or recipe is not None:
+        return {"name": titan or recipe}
     if isinstance(checkpoint, str) and "$" not in checkpoint:
         return model_table(checkpoint)
     tune = torchtune_model(str(f.get("said.builder", "")))
     if tune is not None:
         return {"name": tune}
-    what = f"{said.formats[0].title}" if said.formats else "the launch file"
+    form = next((one for one in said.formats if one.kind != "launcher"), None)
+    what = "the launch file" if form is None else form.title
     raise PlannerError(
         "which model? No option of {0} says it here; name one before --from: planner plan llama-3-8b --from FILE.",
         what,
         code="missing",
         field="model.name",
     )
+
+
+def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
+    """[model] with the words that a multiple of the vocabulary adds: step x tp words (_vocab_size_with_padding of Megatron-LM).
+
+    With a step up to VOCABULARY_STEP fewer words are added than are counted anywhere; whether a rank's words are a multiple of
+    that decides how fast they are multiplied (framework.pads_vocabulary).
+    """
+    f = said.fields
+    step, tp = whole(f, "said.vocabulary_step"), whole(f, "layout.tp") or 1
+    if step is None:
+        return table
+    words = as_model(table).vocab_size
+    padded = -(-words // (step * tp)) * step * tp
+    if step % VOCABULARY_STEP == 0 or padded % (VOCABULARY_STEP * tp):
+        f["framework.pads_vocabulary"] = step % VOCABULARY_STEP == 0
+    if padded - words < VOCABULARY_STEP * tp:
+        return table
+    said.notes.append(
+        Message("vocab_size = {0:,}: {1:,} words up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
+    )
+    return {**({"base": table["name"]} if set(table) == {"name"} else table), "vocab_size": padded}
 
 
 MEGATRON_CHUNK = 64

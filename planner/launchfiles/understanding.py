@@ -111,7 +111,7 @@ def understand(found: Collected) -> Said:
 def _one(one: Given, said: Said) -> None:
     name, form = plain_name(one.name), one.form
     option = form.options.get(name)
-    if name in form.files and not isinstance(one.value, Mapping):
+    if name in form.files and option is None and not isinstance(one.value, Mapping):
         return
     if option is None:
         _no_field(one, name, said)

@@ -12,7 +12,7 @@ import numpy as np
 from planner.common.arguments import as_amount, as_counts
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError, as_text, as_texts, one_of
-from planner.common.message import Message, join_messages
+from planner.common.message import Message, join_messages, shown_value
 from planner.common.record import dataclass
 from planner.common.spec import whole_number
 from planner.hardware.asked import accelerator_of_field
@@ -215,7 +215,7 @@ class SearchTerms(TypedDict, total=False):
     """What ``planner.search`` takes, by name; what is left out is as ``as_question`` says."""
 
     model: Required[ModelLike]
-    cluster: Required[ClusterLike]
+    cluster: Required[ClusterLike | Sequence[ClusterLike]]
     framework: FrameworkLike | Sequence[FrameworkLike] | None
     job: Required[JobLike]
     price: PriceLike | Sequence[PriceLike] | None
@@ -232,7 +232,7 @@ class SearchTerms(TypedDict, total=False):
 def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     *,
     model: ModelLike,
-    cluster: ClusterLike,
+    cluster: ClusterLike | Sequence[ClusterLike],
     framework: FrameworkLike | Sequence[FrameworkLike] | None = None,
     job: JobLike,
     price: PriceLike | Sequence[PriceLike] | None = None,
@@ -252,9 +252,16 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     top = whole_number(top)
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
+    if isinstance(model, list | tuple):
+        raise PlannerError(
+            "model = {0}: a search is of one model; search each, or plan several: planner.plan_many, `planner compare`.",
+            shown_value(model, 60),
+            code="type",
+            field="model",
+            value=model,
+        )
     the_model = as_model(model)
-    the_cluster = as_cluster(cluster)
-    clusters = _clusters(the_cluster, gpus, accelerators)
+    clusters = _all_clusters(cluster, gpus, accelerators)
     jobs = {c: as_job(job, c) for c in clusters}
     check_sizes(the_model, jobs[clusters[0]])
     stacks, notes = _frameworks(framework, the_model, jobs)
@@ -344,6 +351,20 @@ def _prices(price: Any, accelerators: set[str]) -> list[Any]:
                 ", ".join(sorted(accelerators)),
             )
     return prices
+
+
+def _all_clusters(
+    given: ClusterLike | Sequence[ClusterLike], gpus: Iterable[int] | None, accelerators: Iterable[str] | None
+) -> list[Cluster]:
+    """The clusters of a search: of each that is given, in every size and with every other accelerator."""
+    several: list[ClusterLike] = _several(given)
+    if not several:
+        raise PlannerError(
+            "cluster = {0!r}: the list is empty; give at least one cluster, such as 8xh100.", given, field="cluster"
+        )
+    counts = None if gpus is None else as_counts(gpus, "gpus")
+    names = None if accelerators is None else as_texts(accelerators, "accelerators")
+    return list(dict.fromkeys(c for one in several for c in _clusters(as_cluster(one), counts, names)))
 
 
 def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable[str] | None) -> list[Cluster]:

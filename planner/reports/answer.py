@@ -17,6 +17,7 @@ from planner.scenarios.scenario import Outlook
 from planner.training.elsewhere import Elsewhere
 from planner.training.plan import Plan
 from planner.training.remedies import Remedy
+from planner.workload.job import Job
 from planner.workload.layout import Layout
 
 NAME = 10
@@ -139,13 +140,20 @@ def _step(plan: Plan) -> str:
 
 def _run(plan: Plan) -> str:
     if plan.run_s is None or plan.gpu_hours is None:
-        if plan.job.num_epochs != 1.0:
-            text = "job.num_epochs = {0:g}, but of how many samples is not given: add job.num_samples (--samples 50k)"
-            return Message(text, plan.job.num_epochs)
-        return "no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)"
+        return no_length(plan.job)
     unit, name = (DAY_S, "days") if plan.run_s >= 2 * DAY_S else (HOUR_S, "hours")
     span = _span(plan, "run_s", lambda value: _three(value / unit))
     return Message("{0} {1} ({2}) undisturbed, {3} GPU-hours", _three(plan.run_s / unit), name, span, _three(plan.gpu_hours))
+
+
+def no_length(job: Job) -> str:
+    """Why there is neither time nor dollars of a run, and what gives it a length: tokens, or samples of what is tuned."""
+    if job.num_epochs != 1.0:
+        text = "job.num_epochs = {0:g}, but of how many samples is not given: add job.num_samples (--samples 50k)"
+        return Message(text, job.num_epochs)
+    if job.kind == "pretrain":
+        return Message("no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)")
+    return Message("no length given: add job.num_tokens, num_samples or num_steps (--samples 50k --epochs 3)")
 
 
 def _three(value: float) -> str:

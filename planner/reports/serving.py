@@ -14,6 +14,7 @@ from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, gib, seconds_like, small_dollars
 from planner.serving.deployment import Deployment
 from planner.serving.memory import KINDS
+from planner.serving.nearest import more_gpus
 from planner.serving.requests import mean_tokens
 from planner.serving.spec import Lengths
 
@@ -228,7 +229,10 @@ def notes(labels: Sequence[str], deployments: Sequence[Deployment]) -> list[Rend
 
 
 def instead(d: Deployment) -> str:
-    """The nearest change with which it fits."""
+    """The nearest change with which it fits, and on how many such GPUs it does as it is."""
+    gpus = more_gpus(d.times)
     if not d.nearest:
-        return Message("no single change of batch, cache, cut, context or weights makes it fit on these GPUs")
-    return Message("it fits with {0}", ", ".join(f"{name} = {value}" for name, value in d.nearest.items()))
+        text = "no single change of batch, cache, cut, context or weights makes it fit on these GPUs"
+        return Message(text) if gpus is None else Message("{0}; it fits on {1} of them", Message(text), gpus)
+    found = Message("it fits with {0}", ", ".join(f"{name} = {value}" for name, value in d.nearest.items()))
+    return found if gpus is None else Message("{0}, or as it is on {1} such GPUs, cut over all", found, gpus)

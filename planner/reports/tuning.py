@@ -11,6 +11,7 @@ from planner.common.message import Message
 from planner.common.units import GB, GIB
 from planner.performance.memory import KINDS
 from planner.performance.risk import chance
+from planner.reports.answer import no_length
 from planner.reports.line import Line
 from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, gib, seconds_of, span
@@ -74,8 +75,10 @@ def tuning_table(title: str, found: Sequence[Tuning], outlooks: Sequence[Outlook
         budgets = [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
         table.add_row("budget, dollars", *budgets)
         table.add_row("budget, as published runs went", *["-" if r is None else span(r.budget_s, show) for r in runs])
-    table.add_row("whole run, undisturbed", *[_maybe(t.plan.intervals.get("run_s"), run) for t in found])
-    table.add_row("cost, undisturbed", *[_maybe(t.plan.intervals.get("cost_usd"), dollars) for t in found])
+    measured = any(t.plan.run_s is not None for t in found)
+    if measured:
+        table.add_row("whole run, undisturbed", *[_maybe(t.plan.intervals.get("run_s"), run) for t in found])
+        table.add_row("cost, undisturbed", *[_maybe(t.plan.intervals.get("cost_usd"), dollars) for t in found])
     prices = [t.plan.price for t in found]
     table.add_row("price per GPU-hour", *price_cells(prices, "no quote"))
     quotes = price_lines([t.method for t in found], prices)
@@ -84,7 +87,8 @@ def tuning_table(title: str, found: Sequence[Tuning], outlooks: Sequence[Outlook
         for t, outlook in zip(found, outlooks, strict=True)
         for note in (*([Message("budget {0}", outlook.why)] if outlook.why else ()), *t.plan.reasons, *t.plan.notes)
     )
-    return Group(table, *quotes, *(Line(note, style="dim") for note in notes))
+    lengths = () if measured else (Line(no_length(found[0].plan.job), style="dim"),)
+    return Group(table, *quotes, *lengths, *(Line(note, style="dim") for note in notes))
 
 
 def _between(found: Interval, show: Callable[[float], str]) -> str:

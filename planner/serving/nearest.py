@@ -31,6 +31,24 @@ def nearest_change(times: Times) -> Mapping[str, Any] | None:
     return None
 
 
+def more_gpus(times: Times) -> int | None:
+    """The fewest GPUs of its node, matrices cut over all of them, on which a deployment on fewer fits; None where none do."""
+    setting, s = times.setting, times.setting.serving
+    node = setting.cluster.node
+    if s.ep > 1 or s.prefill_pool is not None or setting.cluster.num_nodes > 1:
+        return None
+    for gpus in (2, 4, 8, 16):
+        if setting.cluster.num_gpus < gpus <= node.num_gpus:
+            wider = replace(setting, cluster=setting.cluster.replaced(num_gpus=gpus), serving=s.replaced(tp=gpus, pp=1, dp=1))
+            try:
+                require_possible(wider)
+            except PlannerError:
+                continue
+            if _fits(wider, times.draft):
+                return gpus
+    return None
+
+
 def _candidates(times: Times) -> Iterator[dict[str, Any]]:
     setting, s = times.setting, times.setting.serving
     batch = largest_batch(setting, longest_tokens(s.prompt), mean_tokens(s.prompt) + mean_tokens(s.output), times.draft)

@@ -26,7 +26,7 @@ def search(
 ) -> pd.DataFrame:
     """Evaluate every layout and return the best, the front and the best of each cluster as a DataFrame, best first.
 
-    Takes what ``plan`` takes (``model, cluster, framework, job, price, risk, allow``; framework and price may be lists) and
+    Takes what ``plan`` takes (``model, cluster, framework, job, price, risk, allow``; cluster, framework, price may be lists) and
     ``objective`` (cost, time, memory, energy), ``gpus`` and ``accelerators`` (lists; the cluster's own when left out),
     ``deadline_s``, ``budget_usd``, ``top``. ``run`` is what ``expected_run`` takes: where it says how often a spot node is
     preempted, rows of such nodes are ranked and held to the limits at what that leaves; failures strike nodes at every price and

@@ -28,7 +28,7 @@ from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
 from planner.training.plan import Plan
-from planner.training.planning import batch_notes, framework_of, plan, question_notes, reasons_of
+from planner.training.planning import as_sharded, batch_notes, framework_of, plan, question_notes, reasons_of
 from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
@@ -292,6 +292,8 @@ class _Resolved:
             where if given is not None else (*where, keys["model"], keys["cluster"], keys["job"], keys["layout"]),
             lambda: framework_of(given, model, cluster, job, layout),
         )
+        layout, why = as_sharded(layout, named)
+        notes = (*notes, *why)
         framework = stack_on(named, cluster, model)
         self._once(
             ("able", keys["model"], node, card, framework, keys["job"]),

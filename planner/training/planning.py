@@ -35,7 +35,7 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, Layouts, as_columns, checked
+from planner.workload.layout import Layout, Layouts, as_columns, as_rows, checked
 from planner.workload.question import Question
 from planner.workload.resolve import (
     ClusterLike,
@@ -49,6 +49,7 @@ from planner.workload.resolve import (
     as_layout,
     as_model,
     read_as,
+    staged,
 )
 
 
@@ -80,6 +81,9 @@ def plan(
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
     named, notes = framework_of(framework, the_model, the_cluster, the_job, chosen)
+    if chosen is not None:
+        chosen, why = as_sharded(chosen, named)
+        notes = (*notes, *why)
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
@@ -119,6 +123,13 @@ def question_notes(named: Question, layout: Layout) -> tuple[str, ...]:
         *encoder_notes(model, job),
         *tuning_notes(model, job),
     )
+
+
+def as_sharded(layout: Layout, framework: Framework) -> tuple[Layout, tuple[str, ...]]:
+    """(the layout with the stage that its framework has where none is named, a note of it)."""
+    found = staged(layout, framework)
+    taken = (Message("layout.zero = {0}, as {1} shards where no stage is named", found.zero, framework.name),)
+    return found, () if found is layout else taken
 
 
 def framework_of(
@@ -185,10 +196,13 @@ def evaluate(
     """
     the_cluster = as_cluster(cluster)
     the_job = as_job(job, the_cluster)
-    columns = as_columns(checked(layouts) if isinstance(layouts, Layouts) else layouts, the_cluster.num_gpus)
+    given = checked(layouts) if isinstance(layouts, Layouts) else as_rows(layouts)
+    columns = as_columns(given, the_cluster.num_gpus)
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
     the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, one)
+    if not isinstance(given, Layouts):
+        columns = as_columns([staged(row, the_framework) for row in given], the_cluster.num_gpus)
     return evaluate_columns(Question(the_model, the_cluster, the_framework, the_job), columns)
 
 

@@ -179,19 +179,28 @@ class Effects:
         if self.metric in SERVING:
             words = _served(s, of_root, near, own, chips)
         elif own and own == _runs(near):
-            words = [Message("{0} measured runs of {1} on {2} GPUs", own, s.framework, chips)]
+            text = "one measured run of {1} on {2} GPUs" if own == 1 else "{0} measured runs of {1} on {2} GPUs"
+            words = [Message(text, own, s.framework, chips)]
         elif near:
-            words = [Message("{0} measured runs of {1} and frameworks based on it, on {2} GPUs", _runs(near), s.root, chips)]
+            text = (
+                "one measured run of {1} and frameworks based on it, on {2} GPUs"
+                if _runs(near) == 1
+                else "{0} measured runs of {1} and frameworks based on it, on {2} GPUs"
+            )
+            words = [Message(text, _runs(near), s.root, chips)]
             words += (
                 [Message("{0} of them of {1} itself", own, s.framework)]
                 if own
                 else [Message("none of them of {0} itself", s.framework)]
             )
         elif of_root:
-            words = [
-                Message("{0} measured runs of {1} and frameworks based on it", _runs(of_root), s.root),
-                Message("none of them on {0} GPUs", s.curves),
-            ]
+            one = _runs(of_root) == 1
+            text = (
+                "one measured run of {1} and frameworks based on it"
+                if one
+                else "{0} measured runs of {1} and frameworks based on it"
+            )
+            words = [Message(text, _runs(of_root), s.root), Message("none of them on {0} GPUs", s.curves)]
         else:
             words = [Message("no runs of {0} were measured", s.framework), Message("{0} of other frameworks", self.runs)]
         of_model = sum(int(m["models"].get(s.model, 0)) for m in near or of_root)
@@ -239,8 +248,10 @@ def _served(
     if not of_root:
         return [Message("nothing was measured of {0}", s.root)]
     if not near:
-        return [Message("{0} measurements of {1}", _runs(of_root), s.root), Message("none of them on {0} GPUs", s.curves)]
-    words: list[str] = [Message("{0} measurements of {1} on {2} GPUs", _runs(near), s.root, chips)]
+        measured = "one measurement of {1}" if _runs(of_root) == 1 else "{0} measurements of {1}"
+        return [Message(measured, _runs(of_root), s.root), Message("none of them on {0} GPUs", s.curves)]
+    measured = "one measurement of {1} on {2} GPUs" if _runs(near) == 1 else "{0} measurements of {1} on {2} GPUs"
+    words: list[str] = [Message(measured, _runs(near), s.root, chips)]
     if s.framework == s.root or own == _runs(near):
         return words
     if not own:

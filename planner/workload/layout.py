@@ -195,6 +195,18 @@ def checked(layouts: Layouts) -> Layouts:
     return Layouts(**found)
 
 
+def as_rows(layouts: Layout | Iterable[Layout | Mapping[str, Any]]) -> list[Layout]:
+    """Layouts from their fields, or themselves; PlannerError where there is none."""
+    rows: list[Layout | Mapping[str, Any]]
+    rows = [layouts] if isinstance(layouts, Layout) else as_list(layouts, "layouts", Message("layouts, each a table of fields"))
+    if not rows:
+        raise PlannerError("layouts = {0!r}: the list is empty; give at least one layout.", rows)
+    return [
+        r.checked(Message("layout {0}", i)) if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i))
+        for i, r in enumerate(rows)
+    ]
+
+
 def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: Number) -> Layouts:
     """Layouts in columns. ``dp`` left open becomes num_gpus / (tp cp pp), a fraction when they do not divide.
 
@@ -202,14 +214,7 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
     """
     if isinstance(layouts, Layouts):
         return layouts
-    rows: list[Layout | Mapping[str, Any]]
-    rows = [layouts] if isinstance(layouts, Layout) else as_list(layouts, "layouts", Message("layouts, each a table of fields"))
-    specs = [
-        r.checked(Message("layout {0}", i)) if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i))
-        for i, r in enumerate(rows)
-    ]
-    if not specs:
-        raise PlannerError("layouts = {0!r}: the list is empty; give at least one layout.", rows)
+    specs = as_rows(layouts)
 
     def column(name: str) -> Array:
         return np.array([float(getattr(s, name) or 0) for s in specs])

@@ -124,6 +124,17 @@ def as_layout(value: LayoutLike) -> Layout:
     return value.checked("layout") if isinstance(value, Layout) else Layout.build(value, "layout")
 
 
+def staged(layout: Layout, framework: Framework) -> Layout:
+    """The layout with the ZeRO stage that FSDP has where nobody names one; itself where one is named, and elsewhere.
+
+    3, as fully_shard gathers a layer anew in the backward pass; 2 beside a pipeline, as torchtitan's fsdp_reshard_after_forward =
+    "default" keeps layers gathered there.
+    """
+    if framework.mixed_precision != "sharded_fp32" or "zero" in layout.model_fields_set:
+        return layout
+    return layout.replaced(zero=3 if layout.pp == 1 else 2)
+
+
 def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:
     """A framework from a name, from a name with changed fields, or itself. ``kind``: the job's, where it is known."""
     if isinstance(value, Framework):

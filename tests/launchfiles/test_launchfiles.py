@@ -736,8 +736,7 @@ def test_a_configuration_of_trl_says_what_it_trains(keys: str, stage: str, tmp_p
 
 
 @pytest.mark.parametrize(("command", "served", "words"), [
-    ("python -m swift.cli.sft --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
-    ("NPROC_PER_NODE=8 swift sft --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
+    ("python -m swift.cli.rlhf --rlhf_type dpo --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
     ("swift rlhf --rlhf_type dpo --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
     ("swift rlhf --rlhf_type grpo --model Qwen/Qwen2.5-7B", True, "--framework ms-swift"),
     ("deepspeed --module openrlhf.cli.train_sft --max_len 4096", False, "OpenRLHF"),

@@ -1,0 +1,65 @@
+"""ms-swift's commands: what its defaults and its own names of DeepSpeed's stages say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from planner.common.message import Message
+from planner.launchfiles.numbers import names_of, whole
+from planner.launchfiles.understanding import Said
+
+STAGE = re.compile(r"(?:default-)?zero([0-3])(_offload)?")
+"""Names of DeepSpeed configurations that ms-swift ships (Command-line-parameters.md: deepspeed)."""
+SAMPLED = re.compile(r".+#(\d{1,12})")
+"""A data set and how many samples of it are taken."""
+LEAST_BATCH = 16
+"""Sequences of a step that gradients are accumulated to where gradient_accumulation_steps is left out."""
+
+
+def settle_swift(said: Said) -> None:
+    """Fields of ms-swift that several of its options decide together; nothing for another tool."""
+    f = said.fields
+    if not said.has("ms-swift"):
+        return
+    if "said.tuning" not in f:
+        f["said.tuning"] = "lora"  # train_type's default
+    if f.get("said.bits") == 0:  # quantization_bit of 2.x: none
+        f["said.bits"] = None
+    for field, usual in (("said.quant_method", "bnb"), ("said.tuner_backend", "peft")):
+        if f.get(field, usual) != usual:
+            name = field.removeprefix("said.")
+            said.unmodelled.append(Message("{0} = {1}: {2} is taken in its place: other memory and time", name, f[field], usual))
+    sharded = _stage(f) or said.has("deepspeed")
+    if not {"said.bf16", "said.fp16"} & f.keys():  # as the model is loaded, and most are in bf16
+        loaded = f.get("said.dtype")
+        if loaded == "fp16":
+            f["said.fp16"] = True
+        elif loaded != "fp32":
+            f["said.bf16"] = "pure" if f["said.tuning"] == "full" and not sharded else True
+    samples = [SAMPLED.fullmatch(name) for name in names_of(f.get("said.datasets", ""))]
+    if samples and all(samples) and not f.get("said.packing"):
+        f.setdefault("job.num_samples", sum(int(one[1]) for one in samples if one is not None))
+
+
+def _stage(f: dict[str, Any]) -> bool:
+    """Whether a configuration that ms-swift ships is named, whose stage and offload are then the layout's."""
+    named = STAGE.fullmatch(str(f.get("said.deepspeed_named", "")))
+    if named is None:
+        return False
+    f["said.sharder"] = "deepspeed"
+    f["layout.zero"] = int(named[1])
+    if named[2]:
+        f |= {"layout.offload_optimizer": True} | ({"layout.offload_parameters": True} if named[1] == "3" else {})
+    return True
+
+
+def accumulated(said: Said, micro: int, ranks: int | None) -> int | None:
+    """Micro-batches of a step that ms-swift takes where nobody says it; None for another tool, or of unknown ranks."""
+    f = said.fields
+    if not said.has("ms-swift") or ranks is None or f.get("said.accumulation") is not None or whole(f, "job.global_batch_size"):
+        return None
+    steps = -(-LEAST_BATCH // (micro * ranks))
+    text = "gradient_accumulation_steps = {0}, so that a step has {1} sequences or more, as ms-swift takes it"
+    said.notes.append(Message(text, steps, LEAST_BATCH))
+    return steps

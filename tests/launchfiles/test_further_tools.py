@@ -1,0 +1,192 @@
+"""ms-swift's commands, Megatron-Bridge's recipes, torchtitan's later configurations, tags of containers, experts of GPT-NeoX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import planner
+from planner.launchfiles import Launch, read_launch
+
+H100 = {"accelerator": "h100-sxm5-80gb"}
+
+
+def read(folder: Path, text: str, name: str = "run.sh", **cluster: Any) -> Launch:
+    (folder / name).write_text(text)
+    return read_launch([folder / name], cluster={**H100, **cluster})
+
+
+# --- ms-swift ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_model_under_a_stage_that_ms_swift_ships(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "NPROC_PER_NODE=8 swift sft --model Qwen/Qwen2.5-32B --train_type full --torch_dtype bfloat16 --max_length 8192 "
+        "--packing true --gradient_accumulation_steps 2 --deepspeed zero3_offload --use_liger_kernel true --max_steps 10",
+    )
+    assert (found.tools, found.not_understood, found.unmodelled) == (("ms-swift",), (), ())
+    assert found.tables["model"] == {"name": "qwen2.5-32b"}
+    assert found.tables["framework"] == {"name": "deepspeed-zero", "liger": True}
+    assert found.tables["cluster"]["num_gpus"] == 8
+    layout = {"micro_batch_size": 1, "zero": 3, "offload_optimizer": True, "offload_parameters": True, "recompute": "full"}
+    assert found.tables["layout"] == layout
+    job = found.tables["job"]
+    assert (job["precision"], job["global_batch_size"], job["seq_len"], job["kind"]) == ("bf16", 16, 8192, "finetune")
+
+
+def test_without_deepspeed_a_whole_model_trains_in_the_type_that_it_is_loaded_in(tmp_path: Path) -> None:
+    command = "swift sft --model Qwen/Qwen2.5-7B --train_type full --max_length 2048"
+    assert read(tmp_path, command).tables["job"]["precision"] == "bf16-pure"
+    assert read(tmp_path, f"{command} --deepspeed zero2").tables["job"]["precision"] == "bf16"
+    assert read(tmp_path, f"{command} --torch_dtype float16").tables["job"]["precision"] == "fp16"
+
+
+def test_what_a_command_of_ms_swift_leaves_out_is_its_default(tmp_path: Path) -> None:
+    found = read(tmp_path, "swift sft --model Qwen/Qwen2.5-7B-Instruct --dataset 'a/b#1000' 'c#500' --max_length 2048")
+    job = found.tables["job"]
+    assert (job["kind"], job["adapter"]["rank"], job["adapter"]["target_modules"]) == ("lora", 8, "all-linear")
+    assert (job["num_samples"], job["num_epochs"]) == (1500, 3)
+    assert (found.tables["layout"]["recompute"], found.tables["cluster"]["num_gpus"]) == ("full", 1)
+    assert job["global_batch_size"] == 16  # gradients are accumulated to 16 sequences
+    four = read(tmp_path, "NPROC_PER_NODE=4 swift sft --model Qwen/Qwen2.5-7B --per_device_train_batch_size 8 --max_length 2048")
+    assert four.tables["job"]["global_batch_size"] == 32
+
+
+def test_four_bits_and_pre_training(tmp_path: Path) -> None:
+    four = read(tmp_path, "swift sft --model Qwen/Qwen2.5-7B --quant_bits 4 --quant_method bnb --max_length 2048")
+    assert four.tables["job"]["kind"] == "qlora"
+    assert four.tables["job"]["quantization"] == {"format": "nf4", "double_quantization": True}
+    whole = read(tmp_path, "swift pt --model Qwen/Qwen2.5-7B --train_type full --packing true --max_length 2048")
+    assert whole.tables["job"]["kind"] == "pretrain"
+
+
+def test_a_yaml_of_ms_swift_and_what_it_does_not_model(tmp_path: Path) -> None:
+    text = "model: Qwen/Qwen2.5-7B\ntrain_type: lora\nmax_length: 4096\nsequence_parallel_size: 4\nlisa_activated_layers: 2\n"
+    found = read(tmp_path, text, "sft.yaml", num_gpus=8)
+    assert found.tables["job"]["seq_len"] == 4096
+    assert [text.partition(" ")[0] for text in map(str, found.unmodelled)] == ["sequence_parallel_size", "lisa_activated_layers"]
+    other = read(tmp_path, text.replace("lora", "llamapro"), "sft.yaml", num_gpus=8)
+    assert any("train_type = llamapro" in text for text in map(str, other.not_understood))
+
+
+def test_another_quantizer_is_told(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, "swift sft --model Qwen/Qwen2.5-7B --quant_bits 4 --quant_method hqq --tuner_backend unsloth --max_length 512"
+    )
+    assert [text.partition(" ")[0] for text in map(str, found.unmodelled)] == ["quant_method", "tuner_backend"]
+
+
+def test_an_empty_configuration_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(planner.PlannerError, match="is empty"):
+        read(tmp_path, "", "a.yaml")
+
+
+@pytest.mark.parametrize("command", ["megatron sft --model Qwen/Qwen3-30B-A3B", "megatron pt --model Qwen/Qwen3-30B-A3B"])
+def test_megatron_swift_is_refused_with_what_to_type(command: str, tmp_path: Path) -> None:
+    with pytest.raises(planner.PlannerError, match="planner plan MODEL --finetune --framework megatron-core"):
+        read(tmp_path, command)
+
+
+# --- Megatron-Bridge, torchtitan, NeMo's launcher ---------------------------------------------------------------------
+
+
+def test_a_recipe_names_its_model_its_method_and_its_precision(tmp_path: Path) -> None:
+    recipe = (
+        "torchrun --nproc_per_node=8 scripts/training/run_recipe.py --recipe {} model.seq_length=4096 train.global_batch_size=64"
+    )
+    whole = read(tmp_path, recipe.format("llama3_8b_pretrain_config"))
+    assert whole.tables["model"] == {"name": "llama-3-8b"}
+    assert (whole.tables["layout"]["zero"], whole.tables["job"]["kind"]) == (1, "pretrain")
+    assert any("its own degrees" in note for note in map(str, whole.notes))
+    tuned = read(tmp_path, recipe.format("qwen25_7b_peft_config --peft_scheme lora"))
+    assert tuned.tables["model"] == {"name": "qwen2.5-7b"}
+    assert (tuned.tables["job"]["kind"], tuned.tables["job"]["adapter"]["rank"]) == ("lora", 32)
+    narrow = read(tmp_path, recipe.format("gpt_oss_20b_sft_fp8_current_scaling_config --mode finetune --peft_scheme none"))
+    assert narrow.tables["model"] == {"name": "gpt-oss-20b"}
+    job = narrow.tables["job"]
+    assert (job["kind"], job["precision"], job["fp8_recipe"]) == ("finetune", "fp8", "tensorwise")
+
+
+def test_a_configuration_of_torchtitan_with_more_words_is_of_the_same_model(tmp_path: Path) -> None:
+    command = (
+        "torchrun --nproc_per_node=8 -m torchtitan.train --module graph_trainer.deepseek_v3 --config "
+        "graph_trainer_deepseek_v3_16b_minimal_async_ep --training.seq_len 4096 --training.local_batch_size 1"
+    )
+    assert read(tmp_path, command).tables["model"] == {"name": "deepseek-v2-lite"}
+
+
+def test_overrides_of_nemos_launcher_are_refused_with_the_file_to_give(tmp_path: Path) -> None:
+    command = "python3 /opt/NeMo/launcher_scripts/main.py training=gpt3/20b stages=[training] training.trainer.num_nodes=1"
+    with pytest.raises(planner.PlannerError, match=r"--from\s+conf/training/gpt3/20b\.yaml"):
+        read(tmp_path, command)
+
+
+def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None:
+    with pytest.raises(planner.PlannerError, match="torchtitan says it here"):
+        read(tmp_path, "torchrun --nproc_per_node=8 -m torchtitan.train --module a --config b --training.seq_len 4096")
+
+
+# --- tags of containers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "engine", "taken"),
+    [
+        ("docker run --gpus all vllm/vllm-openai:v0.7.2 --model Qwen/Qwen2.5-7B", "vllm-0.7.2", "vllm-v0"),
+        ("docker run --gpus all vllm/vllm-openai:v0.11.0 --model Qwen/Qwen2.5-7B", "vllm-0.11.0", "vllm-0.8"),
+        ("docker run --gpus all docker.io/vllm/vllm-openai:v0.6.6.post1 --model Qwen/Qwen2.5-7B", "vllm-0.6.6", "vllm-v0"),
+        ("docker run --gpus all vllm/vllm-openai:latest --model Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
+        ("docker run nvcr.io/nvidia/vllm:25.09-py3 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
+        (
+            "docker run lmsysorg/sglang:v0.4.6-cu124 python3 -m sglang.launch_server --model-path Qwen/Qwen2.5-7B",
+            "sglang-0.4.6",
+            "sglang-0.4",
+        ),
+    ],
+)
+def test_the_tag_of_a_publishers_image_is_the_release(command: str, engine: str, taken: str, tmp_path: Path) -> None:
+    found = read(tmp_path, command)
+    assert found.tables["serving"]["engine"] == engine
+    assert planner.serve(**found.tables).engine.name == taken
+
+
+@pytest.mark.parametrize("command", ["--model Qwen/Qwen2.5-7B", "vllm serve Qwen/Qwen2.5-7B"])
+def test_the_tag_in_a_compose_file_too(command: str, tmp_path: Path) -> None:
+    text = f"services:\n  a:\n    image: vllm/vllm-openai:v0.8.5\n    command: {command}\n"
+    assert read(tmp_path, text, "compose.yaml").tables["serving"]["engine"] == "vllm-0.8.5"
+
+
+# --- what tools ship, experts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "framework", "zero"),
+    [("deepspeed_zero3", "deepspeed-zero", 3), ("deepspeed_zero2", "deepspeed-zero", 2), ("fsdp2", "transformers-fsdp", 3)],
+)
+def test_a_configuration_that_trl_ships_is_known_by_its_name(config: str, framework: str, zero: int, tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        f"accelerate launch --config_file examples/accelerate_configs/{config}.yaml trl/scripts/sft.py "
+        "--model_name_or_path Qwen/Qwen2.5-7B --max_length 2048 --bf16",
+    )
+    assert (found.tables["framework"]["name"], found.tables["layout"]["zero"]) == (framework, zero)
+    assert found.tables["cluster"]["num_gpus"] == 8
+    assert any("what tools ship under that name is taken" in note for note in map(str, found.notes))
+
+
+def test_experts_of_gpt_neox_are_counted(tmp_path: Path) -> None:
+    sizes = (
+        '{"pipe_parallel_size": 1, "model_parallel_size": 1, "num_layers": 12, "hidden_size": 768, "num_attention_heads": 12, '
+        '"seq_length": 2048, "pos_emb": "rotary", "no_weight_tying": true, "train_micro_batch_size_per_gpu": 4, '
+        '"train_iters": 10, "vocab_size": 50304, "fp16": {"enabled": true}, %s}'
+    )
+    dense = read(tmp_path, sizes % '"num_experts": 1', "a.yml", num_gpus=8)
+    four = read(tmp_path, sizes % '"num_experts": 4, "moe_expert_parallel_size": 1', "b.yml", num_gpus=8)
+    assert "num_experts" not in dense.tables["model"]
+    assert (four.tables["model"]["num_experts"], four.tables["model"]["moe_every"], four.tables["model"]["top_k"]) == (4, 2, 1)
+    one, other = (planner.plan(**found.tables, explain=False).parameters_total for found in (dense, four))
+    # six of twelve layers hold three more feed-forwards (2 x 768 x 3072 weights, 768 + 3072 biases), and a router of 4 x 768
+    assert other - one == 6 * (3 * (2 * 768 * 3072 + 768 + 3072) + 4 * 768)
