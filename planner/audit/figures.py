@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from planner.audit.claims import SCENARIO_TABLES, ClaimFile, Figure
 from planner.common import clock
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.explore import leanest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,6 @@ from planner.audit.expression import evaluate
 from planner.audit.figures import STALE, Figured, figure_of
 from planner.common.errors import PlannerError, near
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.uncertainty.interval import Interval
 
 Verdict = Literal["holds", "holds if", "cannot tell", "cannot be", "not computed yet", "out of scope"]

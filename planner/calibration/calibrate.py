@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from planner.calibration.driver_names import known_accelerator, named
 from planner.calibration.records import Record, Sample, record_runs, single_node
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.evidence.measured_runs import Run
 from planner.hardware.cluster import Accelerator, Node, cluster, load_accelerator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from planner.calibration.calibrate import Calibration, calibrate, step_seconds
 from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name, single_node
 from planner.calibration.served_layers import layer_interval, layer_name, measured_layers
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import Prediction, Verdict, predict
 from planner.hardware.cluster import Accelerator, Node, load_accelerator, load_node

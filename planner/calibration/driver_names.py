@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import accelerator_names, load_accelerator

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from planner.calibration.records import Record, read_record, read_records
 from planner.common.data import ROOT
 from planner.common.errors import PlannerError
 from planner.common.files import write_text
-from planner.common.record import dataclass
 from planner.hardware.measured_kernels import Kernel
 from planner.performance.evaluation import operator_table
 from planner.performance.roofline import product_of

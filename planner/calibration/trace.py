@@ -9,6 +9,7 @@ import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ import numpy as np
 
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.hardware.curves import curves_of
 from planner.operators.row import FusedAttention, Matmul, Row

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -18,7 +18,6 @@ from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.quantities import COUNTS, SECONDS, share
-from planner.common.record import dataclass
 
 if TYPE_CHECKING:
     from planner.scenarios.scenario import Scenario

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,6 @@ import typer
 from planner.cli.asked import Laid, grouped
 from planner.cli.choices import set_fields
 from planner.cli.output import print_json
-from planner.common.record import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

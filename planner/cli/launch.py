@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,6 @@ from planner.cli.output import print_json, show, show_deployment, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,6 @@ from planner.common import clock
 from planner.common.errors import PlannerError, meant, near, one_of
 from planner.common.files import require_folder
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.translation import LANGUAGES, spoken_language
 
 Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]

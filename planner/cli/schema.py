@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,6 @@ from planner.cli.asked import Laid, grouped, is_scenario
 from planner.cli.output import print_json, tell, width
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
-from planner.common.record import dataclass
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,7 +17,6 @@ from planner.cli.output import tell
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError, meant
 from planner.common.message import Message
-from planner.common.record import dataclass
 
 if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion

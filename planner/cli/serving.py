@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,6 @@ from planner.cli.output import check_plot, print_json, show, show_deployment, te
 from planner.cli.progress import answers_to, progress_bar
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from planner.common.errors import PlannerError, near
-from planner.common.record import dataclass
 from planner.evidence.fit import CONSTANTS
 
 CATALOG = CONSTANTS.parent

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from planner.common import data
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, load_node
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.curves import Curves, curves_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from planner.common import data
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import read_text
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.common.units import GIB
 from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.units import GIB, TERA
 from planner.evidence.causes import group_of
 from planner.evidence.columns import in_own_words

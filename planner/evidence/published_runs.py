@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
@@ -14,7 +15,6 @@ from pydantic import Field
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import Spec, read_table
 from planner.lifecycle.field_factor import CATALOG, FieldFactor
 from planner.lifecycle.simulation import expected_run

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
 from planner.evidence.held_out import Held, rows_of, source_of

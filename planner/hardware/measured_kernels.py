@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 
 LAYOUTS = ("nt", "nn", "tn")
 LINE = re.compile(r"([a-z0-9]+) (grouped )?(nt|nn|tn) (\d+(?: x \d+){2,3})")

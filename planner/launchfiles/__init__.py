@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.launchfiles.reading import collect
 from planner.launchfiles.serving import serving_tables
 from planner.launchfiles.training import Tables, training_tables

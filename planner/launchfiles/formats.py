@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from typing import Any
 
 from planner.common import data
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 
 CATALOG = data.CATALOG / "launch"

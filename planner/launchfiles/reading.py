@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.common.files import read_text
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import require_sane
 from planner.launchfiles.containers import MOST_CONTAINERS, container_gpus, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.launchfiles.formats import Format, Option, plain_name
 from planner.launchfiles.reading import Collected, Given
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, at_columns
-from planner.common.record import dataclass
 from planner.layout_search.space import BESIDE_ROWS, LayoutGrid, select, side_by_side, slices
 from planner.performance.block_cost import BlockCosts
 from planner.performance.evaluation import GridEvaluator, Summary

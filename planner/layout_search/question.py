@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
 
@@ -13,7 +13,6 @@ from planner.common.arguments import as_amount, as_counts
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError, as_text, as_texts, one_of
 from planner.common.message import Message, join_messages, shown_value
-from planner.common.record import dataclass
 from planner.common.spec import whole_number
 from planner.hardware.asked import accelerator_of_field
 from planner.hardware.cluster import Accelerator, Cluster, load_accelerator

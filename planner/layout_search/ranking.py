@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, Positions, distinct_values
-from planner.common.record import dataclass
 from planner.workload.layout import FIELDS, Layouts, Schedule
 
 NOISE = 0.02

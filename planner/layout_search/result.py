@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from planner.common.arrays import Array
-from planner.common.record import dataclass
 from planner.layout_search.differences import times_over
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, at_columns
 from planner.common.errors import PlannerError, as_texts, one_of
-from planner.common.record import dataclass
 from planner.model.parameters import parameters_total
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,6 @@ from planner.common import clock
 from planner.common.arguments import as_a, as_day
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.hardware.cluster import Cluster

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
 from planner.lifecycle.simulation import Z_90, WholeRun, expected_run

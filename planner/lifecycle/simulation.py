@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from planner.common.arrays import Array, Number, percentiles
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.units import HOUR_S
 from planner.lifecycle.failures import describe, simulate_clusters
 from planner.lifecycle.field_factor import field_factor

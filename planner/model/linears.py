@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from planner.common.record import dataclass
 from planner.model.architecture import LayerKind, Model
 from planner.model.mixers import mixer_linears
 from planner.model.projections import Projection, projections

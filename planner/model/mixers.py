@@ -6,11 +6,11 @@ C, values its heads: a state is ``value heads x key width x value width`` for ea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from typing import Literal
 
-from planner.common.record import dataclass
 from planner.model.architecture import Model
 
 STATE_BYTES = 4.0

@@ -9,12 +9,12 @@ peft (tests/operators/test_adapter_rows.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear

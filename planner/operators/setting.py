@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from planner.common.arrays import Array, Number, Positions, distinct_values
-from planner.common.record import dataclass
 from planner.model.architecture import LayerKind, Model
 from planner.operators.routing import expert_load
 from planner.workload.framework import Framework

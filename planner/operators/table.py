@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.model.architecture import LayerKind, Model
 from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
 from planner.operators.attention import attention, cross_attention

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from planner.common.arguments import as_amount
 from planner.common.arrays import Array, Mask, Number, at_columns
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind, Model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads

@@ -7,13 +7,13 @@ interruption are exponential.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.units import DAY_S
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model

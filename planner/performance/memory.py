@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array
-from planner.common.record import dataclass
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts, Recompute

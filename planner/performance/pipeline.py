@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.model.architecture import LayerKind, Model
 from planner.workload.layout import Schedule
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from planner.common.arrays import Array, Mask
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.hardware.cluster import usable_bytes
 from planner.uncertainty.effects import Effects, standing
 from planner.uncertainty.interval import DEGREES, STUDENT_95, Interval, Subject, interval_of, student_quantile

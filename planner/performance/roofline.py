@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
-from planner.common.record import dataclass
 from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
 from planner.hardware.measured_kernels import Kernel, shelves

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
 from planner.operators.optimizer import low_rank_s, optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from functools import cache
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
-from planner.common.record import dataclass
 from planner.common.units import HOUR_S
 from planner.prices.ownership import YEAR_S, constants
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from functools import cache
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
-from planner.common.record import dataclass
 
 TABLE = data.CATALOG / "prices" / "exchange_rates.csv"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -23,7 +23,6 @@ from planner.common.arguments import as_day
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of, unknown_field
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator

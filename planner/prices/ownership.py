@@ -6,7 +6,7 @@ import csv
 import datetime
 import math
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any
 
@@ -14,7 +14,6 @@ from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
-from planner.common.record import dataclass
 from planner.common.spec import Spec, read_table
 from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster

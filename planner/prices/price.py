@@ -7,7 +7,7 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"

@@ -8,13 +8,13 @@ import io
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import locked, read_text, write_text
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.version import install_with
 from planner.hardware.cluster import accelerator_names
 from planner.prices.currency import to_usd

@@ -6,6 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -15,7 +16,6 @@ from pydantic_core import PydanticUndefined
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError, near
 from planner.common.parsed import parsed_toml
-from planner.common.record import dataclass
 from planner.common.spec import Spec
 from planner.hardware.cluster import Accelerator, Link, Node
 from planner.hardware.curves import Curves

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, Costs, bill_of, charged_run
 from planner.lifecycle.simulation import WholeRun, under_experts

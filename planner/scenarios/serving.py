@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from planner.common.errors import PlannerError, unknown_field
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import OF_SERVING, Form, Table, Tables, cases_of, model_label, placed, title_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
-from planner.common.record import dataclass
 
 Table = dict[str, Any]
 Tables = dict[str, Table]

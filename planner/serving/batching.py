@@ -10,13 +10,13 @@ import hashlib
 import heapq
 import math
 import pickle
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.serving.requests import Requests
 
 

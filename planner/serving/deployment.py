@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from planner.common.assumption import Assumption
-from planner.common.record import dataclass
 from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.prices.ownership import power_w_per_gpu

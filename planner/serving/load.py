@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.serving.batching import Outcome, Server, simulate
 from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory

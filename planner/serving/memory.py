@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.serving.kv_cache import sequence_bytes
 from planner.serving.setting import Setting

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
-from planner.common.record import dataclass
 from planner.hardware.cluster import host_copy_rate
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from planner.common.arrays import Array
-from planner.common.record import dataclass
 from planner.serving.spec import Lengths
 
 

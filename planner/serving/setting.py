@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves, curves_of

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Literal, get_args
 
 from planner.common import data
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.hardware.cluster import Accelerator
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.common.units import DAY_S
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import Case, Outlook

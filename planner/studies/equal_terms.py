@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 from planner.common.arguments import as_a, as_amount, as_list
 from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import Costs, bill_of, charged_run
 from planner.lifecycle.spec import Run

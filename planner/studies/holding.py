@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -24,7 +24,6 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S, Costs, drawn_w, power_spread

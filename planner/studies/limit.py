@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
 from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total

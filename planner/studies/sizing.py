@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,7 +15,6 @@ from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from planner.common.arguments import as_a, as_list
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.message import Message, shown_value
 from planner.common.quantities import value_of
-from planner.common.record import dataclass
 from planner.common.spec import fields_of, python_value
 from planner.common.spellings import places
 from planner.layout_search.space import allowed

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from planner.common.errors import PlannerError, as_texts, one_of
 from planner.common.message import Message
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.layout_search.ranking import NOISE

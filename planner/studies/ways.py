@@ -6,14 +6,13 @@ Each answer is ``planner.plan`` (or ``serve``) of the question with other GPUs; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.common.message import join_messages
-from planner.common.record import dataclass
 from planner.hardware.cluster import Accelerator, load_accelerator
 from planner.layout_search.ranking import NOISE
 from planner.lifecycle.spec import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from planner.common.arguments import as_a, as_list
 from planner.common.errors import PlannerError, as_text
 from planner.common.files import require_folder, write_text
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.common.spec import python_value, whole_number
 from planner.model.architecture import Model
 from planner.model.parameters import layer_parameters, parameters_active, parameters_total

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.layout_search.choice import choose
 from planner.layout_search.space import allowed
 from planner.training.difference import ratios

@@ -7,7 +7,7 @@ layouts, clusters and jobs are columns. A question without a layout is a search,
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from planner.common.arrays import Array
 from planner.common.errors import PlannerError, near
 from planner.common.message import join_messages, shown_value
 from planner.common.progress import Progress
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster
 from planner.layout_search.space import allowed
 from planner.model.architecture import Model

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.performance.evaluation import evaluate, stage_memory
 from planner.performance.memory import KINDS, PHASES
 from planner.training.plan import Plan

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from planner.common.assumption import Assumption, vars_of
-from planner.common.record import dataclass
 from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster, host_usable_bytes
 from planner.layout_search.choice import Bolder

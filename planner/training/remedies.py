@@ -4,13 +4,13 @@ GPUs; each with what it costs in time."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, accelerator_names
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.space import allowed

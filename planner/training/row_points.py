@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from planner.common.record import dataclass
 from planner.hardware.curves import curves_of
 from planner.performance.block_cost import compute_s
 from planner.performance.evaluation import operator_table

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.performance.evaluation import Staged, stage_memory
 from planner.performance.memory import KINDS, StageMemory
 from planner.training.plan import Plan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.files import State, state_of
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.spec import read_table
 from planner.hardware.curves import CURVES
 from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_gpus

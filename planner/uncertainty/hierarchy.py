@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask
-from planner.common.record import dataclass
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,6 @@ import numpy as np
 from planner.common.arrays import Array, Number
 from planner.common.files import State, state_of
 from planner.common.message import Message, join_messages
-from planner.common.record import dataclass
 from planner.common.spec import Spec, read_table
 from planner.uncertainty.effects import Standing, standing
 from planner.uncertainty.subject import Kind, Metric, Subject

@@ -6,11 +6,11 @@ they share cancels in the ratio (``Effects.difference``), so that it is known be
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from planner.common.record import dataclass
 from planner.uncertainty.effects import effects_of
 from planner.uncertainty.interval import NORMAL_95, STUDENT_95, Metric, Subject, student_below
 

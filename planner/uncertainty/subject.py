@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
-from planner.common.record import dataclass
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.workload.framework import lineage

@@ -10,13 +10,13 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, load_accelerator, load_node
 from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.bill import Bill, bill_of, charged_run

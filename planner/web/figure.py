@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-
-from planner.common.record import dataclass
 
 EXPORT_WIDTH = 760
 

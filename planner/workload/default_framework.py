@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from planner.common.message import Message
-from planner.common.record import dataclass
 from planner.hardware.cluster import Cluster, runs_on
 from planner.model.architecture import Model
 from planner.workload.attention import AMPERE, compute_capability

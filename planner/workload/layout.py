@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -16,7 +16,6 @@ from planner.common.arguments import as_list
 from planner.common.arrays import Array, Number, at_index
 from planner.common.errors import PlannerError
 from planner.common.message import Message, shown_value
-from planner.common.record import dataclass
 from planner.common.spec import Spec
 
 Degree = Annotated[int, Field(gt=0, strict=True)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, cast
 
-from planner.common.record import dataclass
 from planner.common.units import DTYPE_BYTES
 from planner.workload.framework import Framework
 from planner.workload.job import ADAM_BLOCK, Job, Optimizer, Precision

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.runs import TITLES, ServingRun

@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +16,6 @@ import numpy as np
 
 from planner.common.errors import PlannerError, near
 from planner.common.files import read_text
-from planner.common.record import dataclass
 from planner.evidence.cells import yes
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of, require_modelled

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
 from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Refusal, Run

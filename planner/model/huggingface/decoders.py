@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.model.huggingface.reading import router_groups
 from planner.model.huggingface.source import Source
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from planner.common.record import dataclass
 from planner.model.huggingface import builders
 
 Config = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
 
@@ -12,7 +12,6 @@ import pandas as pd
 import streamlit as st
 
 from planner.common.errors import PlannerError
-from planner.common.record import dataclass
 from planner.common.units import DAY_S, GIB
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
