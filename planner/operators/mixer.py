@@ -19,10 +19,9 @@ from planner.operators.weights import local_parameters, projected
 BLOCK = "mixer"
 SSD_CHUNK = 128.0
 """Tokens of a chunk of Mamba-2 in training (megatron/core/ssm/mamba_mixer.py, chunk_size)."""
-SSD_RATE = 0.24
-"""Of Mamba-2's Triton kernels over a kernel that streams. Nemotron-H 56B in FP8 at tp 8 takes 15.1 to 15.9 s a step of 24
-micro-batches on 32 to 2,048 H100 (NVIDIA/dgxc-benchmarking@1f6d9f4, nemotronh/README.md), which leaves 0.16 to 0.19 s of each
-to 54 scans. The largest kernel, chunk_scan, written anew and tuned on H800, reaches 0.44 (tile-ai/tilelang, benchmark/mamba2)."""
+SSD_RATE = 0.17
+"""Of Mamba-2's Triton kernels over a kernel that streams: the median of 15 steps of Nemotron 3 Super and Ultra on GB300, GB200 and
+B200 (Megatron-Bridge, performance summary, releases 26.04 to 26.08); one by one they leave 0.14 to 0.21."""
 
 
 def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
