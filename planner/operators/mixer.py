@@ -20,8 +20,8 @@ BLOCK = "mixer"
 SSD_CHUNK = 128.0
 """Tokens of a chunk of Mamba-2 in training (megatron/core/ssm/mamba_mixer.py, chunk_size)."""
 SSD_RATE = 0.17
-"""Of Mamba-2's Triton kernels over a kernel that streams: the median of 15 steps of Nemotron 3 Super and Ultra on GB300, GB200 and
-B200 (Megatron-Bridge, performance summary, releases 26.04 to 26.08); one by one they leave 0.14 to 0.21."""
+"""Of Mamba-2's Triton kernels over a kernel that streams: the median of 15 steps of Nemotron 3 Super and Ultra on GB300, GB200
+and B200 (Megatron-Bridge, performance summary, releases 26.04 to 26.08); one by one they leave 0.14 to 0.21."""
 
 
 def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

@@ -318,12 +318,14 @@ OVERLAPPED_EXPERTS = 0.9
 exchange beside the backward pass."""
 
 
-def overlap(framework: Framework, group: Group) -> float:
+def overlap(framework: Framework, group: Group) -> Number:
     """The part of a group's communication that the framework hides behind computation."""
-    experts = max(OVERLAPPED_EXPERTS, framework.overlap_expert) if framework.overlaps_experts else framework.overlap_expert
-    return {
+    least = OVERLAPPED_EXPERTS if framework.overlaps_experts else 0.0
+    experts: Number = np.maximum(framework.overlap_expert, least)  # many at once in a fit
+    hidden: dict[Group, Number] = {
         "tp": framework.overlap_tensor_parallel,
         "cp": framework.overlap_context,
         "ep": experts,
         "etp": experts,
-    }[group]
+    }
+    return hidden[group]
