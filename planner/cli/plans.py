@@ -48,8 +48,9 @@ def plan_command(
     planner plan llama-3-8b --lora --on rtx-4090
     planner plan --from launch.sh ds_config.json --on h100
 
-    --from reads launch files of Megatron-LM, DeepSpeed, torchtitan, NeMo, Accelerate, TRL, axolotl, LLaMA-Factory,
-    torchtune, peft, vLLM, SGLang, TensorRT-LLM and llama.cpp.
+    --from reads scripts, commands and files of Megatron-LM, Megatron-DeepSpeed, Megatron-Bridge, NeMo, GPT-NeoX,
+    Nanotron, llm-foundry, torchtitan, DeepSpeed, Accelerate, TRL, axolotl, LLaMA-Factory, ms-swift, torchtune, peft,
+    vLLM, SGLang, TensorRT-LLM and llama.cpp.
     """
     check_plot(plot)
     check_new(write)
