@@ -114,8 +114,8 @@ class OfStep:
     lora: Annotated[bool, typer.Option("--lora", help="Tune with LoRA.")] = False
     qlora: Annotated[bool, typer.Option("--qlora", help="Tune with QLoRA.")] = False
     finetune: Annotated[bool, typer.Option("--finetune", help="Tune all weights.")] = False
-    seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens of a sequence: 4096, 4k.")] = None
-    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences of a step, all GPUs together.")] = None
+    seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens per sequence: 4096, 4k.")] = None
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences per step, all GPUs together.")] = None
     precision: Annotated[str | None, typer.Option("--precision", help="bf16, fp16, fp8, nvfp4, tf32, fp32.")] = None
     framework: Annotated[str | None, typer.Option("--framework", help="See planner frameworks list.")] = None
     change: Set = None
@@ -260,7 +260,7 @@ class Given(OfStep):
     samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
     epochs: Annotated[str | None, typer.Option("--epochs", metavar="N", help="Passes over the samples: 3.")] = None
     price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None
 
     def job(self) -> dict[str, Any]:
         """As of a step, and how long the run is."""
@@ -280,7 +280,9 @@ class Given(OfStep):
 class OfLayout(OfStep):
     """A step whose layout may be given."""
 
-    layout: Annotated[str | None, typer.Option("--layout", help="As tables print it: 'tp2 pp8 sp mbs1'; else chosen.")] = None
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="A layout as tables print it: 'tp2 pp8 sp mbs1'; chosen when left out.")
+    ] = None
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """The table of the layout, in the place of a scenario's own."""
