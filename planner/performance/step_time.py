@@ -259,6 +259,23 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
     )
 
 
+OVERLAPPED_EXPERTS = 0.9
+"""Of experts' all-to-all that hides beside another micro-batch (--overlap-moe-expert-parallel-comm). Assumed, as for gradients'
+exchange beside the backward pass."""
+
+
+def beside_another(framework: Framework, num_microbatches: Array) -> Array:
+    """What stays of the experts' exposed all-to-all where it runs beside another micro-batch (``Framework.overlaps_experts``).
+
+    One micro-batch's forward pass runs beside the backward pass of the one before (megatron/core/pipeline_parallel/
+    combined_1f1b.py): beside the first's forward and the last's backward there is none, so that 0.9 (1 - 1/m) of all hides, and
+    no less than what hides without it. Of etp nothing more hides: its gathers belong to the experts' own computation.
+    """
+    hidden = OVERLAPPED_EXPERTS * (1.0 - 1.0 / num_microbatches)
+    without = np.maximum(1.0 - np.asarray(framework.overlap_expert), 1e-9)
+    return np.asarray(np.minimum((1.0 - hidden) / without, 1.0))
+
+
 def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:
     """Exposed exchange once a step: gradients after the last micro-batch (ZeRO 0, 1), updated parameters (ZeRO 1, 2)."""
     zero, f = sync.layouts.zero, sync.framework

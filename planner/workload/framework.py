@@ -41,6 +41,7 @@ Feature = Literal[
     "uneven_vpp",
     "fp8",
     "time_mixing",
+    "overlaps_experts",
 ]
 
 
