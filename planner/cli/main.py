@@ -85,6 +85,8 @@ class Command(Spoken, TyperCommand):
                 raise PlannerError(
                     "{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said, value=values[1]
                 )
+            if "--set" in one.opts and one.multiple:
+                _refuse_blank(args)
             swallowed = next((value for value in values if value in spellings), None)
             if swallowed is not None:
                 raise PlannerError(
@@ -402,6 +404,20 @@ def _takers(option: str) -> list[str]:
     """The commands, of those without commands of their own, that take an option."""
     commands = {name: Doors(name="planner").get_command(None, name) for name in COMMANDS}
     return [name for name, command in commands.items() if any(option in one.opts for one in command.params)]
+
+
+def _refuse_blank(given: Sequence[str]) -> None:
+    """PlannerError for ``--set FIELD VALUE``, whose value would be a word of its own."""
+    for option, name, value in zip(given, given[1:], given[2:], strict=False):
+        if option == "--set" and "=" not in name and not value.startswith("--"):
+            raise PlannerError(
+                "--set {0} {1}: field and value stand in one word: --set {0}={1}.",
+                name,
+                value,
+                code="usage",
+                field="--set",
+                value=value,
+            )
 
 
 def _given_to(option: str, given: Sequence[str]) -> str | None:

@@ -16,6 +16,11 @@ def options_of(name: str) -> list[str]:
     return [spelled for one in command.params for spelled in one.opts]
 
 
+def takes_fields(name: str) -> bool:
+    command = Doors(name="planner").get_command(None, name)
+    return any("--set" in one.opts and one.multiple for one in command.params)
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
     taken = options_of(name)
@@ -86,10 +91,12 @@ def test_epochs_are_passes_over_the_samples(run: Run) -> None:
     assert three[0] == 0
 
 
-def test_a_value_after_a_blank_belongs_to_its_field(run: Run) -> None:
-    code, out, err = run("plan", *ASKED, "--set", "job.seq_len", "4096")
+@pytest.mark.parametrize("command", [name for name in sorted(COMMANDS) if takes_fields(name)])
+@pytest.mark.parametrize("further", [(), ("--set", "layout.pp", "4"), ("--json",)])
+def test_a_value_after_a_blank_belongs_to_its_field(run: Run, command: str, further: tuple[str, ...]) -> None:
+    code, out, err = run(command, *ASKED, "--set", "job.seq_len=4096", "--set", "layout.tp", "2", *further)
     assert (code, out) == (2, "")
-    assert "--set job.seq_len=4096" in err
+    assert "--set layout.tp=2" in err
 
 
 def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
