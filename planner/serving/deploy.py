@@ -81,11 +81,10 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     found = times(spec)
-    sent = _exchange_notes(found.setting)
     return answer(
         found,
         the_price,
-        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest, *sent),
+        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest),
     )
 
 
@@ -132,20 +131,36 @@ def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
     )
 
 
-DISPATCHERS = {"deepep": "DeepEP", "one-sided": "one-sided kernels"}
+DISPATCHERS = {"deepep": "DeepEP"}
+"""Dispatchers that a server takes on request alone, as a reader knows them."""
 
 
-def _exchange_notes(setting: Setting) -> tuple[str, ...]:
-    """That a server takes its way of tokens to their experts on request alone, where nobody said which one it is."""
-    way, option = setting.dispatcher, setting.engine.dispatcher_option
-    if setting.serving.dispatcher is not None or way not in DISPATCHERS or not option:
+def _exchange_notes(times: Times) -> tuple[str, ...]:
+    """What the exchange that a server takes on request alone would take, where nobody said which one it is."""
+    setting, s, engine = times.setting, times.setting.serving, times.setting.engine
+    way = engine.dispatcher
+    if (
+        s.dispatcher is not None
+        or s.embeds
+        or s.attention_groups == 1
+        or not engine.dispatcher_option
+        or setting.dispatcher == way
+    ):
         return ()
+    if way not in setting.dispatchers:
+        return ()
+    other = replace(times, setting=replace(setting, serving=s.replaced(dispatcher=way)))
+    figures = {name: float(values[0]) for name, values in batch_figures(other, np.array([float(s.batch)])).items()}
     return (
         Message(
-            "experts' tokens travel by {0}, which {1} takes on request alone ({2}); without: serving.dispatcher = gather",
+            "experts' tokens are gathered, as {0} does unless told otherwise; by {1} ({2}; serving.dispatcher = {3}) {4:.3g} ms "
+            "to the first token and {5:.3g} ms per token",
+            engine.name,
             DISPATCHERS[way],
-            setting.engine.name,
-            option,
+            engine.dispatcher_option,
+            way,
+            1e3 * figures["ttft_s"],
+            1e3 * figures["tpot_s"],
         ),
     )
 
@@ -370,7 +385,12 @@ def _timed(d: Deployment) -> Deployment:
         expense=spent,
         at_capacity=full,
         warnings=(*d.warnings, *_crowded(load)),
-        notes=(*d.notes, *(() if pools is None else (matched(pools),)), *((load.why,) if load and load.why else ())),
+        notes=(
+            *d.notes,
+            *_exchange_notes(times),
+            *(() if pools is None else (matched(pools),)),
+            *((load.why,) if load and load.why else ()),
+        ),
     )
 
 

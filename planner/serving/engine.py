@@ -126,7 +126,7 @@ class Engine(Spec):
     prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
-    dispatcher: Dispatcher = "gather"  # how tokens of several attention groups come to their experts, where the fabric allows it
+    dispatcher: Dispatcher = "gather"  # its best way of several attention groups' tokens to their experts
     dispatcher_option: str = ""  # of its server, where it takes that dispatcher on request alone
     gathers_narrow: bool = False  # tokens are gathered in the type that experts multiply in; else in 16 bit
     dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
@@ -187,6 +187,11 @@ class Engine(Spec):
     workspace_ffn: Annotated[float, Field(ge=0)] = 3.0  # live tensors of the feed-forward's inner size, per token
     on_cards: tuple[OnCard, ...] = ()  # other limits on some cards; the first that holds counts
     notes: str = ""
+
+    @property
+    def default_dispatcher(self) -> Dispatcher:
+        """How tokens of several attention groups come to their experts where nobody asks for another way."""
+        return "gather" if self.dispatcher_option else self.dispatcher
 
     def on(self, card: Accelerator, tp: int = 1) -> Engine:
         """The same with the limits that it takes on ``card`` where nobody says them, with layers cut over ``tp`` of them."""

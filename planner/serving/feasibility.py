@@ -260,6 +260,13 @@ def _require_features(setting: Setting) -> None:
         raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
 
 
+NEEDS = {
+    "deepep": Message("Hopper or Blackwell with NVLink in a server and RDMA between servers"),
+    "one-sided": Message("Hopper or Blackwell with NVLink between all of them"),
+}
+"""What the fabric must have for a dispatcher (``Setting.dispatchers``)."""
+
+
 def _require_dispatcher(setting: Setting) -> None:
     """Raise PlannerError for a way of tokens to their experts that nothing takes."""
     s, engine = setting.serving, setting.engine
@@ -273,14 +280,20 @@ def _require_dispatcher(setting: Setting) -> None:
             s.ep,
             s.tp,
         )
-    if s.dispatcher not in setting.dispatchers:
+    if s.dispatcher not in ("gather", engine.dispatcher):
         raise PlannerError(
-            "serving.dispatcher = {0!r}: {1} over {2} GPUs of {3} has {4}.",
+            "serving.dispatcher = {0!r}: {1} has no such exchange; use {2}.",
             s.dispatcher,
             engine.name,
+            " or ".join(dict.fromkeys(("gather", engine.dispatcher))),
+        )
+    if s.dispatcher not in setting.dispatchers:
+        raise PlannerError(
+            "serving.dispatcher = {0!r}: needs {1}, which {2} GPUs of {3} have not; use gather.",
+            s.dispatcher,
+            NEEDS[s.dispatcher],
             s.ep,
             setting.cluster.name,
-            ", ".join(setting.dispatchers),
         )
 
 
