@@ -285,7 +285,7 @@ def _require_dispatcher(setting: Setting) -> None:
             "serving.dispatcher = {0!r}: {1} has no such exchange; use {2}.",
             s.dispatcher,
             engine.name,
-            " or ".join(dict.fromkeys(("gather", engine.dispatcher))),
+            ", ".join(dict.fromkeys(("gather", engine.dispatcher))),
         )
     if s.dispatcher not in setting.dispatchers:
         raise PlannerError(

@@ -123,7 +123,7 @@ def test_what_is_said_of_the_exchange_holds_or_is_refused() -> None:
     first, token = figures["deepep"]
     assert f"{1e3 * first:.3g} ms to the first token and {1e3 * token:.3g} ms per token" in note
     for node, way, says in (
-        ("dgx-h200", "one-sided", "sglang-0.5 has no such exchange; use gather or deepep"),
+        ("dgx-h200", "one-sided", "sglang-0.5 has no such exchange; use gather, deepep"),
         ("standard-nd96isr-mi300x-v5", "deepep", "needs Hopper or Blackwell with NVLink in a server .*; use gather"),
     ):
         with pytest.raises(PlannerError, match=rf"serving\.dispatcher = '{way}': {says}"):
