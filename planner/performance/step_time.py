@@ -119,15 +119,15 @@ class Synchronization:
     def _exchanged(dense: Array, expert: Array) -> tuple[tuple[Array, bool], ...]:
         return ((dense, False), (expert, True)) if expert.any() else ((dense, False),)
 
-    def gather_s(self, dense: Array, expert: Array, frozen: Array | float = 0.0, frozen_expert: Array | float = 0.0) -> Array:
+    def gather_s(self, dense: Array, expert: Array, frozen: Array | None = None, frozen_expert: Array | None = None) -> Array:
         """All-gather of parameters from the shards, and of frozen weights' bytes as they are stored."""
         total = np.zeros_like(dense)
         for is_expert, elements, still in ((False, dense, frozen), (True, expert, frozen_expert)):
-            if is_expert and not (elements.any() or np.any(still)):
+            message = self.gather_width * elements
+            message = message if still is None else message + still
+            if is_expert and not message.any():
                 continue
             _, shards, stride = self._groups(is_expert)
-            message = self.gather_width * elements
-            message = message if isinstance(still, float) else message + still
             total = total + collective_s(self.cluster, "all_gather", message, shards, stride)
         return total
 

@@ -17,6 +17,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from planner.model.architecture import Model
+from planner.model.catalog import load_model
 from planner.model.huggingface import model_from_config
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
@@ -208,3 +209,15 @@ def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:
     packed = work.replaced(kind="qlora", quantization={"format": "nf4"})
     for stack, plain, quantized in (("peft", "fp32", "fp32"), ("qwen", "same", "fp32"), ("torchtune", "same", "same")):
         assert (adapter_dtype(work, framework(stack)), adapter_dtype(packed, framework(stack))) == (plain, quantized)
+
+
+def test_a_frozen_head_keeps_what_gradients_pass_and_no_input_of_its_matrix() -> None:
+    """BERT's head under LoRA, 16 bit: the gradient of x W^T with respect to x needs W alone; an activation its input still."""
+    bert = load_model("bert-base-mlm")
+    work = tuning_job(2, 64, {"rank": 8, "target_modules": ["query", "value"]})
+    rows = {row.name: row for row in table(bert, work).rows() if row.phase == "forward"}
+    saved = {name: float(np.max(np.asarray(row.saved_bytes))) for name, row in rows.items()}
+    assert saved["transform"] == 0.0
+    assert saved["transform activation"] == 2 * 2 * 64 * 768
+    assert saved["transform norm"] >= 2 * 2 * 64 * 768
+    assert not [row for row in table(bert, work).rows() if row.operator == "transform" and row.role == "weight gradient"]
