@@ -272,7 +272,8 @@ def _require_dispatcher(setting: Setting) -> None:
     s, engine = setting.serving, setting.engine
     if s.dispatcher is None:
         return
-    if s.attention_groups == 1:
+    pool = s.prefill_pool
+    if s.attention_groups == 1 and (pool is None or pool.ep <= pool.tp):
         raise PlannerError(
             "serving.dispatcher = {0!r}: with ep = {1} and tp = {2} all GPUs have all tokens, and none is sent; leave it out, or "
             "use ep above tp.",
@@ -287,7 +288,7 @@ def _require_dispatcher(setting: Setting) -> None:
             engine.name,
             ", ".join(dict.fromkeys(("gather", engine.dispatcher))),
         )
-    if s.dispatcher not in setting.dispatchers:
+    if s.attention_groups > 1 and s.dispatcher not in setting.dispatchers:  # the prefill pool is asked by itself
         raise PlannerError(
             "serving.dispatcher = {0!r}: needs {1}, which {2} GPUs of {3} have not; use gather.",
             s.dispatcher,

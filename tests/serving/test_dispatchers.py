@@ -18,6 +18,7 @@ from planner.model.catalog import load_model
 from planner.operators.row import Row
 from planner.performance.collectives import collective_s
 from planner.serving.deploy import serve
+from planner.serving.disaggregated import prefill_times
 from planner.serving.engine import engine_family, engine_names, load_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.memory import workspace_bytes
@@ -181,6 +182,22 @@ def test_room_for_all_pairs_where_a_gpu_sees_all_tokens() -> None:
     assert found == pytest.approx(65_536.0 * 8.0 * 2.0 * 4096.0 * 2.0 * setting.engine.workspace_ffn / 3.0)
 
 
+def test_prompts_with_gpus_of_their_own_may_have_the_only_exchange() -> None:
+    """Decoding GPUs that have all tokens send none; those of the prefill pool attend each to its own and send theirs."""
+    fields = {"engine": "sglang", "weights": "fp8", "prompt": 512, "output": 128, "tp": 8, "ep": 8}
+    pool = {"replicas": 1, "tp": 1, "ep": 8}
+    on, seconds = cluster("dgx-h200", num_nodes=2), {}
+    for way in ("gather", "deepep"):
+        told = {**fields, "prefill_pool": pool, "dispatcher": way}
+        found = serve(model="qwen3-235b-a22b", cluster=on, serving=told)
+        assert found.times.setting.dispatcher == "none"
+        seconds[way] = float(prefill_times(found.times).prefill_s(4096.0, 64.0))
+    assert seconds["deepep"] < seconds["gather"]
+    same = {**fields, "prefill_pool": {**pool, "tp": 8}, "dispatcher": "gather"}
+    with pytest.raises(PlannerError, match="all GPUs have all tokens"):
+        serve(model="qwen3-235b-a22b", cluster=on, serving=same)
+
+
 def test_engines_older_than_deepep_do_not_have_it() -> None:
     """The library is of February 2025 (deepseek-ai/DeepEP)."""
     for name in ("vllm-2023", "vllm-2024", "vllm-v0", "sglang-0.4", "tensorrt-llm-2023"):
@@ -191,7 +208,8 @@ def test_one_sided_kernels_send_a_token_once_to_a_rank_and_only_over_nvlink() ->
     """TensorRT-LLM, tech blog 18: at most once from a rank to another, NVFP4 and FP8 before they are sent, back in 16 bit."""
     for node, weights, narrow in (("dgx-h100", "fp8", 0.5), ("dgx-b200", "nvfp4", 0.25)):
         on = cluster(node, num_gpus=8)
-        setting = deployment(load_model("llama-4-maverick"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        setting = deployment(load_model("gpt-oss-120b"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        assert setting.model.top_k == 4
         for phase in ("decode", "prefill"):
             there, back = exchanges(setting, phase).values()  # type: ignore[arg-type]
             assert there.copies == back.copies == setting.model.top_k
