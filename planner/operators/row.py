@@ -103,6 +103,7 @@ class Row:
     copies: float | None = None
     reach: float = 1.0
     in_turn: float = 0.0
+    in_chunks: bool = False
 
 
 Changed = TypeVar("Changed", Row, Matmul)

@@ -123,6 +123,7 @@ class Framework(Spec):
     # what "selective" redoes, as Megatron-Core's --recompute-modules; None: as ``workload.dispatch`` says
     recompute_modules: frozenset[Module] | None = None
     usual_recompute_modules: tuple[Module, ...] = ()  # of mixtures of experts whose attention is fused
+    scan_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of Mamba-2's chunked kernels, over streaming bandwidth
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
