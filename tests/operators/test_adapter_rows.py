@@ -187,6 +187,25 @@ def test_a_compiled_sum_is_part_of_the_kernel_that_reads_it(part: str, bytes_of_
     assert moved[f"{name} adapter sum gradient"] == pytest.approx(of_gradient * outputs)
 
 
+@pytest.mark.parametrize("part", ["o_proj", "down_proj", "up_proj"])
+def test_a_compiled_sum_does_not_reach_across_a_collective(part: str) -> None:
+    """Partial sums of rows cut over ranks come together before the residual sum, gradients of columns' inputs before the norm."""
+    fields = {**llama_sizes(64, 4, 4, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work, stack = tuning_job(2, 16, {"rank": 8, "target_modules": [part], "dtype": "same"}), framework("torchtitan", compile=True)
+    found = {}
+    for tp in (1, 2):
+        columns = as_columns(Layout(tp=tp, sequence_parallel=tp > 1, micro_batch_size=2, dp=1), tp)
+        layers = build_table(distinct_axes(columns, tuned_model(model, work), stack, work)[0]).layers
+        for row in list(layers.values())[-1]:
+            found[tp, str(row.name).partition(" adapter ")[2]] = float(np.ravel(row.kernels)[0])
+    rows_cut = part != "up_proj"
+    assert (found[1, "sum"], found[1, "sum gradient"]) == (0.0, 0.0)
+    assert (found[2, "sum"], found[2, "sum gradient"]) == ((1.0, 1.0) if rows_cut else (0.0, 0.0))
+    assert found[2, "input gradient sum"] == (0.0 if part == "down_proj" else 1.0)
+    assert found[1, "input gradient sum"] == (1.0 if part == "o_proj" else 0.0)
+
+
 @pytest.mark.parametrize(
     ("stack", "kind", "form", "kernels"),
     [

@@ -447,6 +447,16 @@ def test_a_group_of_whole_trays_lies_in_one_rack_however_many_there_are(ranks: f
     assert collective_s(four, "all_to_all", 1e9, 128.0, 1.0) > 2.0 * collective_s(one, "all_to_all", 1e9, 64.0, 1.0)
 
 
+def test_groups_that_their_racks_cannot_hold_whole_take_the_network() -> None:
+    """Three groups of 48 on 144 GPUs: two racks of 72 hold one each, and the third lies in both."""
+    node = load_node("gb300-nvl72")
+    one, two, three = (build_cluster(node, num_gpus=n) for n in (48, 144, 192))
+    inside, cut, more = (float(collective_s(c, "all_to_all", 1e9, 48.0, 1.0)) for c in (one, two, three))
+    assert cut > 2.0 * inside
+    assert more > 2.0 * inside  # four groups on three racks
+    assert collective_s(two, "all_to_all", 1e9, 24.0, 1.0) == collective_s(one, "all_to_all", 1e9, 24.0, 1.0)
+
+
 @pytest.mark.parametrize("stack", ["megatron-core", "fsdp", "torchtitan"])
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 def test_recomputing_the_only_layer_saves_no_peak_memory(stack: str, recompute: str) -> None:
