@@ -105,7 +105,7 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
     match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×](?!tx?\s*$)\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)  # no Radeon 7900 XTX
     if match is None or (match[1] and int(match[1]) < 1) or re.match(r"\s*\d+\.\d+\s*[x×]", text, flags=re.IGNORECASE):
         raise PlannerError(
-            "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
+            "{0} {1}: give a whole number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
         )
     number, name = match[1], match[2]
     if (

@@ -102,4 +102,4 @@ def test_a_value_after_a_blank_belongs_to_its_field(run: Run, command: str, furt
 def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
     code, _, err = run("plan", "llama-3-8b", "--on", "8.5xh100")
     assert code == 2
-    assert "give a number and a GPU" in err
+    assert "give a whole number and a GPU" in err

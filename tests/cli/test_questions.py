@@ -355,7 +355,7 @@ MISTAKES = [
     (("plan", "lama-3-8b", "--on", "h100"), "did you mean llama-3-8b"),
     (("plan", "gpt2", "--on", "a100"), "--on a100: means any of a100-pcie-40gb"),
     (("plan", "gpt2", "--on", "h1000"), "--on h1000: no such GPU or node type"),
-    (("plan", "gpt2", "--on", "0xh100"), "--on 0xh100: give a number and a GPU"),
+    (("plan", "gpt2", "--on", "0xh100"), "--on 0xh100: give a whole number and a GPU"),
     (("plan", "gpt2", "--on", "h100", "--tokens", "many"), "--tokens = 'many': must be a positive whole number"),
     (("plan", "gpt2", "--on", "h100", "--tokens", "1.5"), "--tokens = '1.5': must be a positive whole number"),
     (("plan", "gpt2", "--on", "h100", "--seq-len", "4q"), "--seq-len = '4q': must be a number of tokens"),
