@@ -41,9 +41,9 @@ def never_worse(first: Deployment, second: Deployment) -> None:
     """``second`` answers as fast and costs no more for a token at the same price."""
     for name in ("ttft_s", "tpot_s"):
         assert getattr(second, name) <= getattr(first, name) * SLACK, name
-    if first.load is None or second.load is None:
-        return
-    assert second.load.capacity_requests_per_s * SIMULATED >= first.load.capacity_requests_per_s
+    assert first.capacity_requests_per_s is not None
+    assert second.capacity_requests_per_s is not None
+    assert second.capacity_requests_per_s * SIMULATED >= first.capacity_requests_per_s
     assert first.at_capacity is not None
     assert second.at_capacity is not None
     least, most = (d.at_capacity.usd_per_million_tokens for d in (second, first))  # type: ignore[union-attr]
