@@ -102,12 +102,11 @@ def _is_asked(text: str) -> bool:
 
 def no_gpus_named(field: str, text: str) -> PlannerError:
     """The error of an answer to which GPUs that names none: empty, or with a number that counts nothing."""
+    said: dict[str, Any] = {"field": field, "value": text}
+    if text.strip():
+        return PlannerError("{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, **said)
     return PlannerError(
-        "{0} = {1!r}: names no GPUs; give a number and a GPU, such as 32xh100, or a node type.",
-        field,
-        text,
-        field=field,
-        value=text,
+        "{0} = {1!r}: names no GPUs; give a number and a GPU, such as 32xh100, or a node type.", field, text, **said
     )
 
 

@@ -405,9 +405,9 @@ def _named(accelerators: str, gpus: int | None) -> tuple[list[str], int | None]:
     asked = [name.strip() for name in accelerators.split(",") if name.strip()]
     counted = [re.fullmatch(r"0*([1-9]\d*)\s*[x×*]\s*(\S.*)", name, re.IGNORECASE) for name in asked]
     numbers = {gpus if one is None else int(one[1]) for one in counted}
-    if not asked:
+    if not accelerators.strip():
         raise no_gpus_named("--on", accelerators)
-    if len(numbers) > 1 or (gpus is not None and numbers != {gpus}):
+    if not asked or len(numbers) > 1 or (gpus is not None and numbers != {gpus}):
         raise PlannerError(
             "--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus, one number for all.", accelerators, field="--on"
         )

@@ -1,5 +1,4 @@
-"""The cut is chosen by what is asked, by the same rule wherever it is asked: a shorter text, a newer card or more GPUs never answer
-less."""
+"""The cut is chosen by what is asked, wherever it is asked: a shorter text, a newer card or more GPUs never answer less."""
 
 from __future__ import annotations
 
