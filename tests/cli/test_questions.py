@@ -359,7 +359,6 @@ MISTAKES = [
     (("serve", "gpt2", "--on", ""), "--on = '': names no GPUs"),
     (("size", "gpt2", "--for", "serve", "--on", " "), "--on = ' ': names no GPUs"),
     (("plan", "gpt2", "--on", "h100", "--batch", "1M", "tokens"), "tokens: a number stands without the name of what it counts"),
-    (("export", "gpt2", "--on", "h100", "--to", "megatronlm2"), "megatronlm2"),
     (("plan", "gpt2", "--on", "h100", "--tokens", "many"), "--tokens = 'many': must be a positive whole number"),
     (("plan", "gpt2", "--on", "h100", "--tokens", "1.5"), "--tokens = '1.5': must be a positive whole number"),
     (("plan", "gpt2", "--on", "h100", "--seq-len", "4q"), "--seq-len = '4q': must be a number of tokens"),
