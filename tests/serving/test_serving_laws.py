@@ -66,7 +66,9 @@ def test_a_newer_node_serves_no_slower_and_at_the_same_price_no_dearer(
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
 def test_a_faster_card_of_a_line_serves_no_slower(slower: str, faster: str) -> None:
     asked = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 128, "batch": 4}
-    first, second = (serve(model="llama-3.2-1b", cluster={"node": custom_node(n, 1)}, serving=asked) for n in (slower, faster))
+    first, second = (
+        serve(model="llama-3.2-1b", cluster={"node": custom_node(n, 1)}, price=2.0, serving=asked) for n in (slower, faster)
+    )
     never_worse(first, second)
     no_more_memory(first, second)
     one, other = (d.output_tokens_per_s or 0.0 for d in (first, second))
