@@ -33,6 +33,14 @@ def nothing_asked(remedy: str) -> PlannerError:
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
 
 
+COUNTED = {
+    f"{one}{more}"
+    for one in ("token", "sequence", "sample", "step", "epoch", "request", "client", "gpu", "card", "dollar")
+    for more in ("", "s")
+}
+"""What people write behind a number of them."""
+
+
 def one_question(words: list[str], on: str | None, command: str, several: str, adapters: str = "") -> PlannerError:
     """The error of further words where one question is answered: GPUs without --on, a blank within GPUs, a number or a
     name, a rank after --lora, another question.
@@ -53,6 +61,8 @@ def one_question(words: list[str], on: str | None, command: str, several: str, a
         return PlannerError("{0} {1}: takes no value; the rank is --set job.adapter.rank={1}.", adapters, words[-1], **said)
     if words[1].lower() in {*COUNTS, *SECONDS}:
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
+    if words[1].lower() in COUNTED:
+        return PlannerError("{0}: a number stands without the name of what it counts, such as 512 or 100B.", words[1], **said)
     for at in range(1, len(words)) if on is None else ():
         first, last = " ".join(words[:at]), " ".join(words[at:])
         for model, gpus in ((first, last), (last, first)):

@@ -147,8 +147,10 @@ def _queue(d: Deployment) -> Line | str:
 
 
 def _capacity(d: Deployment) -> str:
-    if d.load is None or d.load.clients is not None:
+    if d.capacity_requests_per_s is None:
         return "-"
+    if d.load is None or d.load.clients is not None:
+        return f"{d.capacity_requests_per_s:.3g}/s"
     return Message("{0:.3g}/s, {1:.0%} used", d.load.capacity_requests_per_s, d.load.utilisation)
 
 
@@ -185,7 +187,7 @@ def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
     value = None if spent is None else getattr(spent, name)
     if value is None:
         return "-"
-    found = d.intervals.get(name if of == "expense" else f"{of}.{name}")
+    found = d.intervals.get(name) if of == "expense" else d.capacity_intervals.get(f"{of}.{name}")
     if not found or found.lower >= found.upper:
         return show(value)
     return Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))

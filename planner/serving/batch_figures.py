@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
 from planner.serving.load import capacity_per_s, most_per_s, replica, room_of, server_s, slots_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
+
+if TYPE_CHECKING:
+    from planner.serving.deployment import Deployment
 
 
 def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
@@ -73,13 +75,15 @@ def capacity_of(d: Deployment, places: int | None = None) -> float:
     """Requests per second that all replicas can serve; ``places``: of at most so many sequences at once on each."""
     if not d.fits or slots_of(d.times) < 1:
         raise PlannerError("this deployment does not fit: it has no capacity.")
-    if d.serving.prefill_pool is not None:
-        return Pools(d.times).capacity_per_s / (1.0 - d.serving.response_cache_hit_rate)
-    return (
-        capacity_per_s(replica(d.times, room_of(d.times, places)), d.serving.seed)
-        * d.serving.dp
-        / (1.0 - d.serving.response_cache_hit_rate)
-    )
+    return full_per_s(d.times, places)
+
+
+def full_per_s(times: Times, places: int | None = None) -> float:
+    """``capacity_of`` a deployment that fits."""
+    s = times.setting.serving
+    if s.prefill_pool is not None:
+        return Pools(times).capacity_per_s / (1.0 - s.response_cache_hit_rate)
+    return capacity_per_s(replica(times, room_of(times, places)), s.seed) * s.dp / (1.0 - s.response_cache_hit_rate)
 
 
 def most_of(d: Deployment, places: int | None = None) -> float:

@@ -29,7 +29,7 @@ from planner.serving.engine import Engine, engine_family, engine_for, older_rele
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, server_s, under_load
+from planner.serving.load import CROWDED, Load, server_s, under_load
 from planner.serving.memory import KINDS, card_bytes, fits, largest_batch, largest_context, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
@@ -41,10 +41,6 @@ from planner.workload.resolve import ClusterLike, ModelLike, as_cluster, as_mode
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
 """Constants of kernels that serving does not run, or (the last) only in fp32."""
-
-
-CROWDED = 0.9
-"""Utilisation above which a wait is about (1 / (1 - utilisation))^2 services long to settle, thousands of requests. Assumed."""
 
 
 ServingLike = Serving | Mapping[str, Any]
@@ -306,7 +302,6 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         requests_per_s=None,
         load=None,
         expense=None,
-        at_capacity=None,
         warnings=warnings_of(setting),
         notes=notes,
         assumptions=assumptions_of(setting),
@@ -370,7 +365,6 @@ def _timed(d: Deployment) -> Deployment:
     figures = {name: float(values[0]) for name, values in batch_figures(times, np.array([float(s.batch)])).items()}
     pools = Pools(times) if s.prefill_pool is not None else None
     load = _load(times, pools)
-    spent, full = _expenses(d, figures, load)
     front = float(server_s(times.setting.engine, np.array(prompt)))
     return replace(
         d,
@@ -382,8 +376,7 @@ def _timed(d: Deployment) -> Deployment:
         output_tokens_per_s=None if s.embeds else figures["output_tokens_per_s"],
         requests_per_s=figures["requests_per_s"],
         load=load,
-        expense=spent,
-        at_capacity=full,
+        expense=_expense(d, figures, load),
         warnings=(*d.warnings, *_crowded(load)),
         notes=(
             *d.notes,
@@ -403,23 +396,17 @@ def _load(times: Times, pools: Pools | None = None) -> Load | None:
     return None if s.requests_per_s is None else under_load(times, s.requests_per_s)
 
 
-def _expenses(d: Deployment, figures: Mapping[str, float], load: Load | None) -> tuple[Expense | None, Expense | None]:
-    """(at the batch or the load, at the capacity); None of a queue that grows without end, and of a capacity not asked for."""
-    prompt, output, share = mean_tokens(d.serving.prompt), mean_tokens(d.serving.output), figures["prefill_share"]
-    output = 0.0 if d.serving.embeds else output
+def _expense(d: Deployment, figures: Mapping[str, float], load: Load | None) -> Expense | None:
+    """At the batch or the load; None of a queue that grows without end."""
+    prompt, share = mean_tokens(d.serving.prompt), figures["prefill_share"]
     if load is None:
         rate = figures["requests_per_s"]
-        return expense(d.cluster, d.price, rate * output, rate, prompt, share), None
+        output = 0.0 if d.serving.embeds else mean_tokens(d.serving.output)
+        return expense(d.cluster, d.price, rate * output, rate, prompt, share)
+    if load.output_tokens_per_s is None:
+        return None
     share = share if load.prefill_share is None else load.prefill_share
-    now = None
-    if load.output_tokens_per_s is not None:
-        now = expense(d.cluster, d.price, load.output_tokens_per_s, load.requests_per_s, prompt, share, load.busy or 1.0)
-    if load.clients is not None:
-        return now, None
-    most = load.capacity_requests_per_s
-    if load.busy is not None:  # a request's prefill takes the same time at any rate
-        share = min(share * load.busy * most / load.requests_per_s, 1.0)
-    return now, expense(d.cluster, d.price, most * output, most, prompt, share)
+    return expense(d.cluster, d.price, load.output_tokens_per_s, load.requests_per_s, prompt, share, load.busy or 1.0)
 
 
 def _crowded(load: Load | None) -> tuple[str, ...]:
