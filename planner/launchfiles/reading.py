@@ -325,10 +325,11 @@ def _around(form: Format, script: Script, around: Mapping[str, str]) -> Iterator
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
     """PlannerError for a command of a tool whose options are in no table: how to ask for what it does."""
     if any(word.endswith("launcher_scripts/main.py") for word in command):
-        conf = next((word.partition("=")[2] for word in command if re.match(r"(training|fine_tuning|peft)=\w", word)), "gpt3/5b")
+        found = (re.fullmatch(r"(training|fine_tuning|peft)=(?!none$)(\w[\w./-]*)", word) for word in command)
+        conf = next((f"{one[1]}/{one[2]}" for one in found if one is not None), "training/MODEL/SIZE")
         raise PlannerError(
             "{0}: starts NeMo-Framework-Launcher, which takes the model from a file of its conf folder: give that, --from "
-            "conf/training/{1}.yaml, and what this script changes with --set.",
+            "conf/{1}.yaml, and what this script changes with --set.",
             path,
             conf,
         )

@@ -270,8 +270,9 @@ def _tuning(said: Said, framework: str) -> None:
     """job.kind, adapters and quantization."""
     f = said.fields
     built = TUNED.match(str(f.get("said.builder", "")).rpartition(".")[2])
-    tuning = f.get("said.tuning") or (built and built[1])
-    if tuning == "dora":
+    by = built and built[1]
+    tuning = f.get("said.tuning") or by
+    if "dora" in (tuning, by) or "_dora" in str(f.get("said.recipe", "")):
         tuning = "lora"
         said.unmodelled.append(Message("{0}: {1}", "dora", Message(load_format("peft").unmodelled["use-dora"])))
     bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
@@ -596,8 +597,8 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
 def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
     """[model] with the words that a multiple of the vocabulary adds: step x tp words (_vocab_size_with_padding of Megatron-LM).
 
-    With a step up to VOCABULARY_STEP fewer words are added than are counted anywhere; whether a rank's words are a multiple of
-    that decides how fast they are multiplied (framework.pads_vocabulary).
+    Fewer than VOCABULARY_STEP added words a rank are left out of memory. Whether a rank's words are a multiple of VOCABULARY_STEP
+    decides how fast they are multiplied (framework.pads_vocabulary).
     """
     f = said.fields
     step, tp = whole(f, "said.vocabulary_step"), whole(f, "layout.tp") or 1

@@ -73,7 +73,7 @@ def tuning_choices(
             found.append(_answered(method, {**rest, "framework": framework, "job": jobs[method]}))
         except PlannerError as error:
             others = ",".join(other for other in methods if other != method)
-            if not others:
+            if not others or error.field.startswith("price"):  # which no other method changes
                 raise PlannerError("{0}: {1}", method, error) from None
             raise PlannerError("{0}: {1} Or leave {0} out: --methods {2}.", method, error, others) from None
     full = next((one.plan for one in found if one.method == "full"), None)

@@ -51,7 +51,6 @@ def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
         (("plan", *ASKED, "--days", "7"), "planner limit"),
         (("plan", *ASKED, "--cloud", "aws"), "--provider"),
         (("plan", *ASKED, "--tok", "1B"), "--tokens"),
-        (("plan", *ASKED, "--kv", "fp8"), "planner plan --help"),
         (("size", "llama-3-8b", "--for", "serve", "--gpus", "h100"), "--on"),
         (("size", "llama-3-8b", "--serve"), "--for serve"),
         (("search", *ASKED, "--gpus", "h100,h200"), "--accelerator"),
@@ -61,8 +60,12 @@ def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
         (("prices", "list", "h100"), "--search"),
         (("models", "list", "llama"), "--search"),
         (("plan", *ASKED, "--tokens", "1B", "--provider", "aws", "--price", "2"), "leave one of the two out"),
-        (("plan", *ASKED, "--tokens", "1B", "--epochs", "many"), "--epochs"),
-        (("plan", *ASKED, "--tokens", "1B", "--provider", "nobody"), "nobody"),
+        (("plan", *ASKED, "--tokens", "1B", "--epochs", "many"), "must be a number above 0"),
+        (
+            ("plan", *ASKED, "--tokens", "1B", "--provider", "nobody"),
+            "'nobody': no such quote of any GPU; known: ",
+        ),
+        (("size", "llama-3-8b", "--for", "serve", "--provider", "nobody"), "price.provider = 'nobody': no such quote of any GPU"),
     ],
 )
 def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...], right: str) -> None:
@@ -71,7 +74,15 @@ def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...]
     assert right in err
 
 
+def test_a_provider_that_nobody_knows_is_no_reason_to_leave_a_method_out(run: Run) -> None:
+    code, _, err = run("tune", *ASKED, "--samples", "1k", "--provider", "nobody")
+    assert code == 2
+    assert "price.provider = 'nobody'" in err
+    assert "--methods" not in err
+
+
 def test_options_that_are_far_are_not_called_near(run: Run) -> None:
+    assert run("plan", *ASKED, "--kv", "fp8")[2] == "error: No such option: --kv; `planner plan --help` lists what it takes.\n"
     assert "--on" not in run("plan", *ASKED, "--colour", "red")[2].partition("--help")[0].partition("such option")[2]
 
 

@@ -118,10 +118,34 @@ def test_a_configuration_of_torchtitan_with_more_words_is_of_the_same_model(tmp_
     assert read(tmp_path, command).tables["model"] == {"name": "deepseek-v2-lite"}
 
 
-def test_overrides_of_nemos_launcher_are_refused_with_the_file_to_give(tmp_path: Path) -> None:
-    command = "python3 /opt/NeMo/launcher_scripts/main.py training=gpt3/20b stages=[training] training.trainer.num_nodes=1"
-    with pytest.raises(planner.PlannerError, match=r"--from\s+conf/training/gpt3/20b\.yaml"):
+@pytest.mark.parametrize(
+    ("said", "file"),
+    [
+        ("training=gpt3/20b stages=[training] training.trainer.num_nodes=1", "training/gpt3/20b"),
+        ("training=none fine_tuning=llama/squad", "fine_tuning/llama/squad"),
+        ("peft=gpt3/squad", "peft/gpt3/squad"),
+        ("stages=[training]", "training/MODEL/SIZE"),
+    ],
+)
+def test_overrides_of_nemos_launcher_are_refused_with_the_file_to_give(tmp_path: Path, said: str, file: str) -> None:
+    command = f"python3 /opt/NeMo/launcher_scripts/main.py {said}"
+    with pytest.raises(planner.PlannerError, match=rf"--from\s+conf/{file}\.yaml"):
         read(tmp_path, command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run_script.py --peft_scheme dora --recipe llama3_8b_pretrain_config model.seq_length=4096 train.micro_batch_size=1",
+        "python run_recipe.py --recipe llama3_8b_dora_config model.seq_length=4096 train.global_batch_size=8",
+        "tune run lora_finetune_distributed model._component_=torchtune.models.llama3.dora_llama3_8b batch_size=1 "
+        "tokenizer.max_seq_len=4096",
+    ],
+)
+def test_dora_is_more_than_lora_and_says_so(tmp_path: Path, command: str) -> None:
+    found = read(tmp_path, command, num_gpus=8)
+    assert found.tables["job"]["kind"] == "lora"
+    assert any("DoRA" in str(one) for one in found.unmodelled)
 
 
 def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None:
