@@ -183,7 +183,7 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     executed, needed = scan_flops(m)
     kept = t / tp * (w * narrow + 4.0 * wide)
     work = back = None
-    rate: Number = 1.0
+    rate = 1.0
     kernels = 4.0, 8.0
     if m.mixer == "mamba2":
         flops: Number = t * _ssd_flops(m, tp)

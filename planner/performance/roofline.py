@@ -116,7 +116,7 @@ def _together(rows: Sequence[Row], shape: tuple[int, ...]) -> Row:
     def column(of: Sequence[Any], name: str) -> Number:
         return stacked([getattr(one, name) for one in of], shape)
 
-    names = ("flops", "bytes_moved") if rows[0].work is not None else ("bytes_moved", "kernels", "idle_s")
+    names: tuple[str, ...] = ("flops", "bytes_moved") if rows[0].work is not None else ("bytes_moved", "kernels", "idle_s")
     names += ("flops",) if rows[0].in_chunks else ()
     work = rows[0].work
     if isinstance(work, Matmul):
