@@ -352,9 +352,9 @@ def _adapters_forward(
         yield _multiply(narrow, row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(wide, row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
-        passes, launched = _sum_passes(setting, row, linear)
+        over, launched = _sum_passes(setting, row, linear)
         summed = Message("{0} sum", name)
-        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=passes * w * outputs, kernels=launched)
+        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=over * w * outputs, kernels=launched)
 
 
 def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
