@@ -25,7 +25,7 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, engine_for, older_releases, usual_engine, weights_of_tags
+from planner.serving.engine import Engine, engine_family, engine_for, expands_fp4, older_releases, usual_engine, weights_of_tags
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -36,7 +36,6 @@ from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 from planner.serving.weights import host_bytes, total_bytes
-from planner.workload.attention import compute_capability
 from planner.workload.resolve import ClusterLike, ModelLike, as_cluster, as_model
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
@@ -212,12 +211,10 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
 
 
 def _expands_fp4(spec: Serving, model: Model, cluster: Cluster) -> bool:
-    """Whether the engine's kernels expand fp4 weights on the way: on NVIDIA's GPUs from Turing on (vllm, marlin_utils_fp4.py,
-    is_fp4_marlin_supported)."""
+    """``expands_fp4`` of the engine that is named, or else of the usual one."""
     if "engine" not in spec.model_fields_set:
         spec = spec.replaced(engine=usual_engine(cluster.accelerator, model, "nvfp4-weight-only"))
-    capability = compute_capability(cluster.accelerator)
-    return engine_for(spec, cluster.accelerator).expands_fp4 and capability is not None and capability >= (7, 5)
+    return expands_fp4(engine_for(spec, cluster.accelerator), cluster.accelerator)
 
 
 def _in_16_bit(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from planner.hardware.cluster import Accelerator, runs_on
 from planner.model.architecture import Model
 from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES, Dispatcher, Serving
 from planner.serving.weight_formats import Format, format_named
+from planner.workload.attention import compute_capability
 
 CATALOG = data.CATALOG / "engines"
 NAMES = data.CATALOG / "engine_names.toml"
@@ -313,6 +314,13 @@ def usual_engine(card: Accelerator, model: Model | None = None, weights: str | N
 
     own = ENGINES_OF_FORMATS.get(format_named(weights or ""))
     return next(filter(runs, (*((own,) if own else ()), *USUAL_ENGINES)), USUAL_ENGINES[0])
+
+
+def expands_fp4(engine: Engine, card: Accelerator) -> bool:
+    """Whether the engine's kernels expand fp4 weights on the way: on NVIDIA's GPUs from Turing on (vllm, marlin_utils_fp4.py,
+    is_fp4_marlin_supported)."""
+    capability = compute_capability(card)
+    return engine.expands_fp4 and capability is not None and capability >= (7, 5)
 
 
 def weights_of_tags(name: str | None) -> str | None:
