@@ -20,7 +20,7 @@ from planner.serving import intervals as sure
 from planner.serving.batch_figures import batch_figures, full_per_s
 from planner.serving.engine import Engine
 from planner.serving.expense import Expense, expense
-from planner.serving.load import Load, slots_of
+from planner.serving.load import Load, most_per_s, replica, room_of, slots_of
 from planner.serving.memory import KINDS, memory
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
@@ -217,3 +217,17 @@ class Deployment:
             "intervals": {name: found.to_dict() for name, found in {**self.intervals, **self.capacity_intervals}.items()},
             "assumptions": [vars(a) for a in self.assumptions],
         }
+
+
+def capacity_of(d: Deployment, places: int | None = None) -> float:
+    """Requests per second that all replicas can serve; ``places``: of at most so many sequences at once on each."""
+    if not d.fits or slots_of(d.times) < 1:
+        raise PlannerError("this deployment does not fit: it has no capacity.")
+    return full_per_s(d.times, places)
+
+
+def most_of(d: Deployment, places: int | None = None) -> float:
+    """What ``capacity_of`` cannot exceed, in no time; infinite where it is not known."""
+    if d.serving.prefill_pool is not None:
+        return np.inf
+    return most_per_s(replica(d.times, room_of(d.times, places))) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)

@@ -23,10 +23,10 @@ from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price, rented_accelerators
 from planner.prices.price import Price, PriceLike, price_text
-from planner.serving.batch_figures import batch_figures, capacity_of, most_of
+from planner.serving.batch_figures import batch_figures
 from planner.serving.cuts import cuts
 from planner.serving.deploy import serve
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of, most_of
 from planner.serving.engine import load_engine, usual_engine, weights_of_tags
 from planner.serving.feasibility import require_engine_there, require_positions, require_runs_model, usual_passage
 from planner.serving.load import slots_of
