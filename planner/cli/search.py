@@ -158,7 +158,7 @@ def search_command(
             *other_cases(scenario),
             *_routing(scenario.cases[0]),
         )
-    if not result.complete:
+    if not (result.complete and table.attrs["complete"]):
         raise typer.Exit(STOPPED)
 
 
