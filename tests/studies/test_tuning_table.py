@@ -87,7 +87,9 @@ def test_what_makes_adapters_slower_is_said_where_it_is_theirs(kind: str, recomp
     job = {"seq_len": 512, "global_batch_size": 16}
     asked: dict[str, Any] = {"model": "bert-base", "cluster": cluster, "framework": "huggingface"}
     full = plan(**asked, job={**job, "kind": "finetune"}, layout={"micro_batch_size": 16})
-    adapted = plan(**asked, job={**job, "kind": kind}, layout={"micro_batch_size": 16, "recompute": recompute})
+    adapted = plan(
+        **asked, job={**job, "kind": kind, "adapter": {"rank": 16}}, layout={"micro_batch_size": 16, "recompute": recompute}
+    )
     (said,) = (note for note in _slower(adapted, full).notes if "slower than full tuning" in note)
     assert ("A and B" in said, "another framework or layout" in said) == (theirs, not theirs)
     assert ("unpacks" in said) == (theirs and kind == "qlora")
