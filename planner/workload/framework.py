@@ -65,6 +65,9 @@ class Framework(Spec):
 
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
+    zero_with_pp: Literal[2, 3] = (
+        3  # of FSDP beside a pipeline where no stage is named: fully_shard itself reshards after forward
+    )
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
     fp8_recipes: frozenset[Fp8Recipe] = frozenset(SCALINGS)  # ways of scaling that its FP8 library has
     fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
