@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("performance", "operators", "lifecycle", "uncertainty", "serving", "model")
+PACKAGES = ("performance", "operators", "lifecycle", "uncertainty", "serving", "model", "prices")
 ONLY = {"model": ("parameters.py",)}
 """Of a package that mostly reads files: its numeric modules."""
 OPERATORS = re.compile(

@@ -12,6 +12,7 @@ import pytest
 import planner
 from doctools import blocks, figures, reference
 from planner.cli.main import COMMANDS
+from planner.cli.plans import plan_command
 from planner.common import translation
 from planner.common.data import CATALOG
 from planner.common.parsed import parsed_toml
@@ -48,6 +49,32 @@ def test_every_command_stands_in_the_documentation() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
     missing = [name for name in COMMANDS if f"planner {name}" not in text and f"`{name}`" not in text]
     assert missing == []
+
+
+def rows_by_field(text: str) -> list[list[str]]:
+    """What stands as code in the first cell of each row of a page's tables."""
+    cells = re.findall(r"^\|([^|]*)\|", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return [found for cell in cells if (found := re.findall(r"`([^`]+)`", cell))]
+
+
+@pytest.mark.parametrize(("path", "chinese"), [(path, blocks.translated(path)) for path in PAGES if blocks.translated(path)])
+def test_a_table_of_a_chinese_page_has_every_row_of_the_original(path: Path, chinese: Path) -> None:
+    assert rows_by_field(chinese.read_text(encoding="utf-8")) == rows_by_field(path.read_text(encoding="utf-8"))
+
+
+def tools_read(kinds: set[str]) -> set[str]:
+    """Names of the tools whose launch files are read, as their tables' titles say them."""
+    tables = [parsed_toml(path.read_text(encoding="utf-8")) for path in sorted((CATALOG / "launch").glob("*.toml"))]
+    words = {word for table in tables if table["kind"] in kinds for word in re.findall(r"[\w.-]{2,}", table["title"])}
+    return words - {"the", "and", "launcher", "arguments", "overrides", "configuration", "JSON", "HF", "LoraConfig"}
+
+
+def test_every_tool_whose_files_are_read_is_named_where_people_look() -> None:
+    for path in (ROOT / "docs" / "guide" / "launch-files.md", ROOT / "docs" / "zh" / "guide" / "launch-files.md"):
+        text = path.read_text(encoding="utf-8")
+        assert {name for name in tools_read({"train", "serve", "launcher"}) if name not in text} == set(), path
+    told = inspect.getdoc(plan_command) or ""
+    assert {name for name in tools_read({"train", "serve"}) if name not in told} == {"TrainingArguments", "BitsAndBytesConfig"}
 
 
 def test_every_public_name_is_documented() -> None:

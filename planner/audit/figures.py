@@ -27,9 +27,8 @@ from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.serving import read_serving_scenario
-from planner.serving.batch_figures import capacity_of
 from planner.serving.deploy import serve
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of
 from planner.training.plan import Plan, memory_interval
 from planner.training.planning import candidates, evaluate, framework_of, plan
 from planner.uncertainty.interval import Interval

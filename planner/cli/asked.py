@@ -33,6 +33,14 @@ def nothing_asked(remedy: str) -> PlannerError:
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
 
 
+COUNTED = {
+    f"{one}{more}"
+    for one in ("token", "sequence", "sample", "step", "epoch", "request", "client", "gpu", "card", "dollar")
+    for more in ("", "s")
+}
+"""What people write behind a number of them."""
+
+
 def one_question(words: list[str], on: str | None, command: str, several: str, adapters: str = "") -> PlannerError:
     """The error of further words where one question is answered: GPUs without --on, a blank within GPUs, a number or a
     name, a rank after --lora, another question.
@@ -53,6 +61,8 @@ def one_question(words: list[str], on: str | None, command: str, several: str, a
         return PlannerError("{0} {1}: takes no value; the rank is --set job.adapter.rank={1}.", adapters, words[-1], **said)
     if words[1].lower() in {*COUNTS, *SECONDS}:
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
+    if words[1].lower() in COUNTED:
+        return PlannerError("{0}: a number stands without the name of what it counts, such as 512 or 100B.", words[1], **said)
     for at in range(1, len(words)) if on is None else ():
         first, last = " ".join(words[:at]), " ".join(words[at:])
         for model, gpus in ((first, last), (last, first)):
@@ -114,8 +124,8 @@ class OfStep:
     lora: Annotated[bool, typer.Option("--lora", help="Tune with LoRA.")] = False
     qlora: Annotated[bool, typer.Option("--qlora", help="Tune with QLoRA.")] = False
     finetune: Annotated[bool, typer.Option("--finetune", help="Tune all weights.")] = False
-    seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens of a sequence: 4096, 4k.")] = None
-    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences of a step, all GPUs together.")] = None
+    seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens per sequence: 4096, 4k.")] = None
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences per step, all GPUs together.")] = None
     precision: Annotated[str | None, typer.Option("--precision", help="bf16, fp16, fp8, nvfp4, tf32, fp32.")] = None
     framework: Annotated[str | None, typer.Option("--framework", help="See planner frameworks list.")] = None
     change: Set = None
@@ -260,7 +270,7 @@ class Given(OfStep):
     samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
     epochs: Annotated[str | None, typer.Option("--epochs", metavar="N", help="Passes over the samples: 3.")] = None
     price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None
 
     def job(self) -> dict[str, Any]:
         """As of a step, and how long the run is."""
@@ -280,7 +290,9 @@ class Given(OfStep):
 class OfLayout(OfStep):
     """A step whose layout may be given."""
 
-    layout: Annotated[str | None, typer.Option("--layout", help="As tables print it: 'tp2 pp8 sp mbs1'; else chosen.")] = None
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="A layout as tables print it: 'tp2 pp8 sp mbs1'; chosen when left out.")
+    ] = None
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """The table of the layout, in the place of a scenario's own."""

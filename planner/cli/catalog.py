@@ -15,9 +15,7 @@ from planner.common.message import Message
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Search = Annotated[
     str,
-    typer.Option(
-        "--search", help="Words, all of which a line must have, also in other names and sources that the table leaves out."
-    ),
+    typer.Option("--search", help="Only lines with all of these words, also in names and sources that the table leaves out."),
 ]
 
 models_app = typer.Typer(help="The catalog of models: list, show, families, import, derive.", no_args_is_help=True)

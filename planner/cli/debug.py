@@ -26,8 +26,9 @@ class Debugged(Laid):
 def debug_command(given: Debugged) -> None:
     """Print versions, question and answer as JSON for a report of a wrong prediction.
 
-    Paths, user, host, titles and labels are left out; what is in no catalog stands field by field under no name. Read it
-    before you send it: sizes of your own model and nodes are in it, since a prediction cannot be checked without them.
+    Paths, user, host, titles and labels are left out; a model or a node of your own appears as its fields, without its name.
+    Read it before you send it: the sizes of your own model and nodes are in it, since a prediction cannot be checked without
+    them.
 
     \b
     planner debug my.toml > debug.json

@@ -16,10 +16,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 def own_command(
     on: Annotated[list[str], typer.Argument(metavar="GPUS", help="32xh100, 2xdgx-h100, rtx-4090 ...")],
-    years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
+    years: Annotated[float, typer.Option("--years", help="How many years, at most 10.")] = 5.0,
     use: Annotated[
         str | None,
-        typer.Option("--use", metavar="N", help="Part of all hours in which they work; 0.85, 85%."),
+        typer.Option("--use", metavar="N", help="Share of all hours in which the GPUs work: 0.85, 85%."),
     ] = None,
     rent: Annotated[str | None, typer.Option("--rent", metavar="N", help="Your on-demand dollars per GPU-hour.")] = None,
     preemption: Annotated[
@@ -27,14 +27,14 @@ def own_command(
     ] = None,
     resale: Annotated[
         str | None,
-        typer.Option("--resale", metavar="N", help="Part of the book value that a sale brings; 0.5."),
+        typer.Option("--resale", metavar="N", help="Share of the book value that a sale brings: 0.5."),
     ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="A field of [cost.own], or of [cost] pue, power_w_per_gpu or electricity_usd_per_kwh; again for more.",
+            help="A field of [cost.own], or pue, power_w_per_gpu or electricity_usd_per_kwh of [cost]; may be repeated.",
         ),
     ] = None,
     out: Annotated[

@@ -45,16 +45,6 @@ class Launched(Laid):
             raise nothing_asked(
                 "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
-        if self.more and (open_ended := next((text for text in self.change or () if "=" not in text), None)) is not None:
-            value = self.more[-1]
-            raise PlannerError(
-                "--set {0} {1}: field and value stand in one word: --set {0}={1}.",
-                open_ended,
-                value,
-                code="usage",
-                field="--set",
-                value=value,
-            )
         if self.more:
             adapters = "--lora" if self.lora else "--qlora" if self.qlora else ""
             words = [self.target, *self.more]

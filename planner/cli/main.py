@@ -29,26 +29,26 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("plans:compare_command", "The same for several configurations, side by side."),
         "run": ("runs:run_command", "A whole run: failures, checkpoints, energy, the bill."),
         "tune": ("tuning:tune_command", "Full fine-tuning, LoRA and QLoRA side by side."),
-        "trace": ("trace:trace_command", "One step as a timeline for Perfetto; memory over it."),
+        "trace": ("trace:trace_command", "One step as a timeline for Perfetto, with its memory."),
         "init": ("schema:init_command", "A commented scenario to edit."),
         "operators": ("plans:operators_command", "The table of operators behind a plan."),
     },
     "Search": {
         "search": ("search:search_command", "The best of all layouts, clusters and frameworks."),
-        "sweep": ("search:sweep_command", "Answers over a grid of changed fields."),
+        "sweep": ("search:sweep_command", "Answers over a grid of values."),
         "limit": ("search:limit_command", "The largest value of a field that still fits."),
         "size": ("serving:size_command", "The fewest GPUs of each type that hold a model."),
     },
     "Serve": {"serve": ("serving:serve_command", "Latency, throughput, queues and cost of serving.")},
-    "Launch": {"export": ("search:export_command", "A plan as launch files of a training framework.")},
+    "Launch": {"export": ("search:export_command", "A plan or a deployment as launch files of your tools.")},
     "Money": {
         "own": ("holding:own_command", "Rent, reserve, spot or own, over years."),
         "prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh."),
     },
     "Evidence": {
         "audit": ("runs:audit_command", "Published claims, checked."),
-        "validate": ("measured:validate_command", "Measured runs against their predictions."),
-        "debug": ("debug:debug_command", "Versions, question and answer for a report of a mistake."),
+        "validate": ("measured:validate_command", "Predictions against measured runs."),
+        "debug": ("debug:debug_command", "Versions, question and answer, to report a mistake."),
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
     },
     "Measure": {
@@ -61,7 +61,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
         "engines": ("catalog:engines_app", "Serving software: list, show."),
         "scenarios": ("catalog:scenarios_app", "Shipped questions: list, show."),
-        "schema": ("schema:schema_command", "Every table and field that can be written."),
+        "schema": ("schema:schema_command", "Every table and field that a file may hold."),
     },
     "Page": {"app": ("page:app_command", "The same in a browser, on this machine.")},
 }
@@ -85,6 +85,8 @@ class Command(Spoken, TyperCommand):
                 raise PlannerError(
                     "{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said, value=values[1]
                 )
+            if "--set" in one.opts and one.multiple:
+                _refuse_blank(args)
             swallowed = next((value for value in values if value in spellings), None)
             if swallowed is not None:
                 raise PlannerError(
@@ -187,7 +189,8 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     lang: Annotated[
-        str | None, typer.Option("--lang", metavar="en|zh", help="Language of answers and errors; else PLANNER_LANG, the locale.")
+        str | None,
+        typer.Option("--lang", metavar="en|zh", help="Language of answers and errors; PLANNER_LANG or the locale when left out."),
     ] = None,
 ) -> None:
     """Options of planner itself."""  # --lang may stand anywhere: spoken_in has read it
@@ -401,6 +404,20 @@ def _takers(option: str) -> list[str]:
     """The commands, of those without commands of their own, that take an option."""
     commands = {name: Doors(name="planner").get_command(None, name) for name in COMMANDS}
     return [name for name, command in commands.items() if any(option in one.opts for one in command.params)]
+
+
+def _refuse_blank(given: Sequence[str]) -> None:
+    """PlannerError for ``--set FIELD VALUE``, whose value would be a word of its own."""
+    for option, name, value in zip(given, given[1:], given[2:], strict=False):
+        if option == "--set" and "=" not in name and not value.startswith("--"):
+            raise PlannerError(
+                "--set {0} {1}: field and value stand in one word: --set {0}={1}.",
+                name,
+                value,
+                code="usage",
+                field="--set",
+                value=value,
+            )
 
 
 def _given_to(option: str, given: Sequence[str]) -> str | None:

@@ -26,17 +26,19 @@ def measure_command(
     budget: Annotated[str, typer.Option("--budget", help="Time to measure in: 5m, 15m.")] = "15m",
     python: Annotated[str, typer.Option("--python", help="The python that has torch for this GPU.")] = sys.executable,
     device: Annotated[str | None, typer.Option("--device", help="cuda, cuda:N or cpu; a GPU where there is one.")] = None,
-    only: Annotated[str | None, typer.Option("--only", help="Families to measure, as python -m kernels list names them.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Families to measure, by the names that python -m kernels list prints.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of a CPU's kernels.")] = None,
-    clock: Annotated[str, typer.Option("--clock", help="wall; or cpu for a CPU that others use too.")] = "wall",
+    clock: Annotated[str, typer.Option("--clock", help="wall, or cpu for a CPU that others use too.")] = "wall",
     base: Annotated[str | None, typer.Option("--base", help="Catalog accelerator whose datasheet values to keep.")] = None,
     scenario: Annotated[
-        Path | None, typer.Option("--scenario", metavar="MINE.toml", help="Measure the products of this plan, too.")
+        Path | None, typer.Option("--scenario", metavar="MINE.toml", help="Also measure the matrix products of this plan.")
     ] = None,
     one_gpu: Annotated[bool, typer.Option("--one-gpu", help="Do not measure all GPUs together.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")] = False,
 ) -> None:
-    """Measure this machine, calibrate on it, and say how far off the planner was and is. Goes on where it was stopped."""
+    """Measure this machine, calibrate on it, and say how far off the planner was and is. Call again to go on where it stopped."""
     from planner.calibration.measuring import Options, RefusedByHarness, measured
 
     if re.fullmatch(r"\d+(\.\d+)?[smh]?", budget) is None or float(budget.rstrip("smh")) <= 0:

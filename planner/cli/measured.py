@@ -39,16 +39,20 @@ def validate_command(
     ],
     as_json: AsJson = False,
     by: Annotated[
-        str | None, typer.Option("--by", help="Columns that make the groups, separated by commas; source and family where given.")
+        str | None,
+        typer.Option("--by", help="Columns to group by, separated by commas; source and family, where given, when left out."),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw predicted against measured.")] = None,
-    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
-    node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
-    framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="For a record: use this profile as it is.")] = None,
+    node: Annotated[str | None, typer.Option("--node", help="For a record of several ranks: the node that joins them.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="For a record: the calibrated host constants.")] = None,
     scenario: Annotated[
-        Path | None, typer.Option("--scenario", metavar="S.toml", help="Of a profiler trace (Kineto JSON): what it ran.")
+        Path | None,
+        typer.Option("--scenario", metavar="S.toml", help="For a profiler trace (Kineto JSON): the scenario that it ran."),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Of a trace: the steps that it holds; unasked, its marks.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="For a trace: how many steps it holds; as its marks say when left out.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json."),
@@ -178,14 +182,14 @@ def _predicted(
 def fit_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs; see docs/guide/validate.md.")],
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.md", help="Write the accuracy study here.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was fitted, write no constant.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was fitted; write no constant.")] = False,
     in_package: Annotated[
-        bool, typer.Option("--in-package", help="Write constants into an installed package, too; else into a clone alone.")
+        bool, typer.Option("--in-package", help="Also write constants into an installed package; otherwise only into a clone.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 2,
     which: Annotated[str, typer.Option("--set", help="Which constants: training or finetune.")] = "training",
 ) -> None:
-    """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
+    """Fit the constants to measured runs again, predict each by a fit without its source, write constants and intervals."""
     from planner.common import data
     from planner.evidence.fit import load_constants
     from planner.evidence.fit_sets import fit_set

@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 
 def list_command(
-    search: Annotated[str, typer.Option("--search", help="Words, all of which a name, family or source must have.")] = "",
+    search: Annotated[str, typer.Option("--search", help="Only those with all of these words in name, family or source.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List all models of the catalog with their sizes; --search picks some."""
@@ -62,7 +62,7 @@ def families_command(as_json: AsJson = False) -> None:
 def import_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="A Hugging Face config.json.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the model here.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Of the model; the folder's where left out.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the model; the folder's when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a config.json against transformers' own modules, or derive it from them; needs transformers and torch.

@@ -14,7 +14,7 @@ RISK = "0.05"  # planner.performance.risk.RISK, kept here so that --help imports
 Risk = Annotated[str, typer.Option("--risk", metavar="N", help="Accepted probability of running out of GPU memory: 0.05, 5%.")]
 Allow = Annotated[
     str | None,
-    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/guide/search.md."),
+    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or names from docs/guide/search.md."),
 ]
 
 UNREAD = {

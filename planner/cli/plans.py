@@ -33,8 +33,8 @@ def _served_tokens(served: str | None, at: str | None) -> float:
 @grouped(Launched)
 def plan_command(
     given: Launched,
-    details: Annotated[bool, typer.Option("--details", help="The whole table: memory by kind, step by part.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Also assumptions, sources and constants.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Print the whole table: memory by kind, step time by part.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also list assumptions, sources and constants.")] = False,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE.toml", help="Write the question as a scenario.")] = None,
     plot: PlotPath = None,
     as_json: AsJson = False,
@@ -48,8 +48,9 @@ def plan_command(
     planner plan llama-3-8b --lora --on rtx-4090
     planner plan --from launch.sh ds_config.json --on h100
 
-    --from reads launch files of Megatron-LM, DeepSpeed, torchtitan, NeMo, Accelerate, TRL, axolotl, LLaMA-Factory,
-    torchtune, peft, vLLM, SGLang, TensorRT-LLM and llama.cpp.
+    --from reads scripts, commands and files of Megatron-LM, Megatron-DeepSpeed, Megatron-Bridge, NeMo, GPT-NeoX,
+    Nanotron, llm-foundry, torchtitan, DeepSpeed, Accelerate, TRL, axolotl, LLaMA-Factory, ms-swift, torchtune, peft,
+    vLLM, SGLang, TensorRT-LLM and llama.cpp.
     """
     check_plot(plot)
     check_new(write)
@@ -88,15 +89,18 @@ def plan_command(
 def compare_command(
     given: Laid,
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO|MODEL]...", help="More of them, side by side.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also the constants that are assumed.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also list the assumed constants.")] = False,
     plot: PlotPath = None,
     at: Annotated[
-        str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
+        str | None,
+        typer.Option(
+            "--at", help="Make the others equal to the first in loss, flops, dollars, days, active or total (parameters)."
+        ),
     ] = None,
     served: Annotated[
         str | None,
         typer.Option(
-            "--served", metavar="TOKENS", help="With --at: tokens to be served, which the best dense model pays for too."
+            "--served", metavar="TOKENS", help="With --at: tokens that will be served; the best dense model pays for them too."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -109,8 +113,8 @@ def compare_command(
     planner compare llama-3-8b --on 8xh100,8xh200 --tokens 100B
     planner compare mixtral-8x7b --on 32xh100 --tokens 100B --at loss
 
-    With --at the other cases are brought to the first one's loss, flops, dollars, days, active or total parameters; a
-    single mixture is met by a dense model of its shape.
+    With --at the other cases are brought to the loss, flops, dollars, days, active or total parameters of the first; a single
+    mixture is compared with a dense model of its shape.
     """
     check_plot(plot)
     served_tokens = _served_tokens(served, at)

@@ -42,12 +42,13 @@ class Written:
     """What a run writes beside its answer."""
 
     months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month: .csv, .xlsx, .parquet, .json.")] = None
-    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill's rows in the columns of FOCUS.")] = None
+    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill in the columns of FOCUS.")] = None
     xlsx: Annotated[
-        Path | None, typer.Option("--xlsx", metavar="FILE.xlsx", help="Write bill, months, what moves it and assumptions.")
+        Path | None,
+        typer.Option("--xlsx", metavar="FILE.xlsx", help="Write a workbook: bill, months, what moves it, assumptions."),
     ] = None
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw dollars by month.")] = None
-    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of the rows, such as team=nlp.")] = ""
+    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of the bill's rows, such as team=nlp.")] = ""
     currency: Currency = "USD"
 
     def check(self) -> None:
@@ -114,7 +115,7 @@ def run_command(
 ) -> None:
     """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
-    Reads the tables [run] and [cost] of the scenario beside those of planner plan.
+    Reads the tables [run] and [cost] of the scenario besides those that planner plan reads.
     """
     from planner.lifecycle.sensitivity import tornado
     from planner.prices.currency import exchange_rate
@@ -162,9 +163,7 @@ def prices_list(
     currency: Currency = "USD",
     search: Annotated[
         str,
-        typer.Option(
-            "--search", help="Words, all of which a line must have, also in other names and sources that the table leaves out."
-        ),
+        typer.Option("--search", help="Only lines with all of these words, also in names and sources that the table leaves out."),
     ] = "",
 ) -> None:
     """All quotes, newest first within each accelerator."""

@@ -61,7 +61,7 @@ def schema_command(
 class Begun(Laid):
     """A question that is asked for where it is not given."""
 
-    target: Annotated[str | None, typer.Argument(metavar="[MODEL|SCENARIO]", help="A model, or a scenario to begin from.")] = None  # type: ignore[assignment]
+    target: Annotated[str | None, typer.Argument(metavar="[MODEL|SCENARIO]", help="A model, or a scenario to start from.")] = None  # type: ignore[assignment]
 
 
 @grouped(Begun)
@@ -72,7 +72,7 @@ def init_command(
     ),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a scenario with a comment on every field, to be edited.
+    """Write a scenario for you to edit, with a comment on every field.
 
     planner init mixtral-8x7b --on 32xh100 --tokens 100B -o mine.toml, then planner plan mine.toml.
     At a terminal it asks for what is not given.

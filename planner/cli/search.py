@@ -30,7 +30,7 @@ STOPPED = 130
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
 Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
-Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
+Address = Annotated[str | None, typer.Option("--address", help="Address of a running Ray cluster; auto finds one.")]
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
@@ -58,16 +58,18 @@ class Sought(Given):
     """What is searched, what is best and what is ruled out."""
 
     objective: Annotated[str, typer.Option("--objective", "--by", help="cost, time, memory or energy.")] = "time"
-    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None
-    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None
-    framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, with commas.")] = None
+    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, separated by commas; the scenario's when left out.")] = (
+        None
+    )
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, separated by commas.")] = None
+    framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, separated by commas.")] = None
     price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
-    deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
+    term: Annotated[str | None, typer.Option("--term", help="Price terms, separated by commas: on-demand, spot ...")] = None
+    deadline: Annotated[str | None, typer.Option("--deadline", help="The longest that the run may take, such as 14d.")] = None
     budget_usd: Annotated[
-        str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="The run must cost at most this.")
+        str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="The most dollars that the run may cost.")
     ] = None
-    top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
+    top: Annotated[int, typer.Option("--top", help="How many of the best to print.")] = 20
 
     def others(self) -> dict[str, dict[str, Any]]:
         """As of one question, but frameworks are a list that is searched."""
@@ -128,7 +130,7 @@ class Sought(Given):
 def search_command(
     sought: Sought, as_json: AsJson = False, out: Out = None, engine: Engine = "local", address: Address = None
 ) -> None:
-    """Evaluate every layout on every cluster asked for: the best, the front in time, dollars and memory, what was rejected."""
+    """Evaluate every layout on every cluster you name: the best, the front in time, dollars and memory, what was rejected."""
     from planner.common.tables import check_output, write_table
     from planner.layout_search.api import run
     from planner.studies.budgets import budgeted, outlook_of_row
@@ -156,7 +158,7 @@ def search_command(
             *other_cases(scenario),
             *_routing(scenario.cases[0]),
         )
-    if not result.complete:
+    if not (result.complete and table.attrs["complete"]):
         raise typer.Exit(STOPPED)
 
 
@@ -172,7 +174,7 @@ def sweep_command(
     given: Laid,
     *,
     vary: Annotated[
-        list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; again for more fields.")
+        list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; may be repeated.")
     ],
     as_json: AsJson = False,
     out: Out = None,
@@ -180,7 +182,7 @@ def sweep_command(
     engine: Engine = "local",
     address: Address = None,
 ) -> None:
-    """Answer all cases of a scenario over a grid of changed fields: a table, a file, a picture.
+    """Answer all cases of a scenario over a grid of values, as a table, a file or a picture.
 
     KEY: a field of the scenario (job.seq_len), of its accelerator (accelerator.memory_bytes) or of a link, by kind or by name
     (link.nvlink.bytes_per_s). Values: start:stop:steps, start:stop:steps:log, or a,b,c.
@@ -224,16 +226,20 @@ def limit_command(
     field: Annotated[
         str | None, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = None,
-    step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Distance between the numbers of layers or tokens tried.")] = None,
     budget_usd: Annotated[
-        str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="Instead: the most tokens of this budget.")
+        str | None,
+        typer.Option("--budget-usd", "--budget", metavar="N", help="Find the most tokens that this budget pays for instead."),
     ] = None,
-    deadline: Annotated[str | None, typer.Option("--deadline", help="Instead: the most tokens within, such as 14d.")] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", help="Find the most tokens that fit into this time instead, such as 14d.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the largest value of a field that fits in memory: on the scenario's layout, or on any layout where it gives none.
+    """Find the largest value of a field that fits in memory, on the scenario's layout or, where it gives none, on any.
 
-    With --budget or --deadline: the most tokens that money or time pay for, with interruptions and as published runs went.
+    With --budget or --deadline: the most tokens that the money or the time allows, with interruptions and as published runs
+    went.
     """
     from planner.scenarios.tables import placed
     from planner.studies.limit import FIELDS, largest
@@ -289,8 +295,8 @@ def _most_tokens(given: Laid, budget_usd: str | None, deadline: str | None, as_j
 
 
 TO = (
-    "megatron, deepspeed, torchtitan, accelerate-fsdp or nemo; of tuning: axolotl, llama-factory, trl, torchtune or peft; of a "
-    "serving scenario: vllm, sglang, tensorrt-llm or llama.cpp."
+    "megatron, deepspeed, torchtitan, accelerate-fsdp or nemo; for tuning: axolotl, llama-factory, trl, torchtune or peft; "
+    "for serving: vllm, sglang, tensorrt-llm or llama.cpp."
 )
 
 
@@ -306,10 +312,10 @@ def export_command(
     rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="Rows that search --out wrote.")] = None,
     rank: Annotated[int, typer.Option("--rank", help="Which row of --rows to export.")] = 1,
 ) -> None:
-    """A plan or a deployment as launch arguments or configuration files, with the prediction as a comment.
+    """Write a plan or a deployment as launch arguments or configuration files, with the prediction as a comment.
 
-    The plan is the question's, or the scenario's main case; with --rows its cluster, framework and layout are those of a row of a
-    search.
+    The plan is that of the question, or of the scenario's main case. Cluster, framework and layout come from a row of a
+    search where --rows names its file.
 
     \b
     planner export llama-3-8b --on 8xh100 --to megatron

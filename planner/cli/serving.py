@@ -43,28 +43,32 @@ class Served:
     more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None
     launch_files: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="FILE...", help="The start command of vLLM, SGLang, TensorRT-LLM or llama.cpp."),
+        typer.Option(
+            "--from",
+            metavar="FILE...",
+            help="The command that starts vLLM, SGLang, TensorRT-LLM or llama.cpp, also in a Compose or Kubernetes file.",
+        ),
     ] = None
     on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2xrtx-4090, dgx-h100 ...")] = None
     clients: Annotated[
         str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
     ] = None
-    rate: Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive: 5, 300/min.")] = None
+    rate: Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests that arrive per second: 5, 300/min.")] = None
     batch: Annotated[
-        str | None, typer.Option("--batch", metavar="N", help="Sequences decoded together, where no load is given.")
+        str | None, typer.Option("--batch", metavar="N", help="Sequences decoded together, when no load is given.")
     ] = None
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Tokens of a prompt: 512, 2k.")] = None
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
     weights: Annotated[str | None, typer.Option("--weights", help="bf16, fp8, int4-awq ...")] = None
     engine: Annotated[str | None, typer.Option("--engine", help="See planner engines list.")] = None
     ttft: Annotated[
-        str | None, typer.Option("--ttft", metavar="N", help="Target of the first token, with --clients or --rate: 500ms, 2s.")
+        str | None, typer.Option("--ttft", metavar="N", help="Target for the first token, with --clients or --rate: 500ms, 2s.")
     ] = None
     tpot: Annotated[
-        str | None, typer.Option("--tpot", metavar="N", help="Target of each further token, with --clients or --rate: 50ms.")
+        str | None, typer.Option("--tpot", metavar="N", help="Target for each further token, with --clients or --rate: 50ms.")
     ] = None
     price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None
     change: Set = None
 
     def serving(self) -> dict[str, Any]:
@@ -183,13 +187,15 @@ def _of_launch(launch: Launch, files: list[str] | None, changes: dict[str, Any])
 def serve_command(
     given: Served,
     as_json: AsJson = False,
-    details: Annotated[bool, typer.Option("--details", help="The whole table: memory by kind, percentiles, dollars.")] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print the whole table: memory by kind, percentiles, dollars.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw latency against throughput and request rate.")
     ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option("--compare", metavar="OTHER", help="Further scenarios, side by side; may be repeated."),
+        typer.Option("--compare", metavar="OTHER", help="Another scenario, side by side; may be repeated."),
     ] = None,
 ) -> None:
     """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side.
@@ -241,51 +247,55 @@ def size_command(
     as_json: AsJson = False,
     seq_len: Annotated[
         str | None,
-        typer.Option("--seq-len", metavar="N", help="Tokens of a request with its answer, or of a training sequence; 2048."),
+        typer.Option(
+            "--seq-len", metavar="N", help="Tokens of a request with its answer, or of a training sequence; 2048 when left out."
+        ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Of serving: tokens of a prompt: 512, 2k.")] = None,
-    output: Annotated[str | None, typer.Option("--output", metavar="N", help="Of serving: tokens of an answer.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="For serving: tokens of a prompt: 512, 2k.")] = None,
+    output: Annotated[str | None, typer.Option("--output", metavar="N", help="For serving: tokens of an answer.")] = None,
     batch: Annotated[
         int | None,
         typer.Option(
-            "--batch", help="Sequences at once: of a replica (as many as the latencies allow), or per GPU in training (1)."
+            "--batch",
+            help="Sequences at once: per replica (as many as the latencies allow when left out), or per GPU in training (1).",
         ),
     ] = None,
     tpot: Annotated[
-        str | None, typer.Option("--tpot", metavar="N", help="Of serving: most seconds per output token; 0.1.")
+        str | None, typer.Option("--tpot", metavar="N", help="For serving: most seconds per output token; 0.1 when left out.")
     ] = None,
     ttft: Annotated[
-        str | None, typer.Option("--ttft", metavar="N", help="Of serving: most seconds until the first token; 2.")
+        str | None, typer.Option("--ttft", metavar="N", help="For serving: most seconds until the first token; 2 when left out.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...; as stored when left out.")
+        str | None, typer.Option("--weights", help="For serving: bf16, fp8, int4-awq ...; as stored when left out.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; the usual of the GPU when left out.")
+        str | None, typer.Option("--engine", help="For serving: sglang, llama.cpp ...; the GPU's usual one when left out.")
     ] = None,
     framework: Annotated[
-        str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
+        str | None, typer.Option("--framework", help="For tuning: fsdp, peft ...; the usual one when left out.")
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
-    headroom: Annotated[
-        str, typer.Option("--headroom", metavar="N", help="Share of a GPU's memory to keep free in addition.")
-    ] = "0",
+    rank: Annotated[int | None, typer.Option("--rank", help="Rank of the adapters of lora and qlora; 16 when left out.")] = None,
+    headroom: Annotated[str, typer.Option("--headroom", metavar="N", help="Share of a GPU's memory to keep free besides.")] = "0",
     risk: Risk = RISK,
-    max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
+    max_gpus: Annotated[int, typer.Option("--max-gpus", help="Try powers of two up to this many GPUs.")] = 16,
     accelerator: Annotated[
         str | None,
-        typer.Option("--on", "--accelerator", metavar="GPUS", help="These types: rtx-3090,l40s; all; else those for rent."),
+        typer.Option(
+            "--on", "--accelerator", metavar="GPUS", help="Types of GPU: rtx-3090,l40s; all; those for rent when left out."
+        ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly this many GPUs: what fits on yours.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Try exactly this many GPUs, such as those you have.")] = None,
     top: Annotated[
         int | None, typer.Option("--top", help="How many types of GPU to print; 30, or all that --on names. --json has all.")
     ] = None,
     price: Annotated[
-        str | None, typer.Option("--price", help="A term: reserved-1-year ...; with one type also dollars per GPU-hour.")
+        str | None,
+        typer.Option("--price", help="A price term: reserved-1-year ...; for one type of GPU also dollars per GPU-hour."),
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose quotes: AWS, Lambda ...; else the median.")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None,
 ) -> None:
-    """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
+    """Find the GPUs that a model needs: the fewest of each type that hold it with room to spare, the smallest, the cheapest."""
     from typing import cast, get_args
 
     from planner.common.errors import meant

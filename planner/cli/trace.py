@@ -18,15 +18,16 @@ from planner.common.message import Message
 @stepping
 def trace_command(
     given: OfLayout,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Where the trace goes.")] = Path("step.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Where to write the trace.")] = Path("step.json"),
     memory: Annotated[
-        Path | None, typer.Option("--memory", metavar="FILE.csv", help="Also memory over the step: CSV, parquet or JSON lines.")
+        Path | None,
+        typer.Option("--memory", metavar="FILE.csv", help="Also write memory over the step: CSV, parquet or JSON lines."),
     ] = None,
 ) -> None:
     """Write the simulated step as a Chrome trace: open it in Perfetto (ui.perfetto.dev).
 
-    A process for each pipeline stage, a track for computation and for each kind of communication, exposed and hidden, and a
-    counter of memory by kind. The trace spans the plan's step time; its largest memory is the plan's.
+    Each pipeline stage is a process; computation and each kind of communication, exposed and hidden, have a track; a counter
+    shows memory by kind. The trace is as long as the plan's step, and its memory peaks where the plan's does.
 
     \b
     planner trace llama-3-70b-h100 -o step.json

@@ -21,12 +21,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 @asking
 def tune_command(
     given: Given,
-    rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters; the scenario's, or 16.")] = None,
-    targets: Annotated[str | None, typer.Option("--targets", help="Linear layers, with commas; or all-linear.")] = None,
-    methods: Annotated[str, typer.Option("--methods", help="Some of full, lora, qlora, with commas.")] = "full,lora,qlora",
-    table: Annotated[bool, typer.Option("--table", help="Memory over context, batch and method instead.")] = False,
-    contexts: Annotated[str | None, typer.Option("--contexts", help="Of the table: tokens of a sequence, with commas.")] = None,
-    batches: Annotated[str | None, typer.Option("--batches", help="Of the table: sequences on a GPU, with commas.")] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Rank of the adapters; the scenario's, or 16, when left out.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option("--targets", help="Linear layers that get adapters, separated by commas; or all-linear.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Some of full, lora and qlora, separated by commas.")
+    ] = "full,lora,qlora",
+    table: Annotated[bool, typer.Option("--table", help="Print memory by context length, batch and method instead.")] = False,
+    contexts: Annotated[
+        str | None, typer.Option("--contexts", help="For --table: tokens per sequence, separated by commas.")
+    ] = None,
+    batches: Annotated[str | None, typer.Option("--batches", help="For --table: sequences per GPU, separated by commas.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
@@ -81,15 +89,15 @@ def _whole(text: str | None, option: str, otherwise: tuple[int, ...], read: Call
 def derive_command(
     base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the changed model here.")] = None,
-    vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words kept.")] = None,
-    keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Such as 0-15,28-31.")] = None,
-    drop_layers: Annotated[str | None, typer.Option("--drop-layers", help="Such as 21-27.")] = None,
-    heads: Annotated[int | None, typer.Option("--width-heads", help="Attention heads kept.")] = None,
-    kv_heads: Annotated[int | None, typer.Option("--width-kv-heads", help="Key-value heads kept.")] = None,
-    ffn: Annotated[int | None, typer.Option("--width-ffn", help="Inner size of the feed-forward.")] = None,
+    vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words of the vocabulary to keep.")] = None,
+    keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Layers to keep, such as 0-15,28-31.")] = None,
+    drop_layers: Annotated[str | None, typer.Option("--drop-layers", help="Layers to drop, such as 21-27.")] = None,
+    heads: Annotated[int | None, typer.Option("--width-heads", help="Attention heads to keep.")] = None,
+    kv_heads: Annotated[int | None, typer.Option("--width-kv-heads", help="Key-value heads to keep.")] = None,
+    ffn: Annotated[int | None, typer.Option("--width-ffn", help="Inner size of the feed-forward block.")] = None,
     expert_ffn: Annotated[int | None, typer.Option("--width-expert-ffn", help="Inner size of an expert.")] = None,
-    experts: Annotated[int | None, typer.Option("--experts-kept", help="Experts kept in each layer.")] = None,
-    sparsity: Annotated[float | None, typer.Option("--sparsity", help="Part of single weights set to zero.")] = None,
+    experts: Annotated[int | None, typer.Option("--experts-kept", help="Experts to keep in each layer.")] = None,
+    sparsity: Annotated[float | None, typer.Option("--sparsity", help="Share of single weights set to zero.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """A smaller model as a what-if: prune layers, heads, widths or experts, trim the vocabulary; parameters, bytes, flops."""

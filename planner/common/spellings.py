@@ -63,7 +63,7 @@ FIELDS: dict[str, str] = {
     "serving.memory_fraction": "gpu_memory_utilization mem_fraction_static",
     "serving.max_batch": "max_num_seqs max_batch_size max_running_requests max_concurrent_requests",
     "serving.chunked_prefill_tokens": "max_num_batched_tokens chunked_prefill_size",
-    "framework.attention_kernel": "flash_attn flash_attention attn_implementation attention_implementation",
+    "framework.attention_kernel": "flash_attn attn_implementation attention_implementation",
     "layout": "parallel parallelism parallel_config parallelization strategy distributed",
     "cluster": "hardware machine machines system",
     "job": "training train task workload",

@@ -17,7 +17,7 @@ from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.common.units import GIB
 from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes
-from planner.evidence.tuning_columns import SIZES, catalog_model, noted, tuning_fields
+from planner.evidence.tuning_columns import POSITIONS, SIZES, catalog_model, noted, tuning_fields
 from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -494,9 +494,6 @@ def _offload(row: Mapping[str, str]) -> dict[str, bool]:
     if what not in OFFLOADS:
         raise PlannerError("offload = {0!r}: {1}", what, near(what, list(OFFLOADS)[1:]))
     return dict.fromkeys(OFFLOADS[what], True)
-
-
-POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}
 
 
 def _model(row: Mapping[str, str]) -> Model:

@@ -186,7 +186,7 @@ def _answer(run: Run) -> Answer:
     require_possible(run.question, columns.take(slice(0, 1)), run.layouts[0])
     answer = evaluate(run.question, columns)
     fitting = np.flatnonzero(answer.fits)
-    heavy = int(fitting[0]) if len(fitting) else len(run.layouts) - 1
+    heavy = int(fitting[0] if len(fitting) else np.flatnonzero(answer.possible)[-1])
     if heavy == 0 or not len(fitting):
         return Answer(evaluation=answer, light=heavy, heavy=heavy, share=0.0)
     room = answer.headroom_bytes

@@ -48,17 +48,30 @@ COUNTED = (
     "num_dense_layers",
     "sliding_window",
     "full_attention_every",
+    "type_vocab_size",
 )
 """Columns with a field of the same name in the model, and a whole number in it."""
-SAID = ("gated_ffn", "tied_embeddings", "attention_sinks")
+SAID = (
+    "gated_ffn",
+    "tied_embeddings",
+    "attention_sinks",
+    "embedding_norm",
+    "final_norm",
+    "softmax_in_fp32",
+    "relative_attention",
+)
 """Such columns that hold a yes or a no."""
+NAMED = ("architecture", "norm", "head", "position_embedding")
+"""Such columns that hold a word."""
+POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}
+"""What tables write of how a model knows positions -> ours."""
 
 
 def catalog_model(row: Mapping[str, str], given: Mapping[str, str], labels: Labels) -> Model | None:
     """The catalog's model where the row names one and leaves out a size, or carries adapters, which need its layers' names.
 
-    Cells on the architecture that the file gives, before any is filled, must say the same: PlannerError names the first that
-    does not. Dropout is a choice of the run, as the row says.
+    Cells on the architecture that the file gives, and that of its family, before any is filled, must say the same: PlannerError
+    names the first that does not. Dropout is a choice of the run, as the row says.
     """
     left_out = next((column for column in SIZES if not row.get(column)), None)
     named = row.get("model", "")
@@ -78,25 +91,56 @@ def catalog_model(row: Mapping[str, str], given: Mapping[str, str], labels: Labe
     model = load_model(found.model)
     changes: dict[str, Any] = {"modules": row["modules"]} if row.get("modules") else {}
     if left_out is not None:
-        _agree(given, model)
+        _agree(given, model, labels)
         if row.get("dropout"):
             changes |= dict.fromkeys(("hidden_dropout", "attention_dropout"), fraction(row, "dropout"))
     return model.replaced(**changes) if changes else model
 
 
-def _agree(given: Mapping[str, str], model: Model) -> None:
+def _agree(given: Mapping[str, str], model: Model, labels: Labels) -> None:
     """PlannerError where a cell says another architecture than the catalog's model has."""
-    for column in (*COUNTED, *SAID):
-        ours = getattr(model, column) or 0
-        if given.get(column) and ours != (whole(given, column) if column in COUNTED else yes(given, column)):
+    family = labels["family"].get(given.get("family", ""), {})
+    cells = {**{column: family[column] for column in family if column == "architecture"}, **{k: v for k, v in given.items() if v}}
+    for column in (*COUNTED, *SAID, *NAMED, *PARTS):
+        if column in cells and (ours := _ours(column, model)) and _read(column, cells) not in ours:
             raise PlannerError(
                 "{0} = {1}: {2} has {3}; correct one, or give all of {4}",
                 column,
-                given[column],
+                cells[column],
                 model.name,
-                int(ours),
+                ours[0],
                 ", ".join(SIZES),
             )
+
+
+PARTS = ("biases", "attention", "max_positions", "memory_length")
+"""Columns that say several fields of the model at once, or some of one."""
+
+
+def _read(column: str, cells: Mapping[str, str]) -> int | str:
+    """A cell as ``_ours`` counts or calls it."""
+    if column in (*SAID, "biases"):
+        return int(yes(cells, column))
+    if column == "memory_length" and cells[column] == "seq_len":
+        return whole(cells, "seq_len")
+    if column in (*COUNTED, "max_positions", "memory_length"):
+        return whole(cells, column)
+    return POSITIONS.get(cells[column], cells[column]) if column == "position_embedding" else cells[column]
+
+
+def _ours(column: str, model: Model) -> tuple[int | str, ...]:
+    """What a cell may say of a model, what it has first; empty where the column changes nothing of such a model."""
+    if column == "biases":  # of some layers: either word
+        parts = (model.qkv_bias, model.attention_output_bias, model.ffn_bias)
+        return tuple(dict.fromkeys((int(any(parts)), int(all(parts)))))
+    if column == "attention":  # a table names latent attention; the heads tell the others apart
+        return (model.attention,) if model.attention == "mla" else (model.attention, "mha", "gqa", "mqa")
+    if column == "max_positions" and model.position_embedding != "learned":
+        return ()
+    if column == "full_attention_every" and not model.sliding_window:  # no window: every layer sees all
+        return (0, 1)
+    ours = getattr(model, column) or 0
+    return (ours,) if isinstance(ours, str) else (int(ours),)
 
 
 def tuning_fields(row: Mapping[str, str], model: Model, labels: Labels) -> dict[str, Any]:

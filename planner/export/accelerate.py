@@ -77,5 +77,6 @@ def config(plan: Plan) -> dict[str, Any]:
             "fsdp_state_dict_type": "SHARDED_STATE_DICT",
             "fsdp_cpu_ram_efficient_loading": True,
         },
+        **({"dynamo_config": {"dynamo_backend": "INDUCTOR"}} if plan.framework.compile else {}),
         **({"parallelism_config": parallel} if several else {}),
     }

@@ -11,19 +11,19 @@ from planner.common.version import VERSION
 from planner.export.carried import carried_lines
 from planner.serving.engine import engine_family, resolve_engine
 from planner.training.plan import Plan
-from planner.workload.framework_names import framework_of_name
+from planner.workload.framework_names import framework_of_name, without_release
 
 
 def tool_of(name: str, tools: Mapping[str, tuple[str, ...]]) -> str:
     """The one of ``tools`` (each with the frameworks that it runs, its own first) that a name means: in any case and marks, or by
-    what people call the software; else the name itself.
+    what people call the software; else the name itself, as of a release: files are written for one.
 
     >>> tool_of("TorchTitan", {"torchtitan": ("torchtitan", "fsdp")}), tool_of("Megatron-LM", {"megatron": ("megatron-core",)})
     ('torchtitan', 'megatron')
     >>> tool_of("TRT-LLM", {"vllm": (), "tensorrt-llm": ()})
     'tensorrt-llm'
-    >>> tool_of("blue", {"megatron": ("megatron-core",)})
-    'blue'
+    >>> tool_of("blue", {"megatron": ("megatron-core",)}), tool_of("megatronlm2", {"megatron": ("megatron-core",)})
+    ('blue', 'megatronlm2')
     """
     found = meant(name, tools)
     if found in tools:
@@ -31,6 +31,8 @@ def tool_of(name: str, tools: Mapping[str, tuple[str, ...]]) -> str:
     server = engine_family(resolve_engine(name) or name)
     if server in tools:
         return server
+    if without_release(name)[1]:
+        return name
     try:
         software = framework_of_name(name, "--to", None)
     except PlannerError:  # known, and not one of these, or several

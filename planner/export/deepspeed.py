@@ -65,6 +65,8 @@ def config(plan: Plan) -> dict[str, Any]:
     }
     if (job.gradient_dtype or plan.framework.gradient_dtype) == "fp32" and job.precision != "fp32":
         found["data_types"] = {"grad_accum_dtype": "fp32"}
+    if plan.framework.compile:
+        found["compile"] = {"enabled": True}
     if x.recompute == "full":  # the model calls deepspeed.checkpointing.checkpoint for each layer
         found["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}
     return found

@@ -97,6 +97,9 @@ def config(plan: Plan) -> dict[str, Any]:
             "optimizer_offload_fraction": 1.0 if x.offload_optimizer else None,
             "use_precision_aware_optimizer": x.offload_optimizer or None,
         },
-        "comm_overlap": {"tp_comm_overlap": f.overlap_tensor_parallel > 0 and x.tp > 1},
+        "comm_overlap": {
+            "tp_comm_overlap": f.overlap_tensor_parallel > 0 and x.tp > 1,
+            "overlap_moe_expert_parallel_comm": f.overlaps_experts if expert else None,
+        },
         "mixed_precision": PRECISIONS[job.fp8_recipe or job.precision],
     }

@@ -110,6 +110,8 @@ def carried(d: Deployment) -> str:
     ]
     if s.weights == Serving.model_fields["weights"].default:
         found.append(("serving.weights", s.weights))
+    if s.dispatcher is not None and not d.engine.dispatcher_option:
+        found.append(("serving.dispatcher", s.dispatcher))
     if s.speculative is not None:
         found.append(("serving.speculative.acceptance", s.speculative.acceptance))
     return "".join(f"# planner: {name} = {literal(value)}\n" for name, value in found)
@@ -158,6 +160,15 @@ def _dtype(d: Deployment) -> str:
     return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[d.times.setting.compute_dtype]
 
 
+def _exchange(d: Deployment) -> dict[str, str]:
+    """The server's option for the dispatcher that was planned; none where it takes that one by default."""
+    way, engine = d.times.setting.dispatcher, d.engine
+    if way == "none" or way == engine.default_dispatcher or not engine.dispatcher_option:
+        return {}
+    name, value = engine.dispatcher_option.removeprefix("--").split()
+    return {name: value}
+
+
 def vllm_files(d: Deployment) -> dict[str, str]:
     """``launch.sh`` with ``vllm serve``."""
     s = d.serving
@@ -185,7 +196,7 @@ def vllm_files(d: Deployment) -> dict[str, str]:
         "pipeline-parallel-size": s.pp,
         "data-parallel-size": s.ep // s.tp if wide else s.dp,
         "enable-expert-parallel": wide,
-        "all2all-backend": "deepep_low_latency" if d.times.setting.dispatcher == "deepep" else None,
+        **_exchange(d),
         "dtype": _dtype(d),
         "quantization": _quantization(d, "vllm"),
         "kv-cache-dtype": "fp8" if s.kv_dtype == "fp8" else None,
@@ -213,7 +224,7 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "dp-size": groups if groups > 1 else s.dp,
         "enable-dp-attention": groups > 1,
         "ep-size": s.ep if s.ep > 1 else None,
-        "moe-a2a-backend": "deepep" if d.times.setting.dispatcher == "deepep" else None,
+        **_exchange(d),
         "dtype": _dtype(d),
         "quantization": _quantization(d, "sglang"),
         "kv-cache-dtype": "fp8_e4m3" if s.kv_dtype == "fp8" else None,
@@ -271,7 +282,8 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     if s.captured_batches:
         config["cuda_graph_config"] = {"batch_sizes": list(s.captured_batches), "enable_padding": False}
     text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
-    return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, ['trtllm-serve "${MODEL:?}"', *options(values)])}
+    start = "env TRTLLM_FORCE_ALLTOALL_METHOD=NotEnabled trtllm-serve" if s.dispatcher == "gather" else "trtllm-serve"
+    return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, [f'{start} "${{MODEL:?}}"', *options(values)])}
 
 
 LOGICAL_BATCH = 2048

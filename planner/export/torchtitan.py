@@ -86,6 +86,7 @@ def overrides(plan: Plan) -> dict[str, Any]:
         "training.dtype": "bfloat16" if job.precision == "bf16-pure" else "float32",
         "training.mixed_precision_param": "float32" if job.precision == "fp32" else "bfloat16",
         "training.enable_cpu_offload": x.offload_optimizer,
+        "compile.enable": plan.framework.compile,
         "parallelism.data_parallel_replicate_degree": n["replicate"],
         "parallelism.data_parallel_shard_degree": shard,
         "parallelism.fsdp_reshard_after_forward": "always" if x.zero == 3 else "never",

@@ -100,13 +100,21 @@ def _is_asked(text: str) -> bool:
         return False
 
 
+def no_gpus_named(field: str, text: str) -> PlannerError:
+    """The error of an answer to which GPUs that names none: empty, or with a number that counts nothing."""
+    said: dict[str, Any] = {"field": field, "value": text}
+    if text.strip():
+        return PlannerError("{0} {1}: give a whole number and a GPU, such as 32xh100, or a node type.", field, text, **said)
+    return PlannerError(
+        "{0} = {1!r}: names no GPUs; give a whole number and a GPU, such as 32xh100, or a node type.", field, text, **said
+    )
+
+
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
 def _cluster_table(text: str, field: str) -> dict[str, Any]:
     match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×](?!tx?\s*$)\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)  # no Radeon 7900 XTX
     if match is None or (match[1] and int(match[1]) < 1) or re.match(r"\s*\d+\.\d+\s*[x×]", text, flags=re.IGNORECASE):
-        raise PlannerError(
-            "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
-        )
+        raise no_gpus_named(field, text)
     number, name = match[1], match[2]
     if (
         "," in text

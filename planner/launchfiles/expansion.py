@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from planner.common.errors import PlannerError
@@ -16,13 +17,21 @@ MOST_WORDS, MOST_LETTERS = 100_000, 1_000_000
 """Of all that a script's variables expand to: a script of launch options has a few thousand."""
 DEEPEST = 4
 """Of scripts within scripts, and of defaults within defaults."""
+LONGEST = 1000
+"""Letters of a value whose beginning or end is cut off: paths and names."""
+
+
+def _divided(a: int, b: int) -> int:
+    """a / b toward zero, as a shell divides."""
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.floordiv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Div: _divided,
+    ast.Mod: lambda a, b: a - b * _divided(a, b),
 }
 
 
@@ -147,17 +156,28 @@ class Expansion:
         word.extend(items, quoted=quoted)
 
     def _value(self, name: str, rest: str) -> str | list[str] | None:
-        """What ``${NAME...}`` stands for, ``rest`` being what follows the name; None: not known."""
+        """What ``${NAME...}`` stands for, ``rest`` being what follows the name; None: not known, or not understood."""
         value = self.variables.get(name)
+        index = re.match(r"\[([^\]]*)\]", rest)
+        if index is not None:
+            rest = rest[index.end() :]
+        if index is not None and index[1] not in ("@", "*"):
+            at = self.whole(index[1])
+            items = value if isinstance(value, list) else [] if value is None else [value]
+            if at is None or at < -len(items):
+                return None
+            value = items[at] if at < len(items) else None
+        elif index is None and isinstance(value, list) and name != "@":
+            value = value[0] if value else None
         sign, other = (rest[1:2], rest[2:]) if rest[:1] == ":" else (rest[:1], rest[1:])
+        is_set = bool(value) or (value == "" and rest[:1] != ":")
         if sign == "+":
-            return self._default(other) if value else ""
-        if sign in ("-", "=") and (value is None or (value == "" and rest[:1] == ":")):
-            return self._default(other)
-        if isinstance(value, list) and rest not in ("[@]", "[*]", ""):
-            index = re.fullmatch(r"\[(\d{1,9})\]", rest)
-            return value[int(index[1]) : int(index[1]) + 1] if index else value[:1]
-        return value
+            return self._default(other) if is_set else ""
+        if sign in ("-", "=", "?"):
+            return value if is_set or sign == "?" else self._default(other)
+        if value is None:
+            return "" if name in self.variables and not rest else None
+        return value if not rest else _part(value, rest, first=int(name == "@"))
 
     def _default(self, written: str) -> str:
         """What stands for a variable that is not set, its own variables put in."""
@@ -171,17 +191,41 @@ class Expansion:
 
     def _arithmetic(self, written: str) -> str:
         """``$((A * B / 2))`` as a number; what is not whole numbers stays as it is written."""
-        names = re.sub(r"\$\{?(\w+)\}?", r"\1", written[3:-2])
+        number = self.whole(written[3:-2])
+        return written if number is None else str(number)
+
+    def whole(self, written: str) -> int | None:
+        """The whole number that an arithmetic expression is, such as ``A * B / 2``; None for what is none."""
+        names = re.sub(r"\$\{?(\w+)\}?", r"\1", written)
         inside = NAME.sub(lambda found: str(self.variables.get(found[0], found[0])), names)
         try:
-            return str(_number(ast.parse(inside.strip()[:200], mode="eval").body))
+            return _number(ast.parse(inside.strip()[:200], mode="eval").body)
         except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-            return written
+            return None
+
+
+def _part(value: str | list[str], rest: str, first: int) -> str | list[str] | None:
+    """The items or letters that ``${A[@]:1:2}``, ``${A:1}``, ``${A#*-}`` or ``${A%%.*}`` stands for, ``rest`` being what follows
+    the name and ``first`` the number of the first; None for what is not understood."""
+    cut = re.fullmatch(r":(\d{1,9})(?::(\d{1,9}))?", rest)
+    if cut is not None:
+        start = int(cut[1]) - first
+        return None if start < 0 else value[start : None if cut[2] is None else start + int(cut[2])]
+    ends = re.fullmatch(r"(##?|%%?)([^\[\]$`'\"\\]*)", rest)
+    if ends is None or isinstance(value, list) or len(value) > LONGEST:
+        return None
+    sign, pattern = ends[1], ends[2]
+    lengths = range(len(value), -1, -1) if len(sign) == 2 else range(len(value) + 1)
+    if sign[0] == "#":
+        return next((value[n:] for n in lengths if fnmatchcase(value[:n], pattern)), value)
+    return next((value[: len(value) - n] for n in lengths if fnmatchcase(value[len(value) - n :], pattern)), value)
 
 
 def _number(node: Any) -> int:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int) and abs(node.value) < 10**15:
+    if isinstance(node, ast.Constant) and type(node.value) is int and abs(node.value) < 10**15:
         return int(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_number(node.operand)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](_number(node.left), _number(node.right))
     raise ValueError("no whole number")

@@ -41,8 +41,8 @@ class Format:
     means that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of
     files that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``images``:
     names of containers whose tag is the tool's release; ``unmodelled``: options that change memory or time and are not
-    modelled, with what they change; ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a
-    larger file holds such a one.
+    modelled, with what they change, and ``usual`` their words that change nothing, since they are what is modelled;
+    ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger file holds such a one.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Format:
     files: frozenset[str]
     absent: Mapping[str, Any]
     unmodelled: Mapping[str, str]
+    usual: Mapping[str, tuple[str, ...]]
     shipped: Mapping[str, Mapping[str, Any]]
     neutral: tuple[str, ...]
     unwraps: str
@@ -106,6 +107,8 @@ def load_format(name: str) -> Format:
     options |= {key: _option(entry) for key, entry in _named(table.get("options", {})).items()}
     unmodelled = {key: text for other in taken for key, text in other.unmodelled.items()}
     unmodelled |= _named(table.get("unmodelled", {}))
+    usual = {key: words for other in taken for key, words in other.usual.items()}
+    usual |= {key: tuple(words) for key, words in _named(table.get("usual", {})).items()}
     return Format(
         name=name,
         title=table["title"],
@@ -127,6 +130,7 @@ def load_format(name: str) -> Format:
             **_named(table.get("absent", {})),
         },
         unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
+        usual=usual,
         shipped=table.get("shipped", {}),
         unwraps=table.get("unwraps", ""),
         environment=tuple(table.get("environment", ())),

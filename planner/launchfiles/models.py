@@ -45,15 +45,17 @@ RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora)(?:_.*)?(?:_confi
 
 
 def recipe_model(recipe: str) -> str | None:
-    """The catalog's name of the model of a Megatron-Bridge recipe, or None.
+    """The catalog's name of the model of a Megatron-Bridge recipe, or None; words between its size and the method are of the run.
 
-    >>> recipe_model("llama3_8b_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
+    >>> recipe_model("llama3_8b_low_precision_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
     ('llama-3-8b', 'gpt-oss-20b')
     >>> recipe_model("qwen25_7b_peft_config"), recipe_model("my_own_config")
     ('qwen2.5-7b', None)
     """
     name = re.sub(r"^(llama|qwen)(\d)(\d)_", r"\1\2.\3_", RECIPE.sub("", recipe.lower()))
-    return catalog_name(name.replace("_", "-")) if name and recipe else None
+    sized = re.match(r".*_a?\d+b(?=_)", name)
+    names = [name, *([sized[0]] if sized is not None else [])]
+    return next((found for one in names if one and (found := catalog_name(one.replace("_", "-")))), None)
 
 
 TUNED = re.compile(r"(q?lora|dora)_")

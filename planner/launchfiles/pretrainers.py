@@ -46,8 +46,15 @@ NARROW = {
 }
 """Words in the name of a recipe of Megatron-Bridge, and the precision that they stand for."""
 OF_RECIPES = {"layout.zero": 1, "framework.fused_cross_entropy": True, "job.gradient_dtype": "fp32"}
-"""What recipes set: ddp.use_distributed_optimizer, cross_entropy_loss_fusion and grad_reduce_in_fp32 are true in
-src/megatron/bridge/recipes/llama/llama3.py (0d5f5558c16f)."""
+"""What recipes that train all weights set (src/megatron/bridge/recipes/llama/llama3.py, 0d5f5558c16f): those of SFT leave the
+optimizer distributed, and the DDP follows it (training/config.py); bf16_mixed sets grad_reduce_in_fp32 again."""
+OF_ADAPTERS = {**OF_RECIPES, "layout.zero": 0, "framework.fused_cross_entropy": False}
+"""What recipes of LoRA and DoRA set (same): neither the optimizer nor the DDP is distributed, and the loss is not fused."""
+ADAPTED = re.compile(r"_(?:peft|lora|dora)(?:_|$)")
+RANKS = {"8b": 8, "70b": 16, "405b": 16}
+"""LoRA.dim of recipes of Llama 3 and 3.1 by the model's size (same); others' recipes have their own."""
+USUAL_DIM = 32
+"""LoRA.dim where a recipe sets none (src/megatron/bridge/peft/lora.py)."""
 
 
 def _recipe(said: Said) -> None:
@@ -56,20 +63,37 @@ def _recipe(said: Said) -> None:
     recipe = str(f.get("said.recipe") or "").lower()
     if not recipe:
         return
+    adapted = ADAPTED.search(recipe) is not None
     if not f.get("said.megatron_fsdp"):
-        for name, value in OF_RECIPES.items():
+        for name, value in (OF_ADAPTERS if adapted else OF_RECIPES).items():
             f.setdefault(name, value)
-    f.setdefault("job.adapter.rank", 32)  # LoRA.dim (src/megatron/bridge/peft/lora.py)
+        if recipe.startswith("llama31_405b") and "_pretrain" not in recipe:  # whose mixed_precision unsets grad_reduce_in_fp32
+            f["job.gradient_dtype"] = "same"
+    _dim(said, recipe, adapted)
     narrow = next((meant for word, meant in NARROW.items() if word in recipe), None)
     if narrow is not None:
         f.setdefault("said.precision", narrow)
-    if "_peft" in recipe or "_lora" in recipe:
+    if adapted:
         f.setdefault("said.tuning", "lora")
     elif f.get("said.tuning") != "lora" and ("_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft"):
         f.setdefault("job.kind", "finetune")
     said.notes.append(
         Message("recipe = {0}: its own degrees, batch and length are not read; give those that it does not name here", recipe)
     )
+
+
+def _dim(said: Said, recipe: str, adapted: bool) -> None:
+    """The adapter's rank as the recipe sets it; LoRA's own where that is not known, and said."""
+    f = said.fields
+    if f.get("job.adapter.rank") is not None:
+        return
+    llama = re.match(r"llama31?_(\d+b)_", recipe) if adapted else None
+    known = RANKS.get(llama[1]) if llama is not None else None
+    f["job.adapter.rank"] = known or USUAL_DIM
+    if adapted and known is None:
+        said.notes.append(
+            Message("recipe = {0}: its peft.dim is not read; {1} is taken, as LoRA has by itself", recipe, USUAL_DIM)
+        )
 
 
 def _neox(f: dict[str, Any]) -> None:

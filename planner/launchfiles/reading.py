@@ -291,42 +291,45 @@ GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
 
 
 def _script(path: Path, text: str, found: Collected) -> None:
-    script = read_script(text, lambda name: _beside(path, name, found))
+    variables = {IMAGE, *(name for form in formats() for name in form.environment)}
+    script = read_script(text, lambda name: _beside(path, name, found), variables)
     for command in script.commands:
         _refuse_unread(path, command)
     _undecided(path, script, found)
     found.written |= script.written
     _batch_lines(path, script, found)
-    known = [parts for words in script.commands for parts in [_parts(words)] if parts]
-    tools = [parts for parts in known if any(form.kind != "launcher" for form, _ in parts)]
-    for form in {id(form): form for parts in tools for form, _ in parts if form.kind != "launcher"}.values():
-        if sum(any(one is form for one, _ in parts) for parts in tools) > 1:
+    known = [(parts, around) for words, around in zip(script.commands, script.around, strict=True) if (parts := _parts(words))]
+    tools = [(parts, around) for parts, around in known if any(form.kind != "launcher" for form, _ in parts)]
+    for form in {id(form): form for parts, _ in tools for form, _ in parts if form.kind != "launcher"}.values():
+        if sum(any(one is form for one, _ in parts) for parts, _ in tools) > 1:
             found.notes.append(Message("{0}: starts {1} more than once; the last one's options hold", path.name, form.title))
-    for parts in tools or known:
+    for parts, around in tools or known:
         for form, words in parts:
             found.started.add(form.name)
-            found.given += (Given(form=form, name=name, value=value, where=path.name) for name, value in _around(form, script))
+            options = _around(form, script, around)
+            found.given += (Given(form=form, name=name, value=value, where=path.name) for name, value in options)
             _options(path, form, words, found)
 
 
-def _around(form: Format, script: Script) -> Iterator[tuple[str, str]]:
-    """Options that stand around a command: the release in the tag of its container, and variables of its environment."""
-    images = [script.variables.get(IMAGE), *(word for command in script.commands for word in command)]
-    for release in (form.release_of(image) for image in images if isinstance(image, str)):
+def _around(form: Format, script: Script, around: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Options that stand around a command: the release in the tag of its container, and the variables around it."""
+    images = [around.get(IMAGE, ""), *(word for command in script.commands for word in command)]
+    for release in (form.release_of(image) for image in images):
         if release is not None:
-            yield "image-release", f"v{release}"
+            yield "image-release", release
     for name in form.environment:
-        if isinstance(value := script.variables.get(name), str):
-            yield name, value
+        if name in around:
+            yield name, around[name]
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
     """PlannerError for a command of a tool whose options are in no table: how to ask for what it does."""
     if any(word.endswith("launcher_scripts/main.py") for word in command):
-        conf = next((word.partition("=")[2] for word in command if re.match(r"(training|fine_tuning|peft)=\w", word)), "gpt3/5b")
+        found = (re.fullmatch(r"(training|fine_tuning|peft)=(?!none$)(\w[\w./-]*)", word) for word in command)
+        conf = next((f"{one[1]}/{one[2]}" for one in found if one is not None), "training/MODEL/SIZE")
         raise PlannerError(
             "{0}: starts NeMo-Framework-Launcher, which takes the model from a file of its conf folder: give that, --from "
-            "conf/training/{1}.yaml, and what this script changes with --set.",
+            "conf/{1}.yaml, and what this script changes with --set.",
             path,
             conf,
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from planner.launchfiles.expansion import DEEPEST, Expansion, pattern_of
-from planner.launchfiles.shell_words import ASSIGNMENT, Array, Command, Lexer
+from planner.launchfiles.shell_words import ASSIGNMENT, ITEM, Array, Command, Lexer
 
 KEYWORDS = frozenset(("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}"))
 PREFIXES = frozenset(("time", "exec", "nohup", "env"))
@@ -35,8 +35,8 @@ class Script:
     """A script's commands with its variables put in, in the order of its text, without branches that are certainly not taken.
 
     ``written``: files that it writes by a here-document, by name; ``undecided``: conditions that nothing in it decides, all of
-    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``variables``: as
-    they are at its end.
+    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``around``: of
+    each command, the variables that were asked for, as they are where it stands.
     """
 
     commands: list[list[str]] = field(default_factory=list)
@@ -44,19 +44,28 @@ class Script:
     written: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
     loops: dict[str, str] = field(default_factory=dict)
-    variables: dict[str, str | list[str]] = field(default_factory=dict)
+    around: list[dict[str, str]] = field(default_factory=list)
 
 
-def read_script(text: str, beside: Callable[[str], str | None] = lambda name: None) -> Script:
+def read_script(
+    text: str, beside: Callable[[str], str | None] = lambda name: None, variables: Collection[str] = frozenset()
+) -> Script:
     """The commands of a script with its variables put in; what is not known stays as it is written, such as ``${MODEL}``.
 
-    ``beside`` gives the text of a further script that this one names, None where there is none. Raises PlannerError for a script
-    that expands beyond all measure.
+    ``beside`` gives the text of a further script that this one names, None where there is none; ``variables`` are those told of
+    in ``Script.around``. Raises PlannerError for a script that expands beyond all measure.
     """
-    script, expansion = Script(), Expansion()
-    _Shell(script, expansion, beside, 0).run(text)
-    script.variables = expansion.variables
+    script = Script()
+    _Shell(script, Expansion(), _Asked(beside, variables), 0).run(text)
     return script
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is given with a script: ``beside`` and ``variables`` of ``read_script``."""
+
+    beside: Callable[[str], str | None]
+    variables: Collection[str]
 
 
 @dataclass
@@ -92,8 +101,8 @@ def _joined(left: bool | None, sign: str, right: bool | None) -> bool | None:
 class _Shell:
     """Follows a script: which branches are taken, what is assigned, which further scripts are started."""
 
-    def __init__(self, script: Script, expansion: Expansion, beside: Callable[[str], str | None], depth: int) -> None:
-        self.script, self.expansion, self.beside, self.depth = script, expansion, beside, depth
+    def __init__(self, script: Script, expansion: Expansion, asked: _Asked, depth: int) -> None:
+        self.script, self.expansion, self.asked, self.depth = script, expansion, asked, depth
         self.blocks: list[_Block] = []
         self.gate: bool | None = True
         self.testing = ""  # the bracket of a test that is not closed yet
@@ -131,7 +140,7 @@ class _Shell:
         """A command's words with the variables put in; bash splits no value that is assigned."""
         words: list[str] = []
         for word in written:
-            whole = ASSIGNMENT.match(word) is not None and all(_may_assign_after(one) for one in words)
+            whole = (ASSIGNMENT.match(word) or ITEM.match(word)) is not None and all(_may_assign_after(one) for one in words)
             words += self.expansion.split(word, whole=whole)
         return words
 
@@ -244,6 +253,9 @@ class _Shell:
     def _assign(self, arrays: Sequence[Array]) -> None:
         for array in arrays:
             old = self.expansion.variables.get(array.name, []) if array.more else []
+            if any(re.match(r"\[[^\]]*\]\+?=", item) for item in array.items):  # by index: such a table is not followed
+                self.expansion.variables.pop(array.name, None)
+                continue
             items = [word for item in array.items for word in self.expansion.split(item)]
             self.expansion.variables[array.name] = [*([old] if isinstance(old, str) else old), *items]
 
@@ -251,18 +263,50 @@ class _Shell:
         """Apply a command's assignments; keep it, or follow what it starts, where more is left."""
         declared = bool(words) and words[0] in DECLARES
         words = words[1:] if declared else words
-        while words and (words[0] in PREFIXES or ASSIGNMENT.fullmatch(words[0])):
+        before: dict[str, str | list[str] | None] = {}
+        while words and (words[0] in PREFIXES or _assigns(words[0])):
             found = ASSIGNMENT.fullmatch(words[0])
             if found is not None:
-                old = self.expansion.variables.get(found[1], "") if found[2] else ""
-                self.expansion.variables[found[1]] = f"{old}{found[3]}" if isinstance(old, str) else [*old, found[3]]
+                before.setdefault(found[1], self.expansion.variables.get(found[1]))
+                self._set(found[1], found[3], more=bool(found[2]))
+            elif (item := ITEM.fullmatch(words[0])) is not None:
+                self._set_item(*item.groups())
             words = words[1:]
-        if not words or declared or words[0] in ("echo", "printf"):
+        if not words or declared:
             return
         if command.body is not None:
             self._here(words, command.outputs, *command.body)
-        elif self.depth == DEEPEST or not self._started(words):
-            self.script.commands.append(words)
+        elif words[0] not in ("echo", "printf") and (self.depth == DEEPEST or not self._started(words)):
+            self._keep(words)
+        for name, old in before.items():  # what stands before a command holds for that command alone
+            if old is None:
+                self.expansion.variables.pop(name, None)
+            else:
+                self.expansion.variables[name] = old
+
+    def _set(self, name: str, text: str, *, more: bool) -> None:
+        """``NAME=TEXT``, or ``NAME+=TEXT``; of an array its first item."""
+        old = self.expansion.variables.get(name, "")
+        first, others = (old, None) if isinstance(old, str) else ("".join(old[:1]), old[1:])
+        text = f"{first}{text}" if more else text
+        self.expansion.variables[name] = text if others is None else [text, *others]
+
+    def _set_item(self, name: str, index: str, more: str, text: str) -> None:
+        """``NAME[INDEX]=TEXT``; what is no array without gaps is not known any more."""
+        old, at = self.expansion.variables.get(name, []), self.expansion.whole(index)
+        items = [old] if isinstance(old, str) else list(old)
+        if at is None or not -len(items) <= at <= len(items):
+            self.expansion.variables.pop(name, None)
+            return
+        at += len(items) if at < 0 else 0
+        items[at : at + 1] = [f"{''.join(items[at : at + 1])}{text}" if more else text]
+        self.expansion.variables[name] = items
+
+    def _keep(self, words: list[str]) -> None:
+        """A command of the script, with the variables around it that are asked for."""
+        around = {name: self.expansion.variables.get(name) for name in self.asked.variables}
+        self.script.commands.append(words)
+        self.script.around.append({name: value for name, value in around.items() if isinstance(value, str)})
 
     def _here(self, words: list[str], outputs: Sequence[tuple[str, str]], body: str, expands: bool) -> None:
         """A here-document: a file that is written, or a script that is run."""
@@ -276,7 +320,7 @@ class _Shell:
             self.script.written[name] = (self.script.written.get(name, "") if sign == ">>" else "") + body
         if not aims and words[0].rpartition("/")[2] in SHELLS | {"sbatch", "ssh"}:
             if len(words) > 1:
-                self.script.commands.append(words)
+                self._keep(words)
             if self.depth < DEEPEST:
                 self._inner(body, [])
 
@@ -284,10 +328,10 @@ class _Shell:
         """Follow ``eval TEXT``, ``bash -c TEXT`` and scripts that lie beside this one."""
         name = words[0].rpartition("/")[2]
         if name == "eval":
-            _Shell(self.script, self.expansion, self.beside, self.depth + 1).run(" ".join(words[1:]))
+            _Shell(self.script, self.expansion, self.asked, self.depth + 1).run(" ".join(words[1:]))
             return True
         if name in ("source", "."):
-            text = self.beside(words[1]) if len(words) > 1 else None
+            text = self.asked.beside(words[1]) if len(words) > 1 else None
             if text is not None:
                 own = words[2:] if len(words) > 2 else None  # without arguments of its own it has those of this script
                 self._inner(text, own, shares=True)
@@ -298,7 +342,7 @@ class _Shell:
             file = next((i for i, word in enumerate(words) if word.endswith(".sh")), None)
         if file is None or not (said or words[file].endswith(".sh")):
             return False
-        text = words[file] if said else self.beside(words[file])
+        text = words[file] if said else self.asked.beside(words[file])
         if text is not None:
             before = len(self.script.commands)
             self._inner(text, words[file + 1 + said :])  # after a text its $0 comes first
@@ -312,7 +356,7 @@ class _Shell:
         positional = {name: value for name, value in outer.items() if _is_positional(name)}
         if arguments is not None:
             self._replace_positional({**{str(n): word for n, word in enumerate(arguments, 1)}, "@": list(arguments)})
-        _Shell(self.script, self.expansion, self.beside, self.depth + 1).run(text)
+        _Shell(self.script, self.expansion, self.asked, self.depth + 1).run(text)
         if not shares:
             self.expansion.variables = outer
         elif arguments is not None:
@@ -339,7 +383,11 @@ def _is_positional(name: str) -> bool:
 
 def _may_assign_after(word: str) -> bool:
     """Whether the word after this one of a command may assign a variable."""
-    return ASSIGNMENT.fullmatch(word) is not None or word in PREFIXES | DECLARES
+    return _assigns(word) or word in PREFIXES | DECLARES
+
+
+def _assigns(word: str) -> bool:
+    return (ASSIGNMENT.fullmatch(word) or ITEM.fullmatch(word)) is not None
 
 
 def _is_whole(text: str) -> bool:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 NAME = re.compile(r"[A-Za-z_]\w*")
 PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|@")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
+ITEM = re.compile(r"([A-Za-z_]\w*)\[([^\]]*)\](\+?)=(.*)", re.DOTALL)
+"""``NAME[INDEX]=VALUE``."""
 HERE = re.compile(r"<<(-?)[ \t]*(['\"\\]?)(\w[\w.-]*)['\"]?")
 REDIRECTION = re.compile(r"\d?[<>]&[\d-]|(\d?)(>>|>&|>\||&>>?|>(?!\()|<<<|<&|<(?!\())[ \t]*")
 PLACEHOLDER = re.compile(r"<[\w.-]+>")

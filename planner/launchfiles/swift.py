@@ -37,8 +37,20 @@ def settle_swift(said: Said) -> None:
             f["said.fp16"] = True
         elif loaded != "fp32":
             f["said.bf16"] = "pure" if f["said.tuning"] == "full" and not sharded else True
+    _length(f)
+
+
+def _length(f: dict[str, Any]) -> None:
+    """How long the run is: epochs, which max_epochs bounds, and samples of the data sets where it says how many it takes."""
+    if (most := whole(f, "said.most_epochs")) is not None:
+        f["job.num_epochs"] = min(f.get("job.num_epochs", most), most)
+    if f.get("said.packing"):
+        return
+    taken = whole(f, "said.samples", -1)  # train_dataset_sample of 2.x; -1: all of them
     samples = [SAMPLED.fullmatch(name) for name in names_of(f.get("said.datasets", ""))]
-    if samples and all(samples) and not f.get("said.packing"):
+    if taken is not None and taken > 0:
+        f["job.num_samples"] = taken
+    elif samples and all(samples):
         f.setdefault("job.num_samples", sum(int(one[1]) for one in samples if one is not None))
 
 

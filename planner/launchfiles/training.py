@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.launchfiles.formats import load_format
 from planner.launchfiles.models import (
     TUNED,
     described_model,
@@ -45,6 +46,8 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     f |= over
     settle(said)
     settle_swift(said)
+    if (of_epoch := whole(f, "said.epoch_steps")) is not None:  # torchtune's, of each epoch
+        f["said.max_steps"] = of_epoch * (whole(f, "job.num_epochs") or 1)
     if str(f.get("said.tuning")).endswith("-sharded"):  # torchtune's recipes for several GPUs
         f["said.tuning"] = str(f["said.tuning"]).removesuffix("-sharded")
         f.setdefault("said.fsdp", "full_shard")
@@ -107,7 +110,7 @@ def _framework(said: Said) -> str:
         form = next((one for one in said.formats if one.name == name), None)
         if form is not None:
             return form.framework
-    adapter = said.has("peft", "bitsandbytes") or bool(f.get("said.peft")) or f.get("said.tuning") in ("lora", "qlora")
+    adapter = said.has("peft", "bitsandbytes") or bool(f.get("said.peft")) or f.get("said.tuning") in ("lora", "qlora", "dora")
     if adapter:
         return "peft"
     if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
@@ -256,6 +259,8 @@ def _experts(said: Said) -> None:
         f["framework.dispatcher"] = dispatcher
     if said.has("megatron") and f.get("model.num_experts") and "layout.etp" not in f:
         f["layout.etp"] = f.get("layout.tp", 1)  # Megatron-Core: as tensor-model-parallel-size
+    if (cut := f.get("said.experts_cut")) is not None and (whole(f, "model.num_experts") or 1) > 1:  # DeepSpeed: whole by default
+        f.setdefault("layout.etp", f.get("layout.tp", 1) if cut else 1)
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
@@ -265,7 +270,11 @@ def _tuning(said: Said, framework: str) -> None:
     """job.kind, adapters and quantization."""
     f = said.fields
     built = TUNED.match(str(f.get("said.builder", "")).rpartition(".")[2])
-    tuning = f.get("said.tuning") or (built and built[1].replace("dora", "lora"))
+    by = built and built[1]
+    tuning = f.get("said.tuning") or by
+    if "dora" in (tuning, by) or "_dora" in str(f.get("said.recipe", "")):
+        tuning = "lora"
+        said.unmodelled.append(Message("{0}: {1}", "dora", Message(load_format("peft").unmodelled["use-dora"])))
     bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
     adapts = tuning in ("lora", "qlora") or bool(f.get("said.peft")) or said.has("peft")
     _torchtune_targets(f)
@@ -588,8 +597,8 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
 def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
     """[model] with the words that a multiple of the vocabulary adds: step x tp words (_vocab_size_with_padding of Megatron-LM).
 
-    With a step up to VOCABULARY_STEP fewer words are added than are counted anywhere; whether a rank's words are a multiple of
-    that decides how fast they are multiplied (framework.pads_vocabulary).
+    Fewer than VOCABULARY_STEP added words a rank are left out of memory. Whether a rank's words are a multiple of VOCABULARY_STEP
+    decides how fast they are multiplied (framework.pads_vocabulary).
     """
     f = said.fields
     step, tp = whole(f, "said.vocabulary_step"), whole(f, "layout.tp") or 1

@@ -139,7 +139,7 @@ def _no_field(one: Given, name: str, said: Said) -> None:
     text = one.form.unmodelled.get(name)
     if text is not None:
         alone = "parallel" in name and scalar(one.value) == 1 and one.value is not True  # one GPU: nothing is cut
-        if text and _matters(one.value) and not alone:
+        if text and _matters(one.value, one.form.usual.get(name)) and not alone:
             said.unmodelled.append(Message("{0}: {1}", _written(one), Message(text)))
     elif one.form.is_neutral(name):
         if one.form.kind != "launcher" and not isinstance(one.value, Mapping):
@@ -156,7 +156,10 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in NOTHING) or value == [] or value == {}
 
 
-def _matters(value: Any) -> bool:
+def _matters(value: Any, usual: tuple[str, ...] | None) -> bool:
+    """Whether an option that is not modelled changes anything: it is on, or none of the words that are modelled."""
+    if usual is not None:
+        return not (_empty(value) or shown(value).lower() in usual)
     return not (_empty(value) or truth(value) is False or value == 0)
 
 

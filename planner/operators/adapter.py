@@ -295,21 +295,29 @@ def _input_passes(setting: Setting, adapter: Adapter) -> tuple[float, float]:
     return 2.0 * (w + 4.0) * casts + dropped * drops, 2.0 * casts + drops
 
 
-def _in_pointwise(setting: Setting, row: Row, linear: Linear) -> bool:
-    """Whether torch.compile puts what is added to a layer's output into the pointwise kernel that reads it: an activation, a
-    residual sum, a rotation; in the backward pass into the one that wrote it. Attention's kernel takes nothing in."""
+SUMMED_OUTPUTS = frozenset(("output projection", "out projection"))
+"""Layers cut by rows: under tensor parallelism their outputs are partial sums, of the others their inputs' gradients."""
+
+
+def _in_pointwise(setting: Setting, row: Row, linear: Linear, forward: bool = True) -> Number:
+    """1 where torch.compile puts what is added to a layer's output into the pointwise kernel that reads it: an activation, a
+    residual sum, a rotation; in the backward pass into the one that wrote it. Attention's kernel takes nothing in, and no kernel
+    reaches across a collective: the sum of partial outputs, the gather of their gradients under sequence parallelism."""
     if not setting.framework.compile or setting.framework.fused_adapters:
-        return False
+        return 0.0
     rotated = setting.model.position_embedding == "rotary" and linear.part in ("query", "key")
-    return row.block in ("feed_forward", "shared_expert") or row.operator == "output projection" or rotated
+    if row.operator in SUMMED_OUTPUTS:
+        return 1.0 - setting.tensor_parallel * (1.0 if forward else setting.sequence_parallel > 0)
+    return float(row.block in ("feed_forward", "shared_expert") or rotated)
 
 
-def _sum_passes(setting: Setting, row: Row, linear: Linear) -> tuple[float, float]:
+def _sum_passes(setting: Setting, row: Row, linear: Linear) -> tuple[Number, Number]:
     """(passes over the output, kernels) that scale what B gives and add it to the base layer's output: two kernels, one, or one
     more tensor that a kernel reads which is there anyway."""
-    if _in_pointwise(setting, row, linear):
-        return 1.0, 0.0
-    return (3.0, 1.0) if setting.framework.fused_adapters or setting.framework.compile else (5.0, 2.0)
+    if not (setting.framework.fused_adapters or setting.framework.compile):
+        return 5.0, 2.0
+    inside = _in_pointwise(setting, row, linear)
+    return 3.0 - 2.0 * inside, 1.0 - inside
 
 
 def _adapters_forward(
@@ -344,9 +352,9 @@ def _adapters_forward(
         yield _multiply(narrow, row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(wide, row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
-        passes, kernels = _sum_passes(setting, row, linear)
+        over, launched = _sum_passes(setting, row, linear)
         summed = Message("{0} sum", name)
-        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=passes * w * outputs, kernels=kernels)
+        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=over * w * outputs, kernels=launched)
 
 
 def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
@@ -411,8 +419,9 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         inputs, outputs = m * k * b, m * n * b
         if not fused:
             summed = Message("{0} gradient", Message("{0} sum", name))
-            passes, kernels = (1.0, 0.0) if _in_pointwise(setting, row, linear) else (2.0, 1.0)
-            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=passes * w * outputs, kernels=kernels)
+            inside = _in_pointwise(setting, row, linear, forward=False)
+            moved = (2.0 - inside) * w * outputs
+            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=moved, kernels=1.0 - inside)
         grouped = _grouped(row)
         yield _multiply(Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
         inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped)
@@ -421,9 +430,10 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
         yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
         moved, kernels = _input_passes(setting, adapter) if not fused else (0.0, 0.0)
-        # torch.compile: the norm's gradient reads it, or the activation's; attention's kernel reads only the sum
-        taken = setting.framework.compile and not fused and row.operator != "output projection"
-        passes, own = (1.0, 0.0) if taken else (3.0, 1.0)
+        # torch.compile: the norm's gradient reads it (but of partial sums), or the activation's; attention's kernel only the sum
+        taken: Number = float(setting.framework.compile and not fused and row.operator != "output projection")
+        taken = taken if row.operator in SUMMED_OUTPUTS else taken * (1.0 - setting.tensor_parallel)
+        passes, own = 3.0 - 2.0 * taken, 1.0 - taken
         back = Row(
             name=Message("{0} input gradient sum", name),
             block=row.block,

@@ -3,10 +3,12 @@
 Rows are those of the fused chunked kernels (flash-linear-attention, mamba-ssm, causal-conv1d), not of transformers' plain
 PyTorch code, which keeps about ten times as much for the backward pass. How fast they run nobody has published as a curve: their
 products are counted as the matrix multiplies of their chunks, at the speed that such small ones reach. Of Mamba-2 there are steps
-of a whole model, and its kernels count by what they move.
+of a whole model, and its kernels count by what they move (``Framework.scan_rate``), never above the peak.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
@@ -19,9 +21,6 @@ from planner.operators.weights import local_parameters, projected
 BLOCK = "mixer"
 SSD_CHUNK = 128.0
 """Tokens of a chunk of Mamba-2 in training (megatron/core/ssm/mamba_mixer.py, chunk_size)."""
-SSD_RATE = 0.17
-"""Of Mamba-2's Triton kernels over a kernel that streams: the median of 15 steps of Nemotron 3 Super and Ultra on GB300, GB200
-and B200 (Megatron-Bridge, performance summary, releases 26.04 to 26.08); one by one they leave 0.14 to 0.21."""
 
 
 def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -158,8 +157,19 @@ def ssd_bytes(m: Model, tokens: Number, tp: Number, w: float) -> tuple[Number, N
     sizes = mixer_shape(m)
     x = tokens * float(sizes.values) / tp
     s = tokens / SSD_CHUNK * float(sizes.state) / tp
-    q = tokens * SSD_CHUNK * float(m.recurrent_key_heads) / tp
+    q = tokens * SSD_CHUNK * _groups(m, tp)
     return 5.0 * w * x + (8.0 + 2.0 * w) * s + 8.0 * q, 16.0 * w * x + (24.0 + 5.0 * w) * s + 24.0 * q
+
+
+def _groups(m: Model, tp: Number) -> Number:
+    """Groups of keys on a rank: a single one is whole on each (``model.mixers.state_heads``)."""
+    return np.maximum(float(m.recurrent_key_heads or m.recurrent_value_heads) / tp, 1.0)
+
+
+def _ssd_flops(m: Model, tp: Number) -> Number:
+    """Flops per token of Mamba-2's scan on a rank, ``scan_flops`` with the groups of keys that it has."""
+    s, dk, dv = mixer_shape(m), float(m.recurrent_key_head_dim), float(m.recurrent_value_head_dim)
+    return (4.0 * s.state + 2.0 * SSD_CHUNK * s.heads * dv) / tp + 2.0 * SSD_CHUNK * _groups(m, tp) * dk
 
 
 def _core(setting: Setting) -> tuple[Row, ...]:
@@ -169,24 +179,28 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     """
     m, w, tp = setting.model, setting.width, setting.tp
     s, t = mixer_shape(m), setting.tokens
-    ssd = m.mixer == "mamba2"
     narrow, wide = kept_elements(m)
-    executed, needed = scan_flops(m, SSD_CHUNK) if ssd else scan_flops(m)
+    executed, needed = scan_flops(m)
     kept = t / tp * (w * narrow + 4.0 * wide)
-    chunk = float(CHUNK.get(m.mixer, 64))
-    states: Number = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
-    moved: Number = kept + w * t * s.values / tp + states
-    back_moved: Number = 3.0 * moved
+    work = back = None
     rate = 1.0
-    if ssd:
-        states = 4.0 * t / SSD_CHUNK * s.state / tp
+    kernels = 4.0, 8.0
+    if m.mixer == "mamba2":
+        flops: Number = t * _ssd_flops(m, tp)
+        states: Number = 4.0 * t / SSD_CHUNK * s.state / tp
         moved, back_moved = ssd_bytes(m, t, tp, w)
-        rate = SSD_RATE / setting.framework.memory_rate
-    flops = t * executed / tp
+        rate = setting.framework.scan_rate / setting.framework.memory_rate
+        kernels = 4.0, 13.0  # those that ``ssd_bytes`` lists
+    else:
+        chunk = float(CHUNK.get(m.mixer, 64))
+        flops = t * executed / tp
+        states = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
+        moved = kept + w * t * s.values / tp + states
+        back_moved = 3.0 * moved
+        work = products(m, t, flops, tp, chunk, setting.unquantized_dtype)
+        back = products(m, t, 2.5 * flops, tp, chunk, setting.unquantized_dtype)
     message = 4.0 * setting.micro_batch_size * s.state / tp
     present = (setting.cp > 1).astype(float)
-    work = None if ssd else products(m, t, flops, tp, chunk, setting.unquantized_dtype)
-    back = None if ssd else products(m, t, 2.5 * flops, tp, chunk, setting.unquantized_dtype)
     return (
         Row(
             name="scan",
@@ -196,9 +210,10 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             model_flops=t * needed / tp,
             bytes_moved=moved,
             saved_bytes=kept,
-            kernels=4.0,
+            kernels=kernels[0],
             work=work,
             rate=rate,
+            in_chunks=m.mixer == "mamba2",
         ),
         Row(
             name="scan gradient",
@@ -207,10 +222,11 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             flops=2.5 * flops,
             model_flops=2.0 * t * needed / tp,
             bytes_moved=back_moved,
-            kernels=8.0,
+            kernels=kernels[1],
             work=back,
             workspace_bytes=2.0 * states,
             rate=rate,
+            in_chunks=m.mixer == "mamba2",
         ),
         communication("state to the next rank", BLOCK, "forward", "p2p", "cp", message, present),
         communication("state gradient to the rank before", BLOCK, "backward", "p2p", "cp", message, present),

@@ -53,11 +53,14 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
 def distinct_places(places: Number, reach: float, copies: float, in_turn: float = 0.0) -> Array:
     """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them.
 
-    Drawn without regard to each other, k of r places are r (1 - (1 - 1/r)^k). Of ``in_turn`` experts that tokens take in turn,
-    each the k that follow, wherever a place begins: 1 + (k - 1) r / E, at most all.
+    Drawn without regard to each other, k of r places are r (1 - (1 - 1/r)^k). Of E = ``in_turn`` experts that tokens take in
+    turn, token t the experts (t k + i) mod E with i < k: they begin at every multiple of g = gcd(k, E/r) within a place of E/r,
+    and the mean over those is 1 + (k - g) r / E, at most all.
     """
     if in_turn:
-        return np.asarray(np.minimum(1.0 + (copies - 1.0) * np.asarray(places, dtype=float) / in_turn, places))
+        r = np.asarray(places, dtype=float)
+        step = np.gcd(int(copies), np.maximum(in_turn / r, 1.0).astype(int))
+        return np.asarray(np.minimum(1.0 + (copies - step) * r / in_turn, r))
     open_ = np.maximum(np.asarray(places) * reach, 1.0)
     return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
 

@@ -69,6 +69,7 @@ class Row:
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
     many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
     lie on; ``in_turn`` the experts of which each token takes neighbours, 0 where it takes any.
+    ``in_chunks``: memory-bound kernels that multiply between, in no less than their flops take at the peak.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Row:
     copies: float | None = None
     reach: float = 1.0
     in_turn: float = 0.0
+    in_chunks: bool = False
 
 
 Changed = TypeVar("Changed", Row, Matmul)

@@ -313,19 +313,12 @@ def measured_rows(table: Table, cluster: Cluster) -> frozenset[int]:
     return frozenset(i for i, seconds in found if np.isfinite(np.ravel(seconds)[0]))
 
 
-OVERLAPPED_EXPERTS = 0.9
-"""Of experts' all-to-all that hides beside another micro-batch (--overlap-moe-expert-parallel-comm). Assumed, as for gradients'
-exchange beside the backward pass."""
-
-
 def overlap(framework: Framework, group: Group) -> Number:
-    """The part of a group's communication that the framework hides behind computation."""
-    least = OVERLAPPED_EXPERTS if framework.overlaps_experts else 0.0
-    experts: Number = np.maximum(framework.overlap_expert, least)  # many at once in a fit
+    """The part of a group's communication that the framework hides behind computation of the same micro-batch."""
     hidden: dict[Group, Number] = {
         "tp": framework.overlap_tensor_parallel,
         "cp": framework.overlap_context,
-        "ep": experts,
-        "etp": experts,
+        "ep": framework.overlap_expert,
+        "etp": framework.overlap_expert,
     }
     return hidden[group]

@@ -80,8 +80,10 @@ def collective_s(
         inside = cluster.num_gpus <= reach_now
         if not np.all(inside):
             # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules; where a link
-            # joins several nodes (NVL72: 18 trays of 4), jobs leave some of them out rather than cut a group
-            trays = (reach_now > cluster.node.num_gpus) & (span % cluster.node.num_gpus == 0)
+            # joins several nodes (NVL72: 18 trays of 4), jobs leave some of them out rather than cut a group, where as many
+            # racks as the GPUs take up hold all groups whole
+            whole = np.floor(reach_now / np.maximum(span, 1.0)) * np.ceil(cluster.num_gpus / reach_now) * span
+            trays = (span % cluster.node.num_gpus == 0) & (reach_now > cluster.node.num_gpus) & (whole >= cluster.num_gpus)
             fits = fits & (inside | trays | (reach_now % np.maximum(span, 1.0) == 0))
         fit = _fit(link, collective, captured, exchange)
         if fits.any():

@@ -34,7 +34,17 @@ from planner.performance.memory import (
 )
 from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
 from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
-from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
+from planner.performance.step_time import (
+    PARTS,
+    Exchange,
+    StageTime,
+    StepTime,
+    beside_another,
+    combine,
+    exchange,
+    synchronization_s,
+    update_s,
+)
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
 from planner.workload.framework import Framework
@@ -411,7 +421,7 @@ def _held(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: 
     tied = _words_copy(context.model, context.job, layouts, pp)
     held = []
     for stage in cut:
-        flying = in_flight(pp, layouts.vpp, stage.first, m)
+        flying = in_flight(pp, layouts.vpp, stage.first, m, 1.0 if context.framework.overlaps_experts else 0.0)
         content = stage_content(context.job, context.framework, pp, blocks, stage, flying, tied)
         held.append(_held_by_stage(context, layouts, stage, content, m))
     return held
@@ -519,6 +529,9 @@ def _stage_time(
             sums["backward_s"] = sums["backward_s"] + count * parallel.sums[id(block)]
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
+    if context.framework.overlaps_experts:
+        m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+        sums["ep_s"] = sums["ep_s"] * beside_another(context.framework, m)
     once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)
     optimizer = update_s(context, layouts, held.update_elements, held.paged_bytes)
     return StageTime(

@@ -63,6 +63,11 @@ def check_job(q: Question) -> None:
             job.precision,
             framework.name,
         )
+    if framework.overlaps_experts and "overlaps_experts" not in framework.features:
+        raise PlannerError(
+            "framework.overlaps_experts = true: {0} has no such schedule; use megatron-core or megatron-bridge, or leave it out.",
+            framework.name,
+        )
     _check_fp8_recipe(q)
     check_teacher(model, job)
     _check_images(model, job)
@@ -243,6 +248,8 @@ def rules(q: Question, x: Layouts) -> Iterator[Rule]:
     yield from _in_backward_rules(q, x)
     yield from _low_rank_rules(q, x)
     yield from _pipeline_rules(q, x)
+    if q.framework.overlaps_experts:
+        yield from _overlapped_experts_rules(x)
     yield from _sharding_rules(q, x)
     yield from _feature_rules(q, x)
 
@@ -584,6 +591,37 @@ def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         reason="zero-bubble without a pipeline",
         broken=(x.schedule == Schedule.ZERO_BUBBLE) & (x.pp == 1),
         message=lambda y: "layout.schedule = 'zero-bubble': needs pp > 1",
+    )
+
+
+def _overlapped_experts_rules(x: Layouts) -> Iterator[Rule]:
+    """What experts' exchange beside another micro-batch asks of a layout (Megatron-Bridge, docs/training/
+    communication-overlap.md: it asserts expert parallelism, virtual stages beside a pipeline, no full recomputation)."""
+    yield Rule(
+        reason="overlaps_experts without expert parallelism",
+        broken=x.ep == 1,
+        message=lambda y: Message(
+            "framework.overlaps_experts with layout.ep = {0}: no experts are exchanged; use ep > 1, or leave it out", y.ep
+        ),
+    )
+    yield Rule(
+        reason="overlaps_experts in a pipeline without virtual stages",
+        broken=(x.pp > 1) & (x.vpp == 1),
+        message=lambda y: Message(
+            "framework.overlaps_experts with layout.pp = {0}, vpp = {1}: its schedule is the interleaved one; use vpp > 1, or "
+            "pp = 1",
+            y.pp,
+            y.vpp,
+        ),
+    )
+    yield Rule(
+        reason="overlaps_experts with full recomputation",
+        broken=x.recompute == Recompute.FULL,
+        message=lambda y: Message(
+            "framework.overlaps_experts with layout.recompute = {0!r}: a layer's forward pass is cut into parts, which are not "
+            "recomputed together; use selective or none",
+            y.recompute,
+        ),
     )
 
 

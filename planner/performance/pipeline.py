@@ -68,16 +68,17 @@ def stages(model: Model, pp: int, vpp: int) -> tuple[Stage, ...]:
     )
 
 
-def in_flight(pp: int, vpp: Array, stage: int, num_microbatches: Array) -> Array:
-    """Micro-batches whose activations stage ``stage`` holds at most, in units of the whole stage.
+def in_flight(pp: int, vpp: Array, stage: int, num_microbatches: Array, further: float = 0.0) -> Array:
+    """Micro-batches whose activations stage ``stage`` holds at most, in units of the whole stage; ``further`` of them, or of
+    their chunks, run ahead beside (one where experts' exchange runs beside another micro-batch: schedules.py warms up with it).
 
     1F1B: min(m, pp - stage). Interleaved: the warm-up runs 2 (pp - stage - 1) + (vpp - 1) pp chunks ahead, plus one
     (Narayanan et al. 2021, section 2.2; Megatron-Core schedules.py). ZB-H1 holds as many as 1F1B (Qi et al. 2023).
     """
-    plain = np.minimum(num_microbatches, float(pp - stage))
+    plain = np.minimum(num_microbatches, pp - stage + further)
     if not (vpp > 1).any():
         return plain
-    ahead = 2.0 * (pp - stage - 1) + (vpp - 1.0) * pp + 1.0
+    ahead = 2.0 * (pp - stage - 1) + (vpp - 1.0) * pp + 1.0 + further
     return np.where(vpp > 1, np.minimum(num_microbatches * vpp, ahead) / vpp, plain)
 
 

@@ -49,7 +49,7 @@ def device_s(row: Row, device: Device) -> Array:
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(device.flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, device.unquantized, rate)
     else:
-        seconds = _moved_s(row, row.rate, accelerator, curves, device.elementwise_rate)
+        seconds = _moved_s(row, row.rate, accelerator, curves, device)
     return np.asarray(seconds, dtype=float)
 
 
@@ -60,9 +60,12 @@ def _own_dtype(work: Matmul, accelerator: Accelerator, dtype: str) -> str:
     return own
 
 
-def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, elementwise_rate: float) -> Number:
-    """Seconds of memory-bound work."""
-    moved = row.bytes_moved / (rate * elementwise_rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
+def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, device: Device) -> Number:
+    """Seconds of memory-bound work; of kernels that multiply in chunks between (``Row.in_chunks``), no fewer than at the peak."""
+    rate = rate * device.elementwise_rate
+    moved = row.bytes_moved / (rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
+    if row.in_chunks:
+        moved = np.maximum(moved, row.flops / accelerator.peak(device.unquantized))
     found: Number = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
     return found
 
@@ -93,7 +96,8 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
             gradient = row.phase == "backward", row.role == "weight gradient"
             alike.setdefault((_own_dtype(row.work, accelerator, device.dtype), row.work.grouped, *gradient), []).append(i)
         else:
-            alike.setdefault((row.rate if isinstance(row.rate, float) else id(row.rate),), []).append(i)
+            rate = row.rate if isinstance(row.rate, float) else id(row.rate)
+            alike.setdefault((rate, row.in_chunks), []).append(i)
     for key, members in alike.items():
         several = [rows[i] for i in members]
         one = several[0]
@@ -101,7 +105,7 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
         if isinstance(together.work, Matmul):
             seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), device.scaling)
         else:
-            seconds = _moved_s(together, one.rate, accelerator, curves, device.elementwise_rate)
+            seconds = _moved_s(together, one.rate, accelerator, curves, device)
         found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
     return [found[i] for i in range(len(rows))]
 
@@ -112,7 +116,8 @@ def _together(rows: Sequence[Row], shape: tuple[int, ...]) -> Row:
     def column(of: Sequence[Any], name: str) -> Number:
         return stacked([getattr(one, name) for one in of], shape)
 
-    names = ("flops", "bytes_moved") if rows[0].work is not None else ("bytes_moved", "kernels", "idle_s")
+    names: tuple[str, ...] = ("flops", "bytes_moved") if rows[0].work is not None else ("bytes_moved", "kernels", "idle_s")
+    names += ("flops",) if rows[0].in_chunks else ()
     work = rows[0].work
     if isinstance(work, Matmul):
         shapes = [row.work for row in rows]

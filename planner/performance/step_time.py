@@ -119,15 +119,15 @@ class Synchronization:
     def _exchanged(dense: Array, expert: Array) -> tuple[tuple[Array, bool], ...]:
         return ((dense, False), (expert, True)) if expert.any() else ((dense, False),)
 
-    def gather_s(self, dense: Array, expert: Array, frozen: Array | float = 0.0, frozen_expert: Array | float = 0.0) -> Array:
+    def gather_s(self, dense: Array, expert: Array, frozen: Array | None = None, frozen_expert: Array | None = None) -> Array:
         """All-gather of parameters from the shards, and of frozen weights' bytes as they are stored."""
         total = np.zeros_like(dense)
         for is_expert, elements, still in ((False, dense, frozen), (True, expert, frozen_expert)):
-            if is_expert and not (elements.any() or np.any(still)):
+            message = self.gather_width * elements
+            message = message if still is None else message + still
+            if is_expert and not message.any():
                 continue
             _, shards, stride = self._groups(is_expert)
-            message = self.gather_width * elements
-            message = message if isinstance(still, float) else message + still
             total = total + collective_s(self.cluster, "all_gather", message, shards, stride)
         return total
 
@@ -257,6 +257,23 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         gathers={id(block): sharded_block_s(sync, block) for block in parts},
         sums={id(block): gradient_sum_s(context, sync, block) for block in parts if framework.gradient_sum != "fused"},
     )
+
+
+OVERLAPPED_EXPERTS = 0.9
+"""Of experts' all-to-all that hides beside another micro-batch (--overlap-moe-expert-parallel-comm). Assumed, as for gradients'
+exchange beside the backward pass."""
+
+
+def beside_another(framework: Framework, num_microbatches: Array) -> Array:
+    """What stays of the experts' exposed all-to-all where it runs beside another micro-batch (``Framework.overlaps_experts``).
+
+    One micro-batch's forward pass runs beside the backward pass of the one before (megatron/core/pipeline_parallel/
+    combined_1f1b.py): beside the first's forward and the last's backward there is none, so that 0.9 (1 - 1/m) of all hides, and
+    no less than what hides without it. Of etp nothing more hides: its gathers belong to the experts' own computation.
+    """
+    hidden = OVERLAPPED_EXPERTS * (1.0 - 1.0 / num_microbatches)
+    without = np.maximum(1.0 - np.asarray(framework.overlap_expert), 1e-9)
+    return np.asarray(np.minimum((1.0 - hidden) / without, 1.0))
 
 
 def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:

@@ -118,6 +118,7 @@ def find_price(
     if (term := named_term(as_text(term, "price.term"))) not in TERMS:
         raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
     now = as_day(today, "today") or clock.today()
+    _require_known(provider)
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
         estimate = _with_interval(_estimated(accelerator, term), _estimate_spread(), now)
@@ -404,6 +405,13 @@ def _estimated(accelerator: str, term: str) -> Price:
         source="peak, memory and bandwidth against the prices of rented accelerators",
         basis=Message("estimated from {0} accelerators that are rented: no price of this one is quoted", cards),
     )
+
+
+def _require_known(provider: str | None) -> None:
+    """PlannerError for a provider of whom no accelerator has a quote."""
+    known = {p.provider for p in load_prices() if p.provider}
+    if provider is not None and provider.lower() not in map(str.lower, known):
+        raise PlannerError("price.provider = {0!r}: no such quote of any GPU; {1}.", provider, near(provider, sorted(known)))
 
 
 def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) -> list[Price]:

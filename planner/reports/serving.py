@@ -147,8 +147,10 @@ def _queue(d: Deployment) -> Line | str:
 
 
 def _capacity(d: Deployment) -> str:
-    if d.load is None or d.load.clients is not None:
+    if d.capacity_requests_per_s is None:
         return "-"
+    if d.load is None or d.load.clients is not None:
+        return f"{d.capacity_requests_per_s:.3g}/s"
     return Message("{0:.3g}/s, {1:.0%} used", d.load.capacity_requests_per_s, d.load.utilisation)
 
 
@@ -185,7 +187,7 @@ def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
     value = None if spent is None else getattr(spent, name)
     if value is None:
         return "-"
-    found = d.intervals.get(name if of == "expense" else f"{of}.{name}")
+    found = d.intervals.get(name) if of == "expense" else d.capacity_intervals.get(f"{of}.{name}")
     if not found or found.lower >= found.upper:
         return show(value)
     return Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))
@@ -229,10 +231,11 @@ def notes(labels: Sequence[str], deployments: Sequence[Deployment]) -> list[Rend
 
 
 def instead(d: Deployment) -> str:
-    """The nearest change with which it fits, and on how many such GPUs it does as it is."""
-    gpus = more_gpus(d.times)
+    """The nearest change with which it fits, and on how many such GPUs it does without it."""
+    gpus, s = more_gpus(d.times), d.times.setting.serving
+    cut = ", ".join([f"tp = {gpus}", *(f"{name} = 1" for name in ("pp", "dp") if getattr(s, name) != 1)])
     if not d.nearest:
         text = "no single change of batch, cache, cut, context or weights makes it fit on these GPUs"
-        return Message(text) if gpus is None else Message("{0}; it fits on {1} of them", Message(text), gpus)
+        return Message(text) if gpus is None else Message("{0}; it fits on {1} such GPUs with {2}", Message(text), gpus, cut)
     found = Message("it fits with {0}", ", ".join(f"{name} = {value}" for name, value in d.nearest.items()))
-    return found if gpus is None else Message("{0}, or as it is on {1} such GPUs, cut over all", found, gpus)
+    return found if gpus is None else Message("{0}, or on {1} such GPUs with {2}", found, gpus, cut)

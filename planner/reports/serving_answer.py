@@ -12,8 +12,7 @@ from planner.common.units import GIB, HOUR_S
 from planner.reports.answer import wrapped
 from planner.reports.serving import instead, speculative_words
 from planner.reports.text import seconds, small_dollars, span
-from planner.serving.batch_figures import capacity_of
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of
 from planner.serving.intervals import interval_of
 from planner.serving.requests import mean_tokens
 from planner.uncertainty.dollars import at_price

@@ -12,7 +12,7 @@ from planner.layout_search.api import run
 from planner.layout_search.question import as_question
 from planner.scenarios.edited import plan_with
 from planner.scenarios.serving import ServingCase
-from planner.serving.cuts import CUT, cuts, rank
+from planner.serving.cuts import CUT, best_cut, cuts
 from planner.serving.deployment import Deployment
 from planner.training.plan import Plan
 from planner.workload.layout import Layout
@@ -58,10 +58,10 @@ def exported_deployment(case: ServingCase, write: Callable[[Deployment], dict[st
         for cut in cuts(best.model, best.cluster, best.engine):
             with contextlib.suppress(PlannerError):
                 tried = replace(case, tables={**case.tables, "serving": {**case.tables["serving"], **cut}}).serve()
-                found.append((rank(tried.times), write(tried), _cut(tried)))
+                found.append((tried.times, write(tried), _cut(tried)))
         if not found:
             raise refused from None
-    _, files, taken = max(found, key=lambda one: one[0])
+    _, files, taken = found[best_cut([one[0] for one in found])]
     return files, taken, _cut(best)
 
 

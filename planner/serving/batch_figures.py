@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from planner.common.errors import PlannerError
-from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
-from planner.serving.load import capacity_per_s, most_per_s, replica, room_of, server_s, slots_of
+from planner.serving.load import capacity_per_s, replica, room_of, server_s
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
 
@@ -69,21 +67,9 @@ def _apart(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict
     }
 
 
-def capacity_of(d: Deployment, places: int | None = None) -> float:
-    """Requests per second that all replicas can serve; ``places``: of at most so many sequences at once on each."""
-    if not d.fits or slots_of(d.times) < 1:
-        raise PlannerError("this deployment does not fit: it has no capacity.")
-    if d.serving.prefill_pool is not None:
-        return Pools(d.times).capacity_per_s / (1.0 - d.serving.response_cache_hit_rate)
-    return (
-        capacity_per_s(replica(d.times, room_of(d.times, places)), d.serving.seed)
-        * d.serving.dp
-        / (1.0 - d.serving.response_cache_hit_rate)
-    )
-
-
-def most_of(d: Deployment, places: int | None = None) -> float:
-    """What ``capacity_of`` cannot exceed, in no time; infinite where it is not known."""
-    if d.serving.prefill_pool is not None:
-        return np.inf
-    return most_per_s(replica(d.times, room_of(d.times, places))) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)
+def full_per_s(times: Times, places: int | None = None) -> float:
+    """Requests per second that all replicas of a deployment that fits can serve; ``places``: at most so many on each."""
+    s = times.setting.serving
+    if s.prefill_pool is not None:
+        return Pools(times).capacity_per_s / (1.0 - s.response_cache_hit_rate)
+    return capacity_per_s(replica(times, room_of(times, places)), s.seed) * s.dp / (1.0 - s.response_cache_hit_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,8 +68,8 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     Clients are met at random points of their work: the first answer of each is cut to a part of its length that is drawn evenly
     from 0 to 1; vectors, which have none, are first asked for within the time of one request, evenly spread. Clients who start
     together and ask for equal lengths would stay together for ever; evenly spread ones would never meet, and a pass that
-    several attention groups share would always hold the prompt of one group alone. That first request is
-    served, and not counted; the last ones, which have fewer companions, are not counted either.
+    several attention groups share would always hold the prompt of one group alone. That first request is served, and not counted;
+    the last ones, which have fewer companions, are not counted either. Each client is answered as those of the fullest replica.
     """
     s = times.setting.serving
     each = -(-clients // s.dp)
@@ -82,9 +83,11 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     require_room(one, requests)
     found = run_loop(one, requests, each)
     kept = slice(each, len(requests.prompts) - each)
-    rate = _throughput(found, each, _front_s(one, requests)) * s.dp
+    at_work = clients / each  # replicas: with fewer clients than replicas some are idle
+    rate = _throughput(found, each, _front_s(one, requests)) * at_work
     load = Load(requests_per_s=rate, capacity_requests_per_s=rate, utilisation=1.0, stable=True, clients=clients)
-    return measured(load, times.setting, requests, found, kept)
+    load = measured(load, times.setting, requests, found, kept)
+    return replace(load, busy=(load.busy or 0.0) * at_work / s.dp)
 
 
 def _throughput(found: Outcome, clients: int, front_s: float) -> float:

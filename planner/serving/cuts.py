@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
-from planner.serving.batch_figures import batch_figures
+from planner.serving.batch_figures import batch_figures, full_per_s
 from planner.serving.engine import Engine
 from planner.serving.intervals import interval_of
-from planner.serving.load import slots_of
+from planner.serving.load import CROWDED, slots_of
 from planner.serving.memory import card_bytes, fits, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
@@ -52,33 +52,55 @@ def with_cut(
 ) -> tuple[Serving, tuple[str, ...]]:
     """(the deployment with a cut that fills the cluster, a note on it), where the question names none.
 
-    Of those that surely fit (else of those that may, else of all: the widest replica), the one with the most output tokens
-    per second: with ``serving.clients`` at their number, else at the capacity. ``times``: how a deployment's passes are timed.
+    Of those that surely fit (else of those that may, else of all: the widest replica), the one that does best what is asked
+    (``best_cut``). ``times``: how a deployment's passes are timed.
     """
     if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
         return _shared(spec, times), ()
-    found: list[tuple[int, float, Serving]] = []
+    found: list[Times] = []
     for cut in cuts(model, cluster, engine):
         try:
-            tried = _shared(spec.replaced(**cut), times)
-            found.append((*rank(times(tried)), tried))
+            found.append(times(_shared(spec.replaced(**cut), times)))
         except PlannerError:
             continue
     if not found:
         return _shared(spec, times), ()
-    certainty, _, best = max(found, key=lambda one: one[:2])
-    words = ", ".join(f"{name} = {getattr(best, name)}" for name in CUT if getattr(best, name) > 1)
-    fit = sum(one[0] > 0 for one in found)
-    if not certainty:
-        return best, (Message("cut chosen: {0}, the widest replica; no cut of {1} fits", words, len(found)),)
+    sure = [certainty(one) for one in found]
+    chosen = found[best_cut(found, sure)].setting.serving
+    words = ", ".join(f"{name} = {getattr(chosen, name)}" for name in CUT if getattr(chosen, name) > 1)
+    fit = sum(one > 0 for one in sure)
+    if not fit:
+        return chosen, (Message("cut chosen: {0}, the widest replica; no cut of {1} fits", words, len(found)),)
     if fit == 1:
-        return best, (Message("cut chosen: {0}, the only one that fits; serving.tp, pp, ep and dp name another", words),)
-    aim = Message("output with these clients") if spec.clients is not None else Message("capacity")
-    return best, (
+        return chosen, (Message("cut chosen: {0}, the only one that fits; serving.tp, pp, ep and dp name another", words),)
+    if _asked(spec) == "requests_per_s":
+        return chosen, (
+            Message(
+                "cut chosen: {0}, the quickest that carries the rate, or the most capacity, of the {1} cuts that fit; "
+                "serving.tp, pp, ep and dp name another",
+                words,
+                fit,
+            ),
+        )
+    aim = {
+        "clients": Message("output with these clients"),
+        "batch": Message("output at this batch"),
+        "": Message("capacity"),
+    }[_asked(spec)]
+    return chosen, (
         Message(
             "cut chosen: {0}, the most {1} of the {2} cuts that fit; serving.tp, pp, ep and dp name another", words, aim, fit
         ),
     )
+
+
+def _asked(spec: Serving) -> str:
+    """The field that says how much is asked of the deployment: "clients", "requests_per_s", "batch"; "" where none is given."""
+    if spec.clients is not None:
+        return "clients"
+    if spec.requests_per_s is not None:
+        return "requests_per_s"
+    return "batch" if "batch" in spec.model_fields_set else ""
 
 
 def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
@@ -88,16 +110,70 @@ def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
     return spec.replaced(batch=min(-(-spec.clients // spec.dp), max(slots_of(times(spec)), 1)))
 
 
-def rank(times: Times) -> tuple[int, float]:
-    """(2 surely fits, 1 may fit, 0 does not fit; output tokens per second, or for what does not fit less the bytes)."""
+def best_cut(found: Sequence[Times], sure: Sequence[int] = ()) -> int:
+    """The index of the deployment of ``found`` that does best what is asked, among the surest (``sure``: their ``certainty``).
+
+    clients: the most output at their number; a rate: the lowest latency of those whose capacity carries it with room, else the
+    most capacity; a batch: the most output at it; nothing: the most output at as many sequences as a replica holds.
+    """
+    sure = sure or [certainty(one) for one in found]
+    surest = [i for i, one in enumerate(sure) if one == max(sure)]
+    if not max(sure):
+        return min(surest, key=lambda i: _least_bytes(found[i]))
+    s = found[0].setting.serving
+    if len(surest) > 1 and _asked(s) == "requests_per_s":
+        return _carrying(found, surest, float(s.requests_per_s or 0.0))
+    return max(surest, key=lambda i: _output(found[i]))
+
+
+def certainty(times: Times) -> int:
+    """2 surely fits, 1 may fit, 0 does not fit."""
     setting, s = times.setting, times.setting.serving
     context = mean_tokens(s.prompt) + mean_tokens(s.output)
     used = memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft)
     need = float(used.total_bytes)
     if not fits(setting, used) or slots_of(times) < 1:
-        return 0, -need
+        return 0
     if s.clients is not None and "paged_cache" in setting.engine.features:  # its cache is what is free, however many ask
         need = float(memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft).total_bytes)
-    sure = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
-    batch = s.batch if s.clients is not None else slots_of(times)
-    return sure, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])
+    return 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
+
+
+def _least_bytes(times: Times) -> float:
+    """Bytes of the fullest GPU: of what does not fit the least is nearest."""
+    s = times.setting.serving
+    context = mean_tokens(s.prompt) + mean_tokens(s.output)
+    return float(memory(times.setting, float(s.batch), longest_tokens(s.prompt), context, times.draft).total_bytes)
+
+
+def _output(times: Times) -> float:
+    """Requests per second of all replicas: of the clients, each as those of the fullest replica, at the batch, or full."""
+    s, slots = times.setting.serving, max(slots_of(times), 1)
+    together = s.batch if _asked(s) == "batch" else slots
+    each = together if s.clients is None else -(-s.clients // s.dp)
+    rate = float(batch_figures(times, np.array([float(min(each, together))]))["requests_per_s"][0])
+    return rate if s.clients is None else rate * s.clients / (each * s.dp)
+
+
+def _carrying(found: Sequence[Times], among: Sequence[int], rate: float) -> int:
+    """The quickest at ``rate`` of those whose simulated capacity it takes no more than ``CROWDED`` of; where none is, that of the
+    most capacity. Simulated from the quickest on, until one carries it."""
+    capacities = {}
+    for i in sorted(among, key=lambda i: _latency_s(found[i], rate)):
+        capacities[i] = full_per_s(found[i])
+        if rate <= CROWDED * capacities[i]:
+            return i
+    return max(capacities, key=capacities.__getitem__)
+
+
+def _latency_s(times: Times, rate: float) -> float:
+    """Seconds of a request at ``rate``, with as many sequences at once as then are at work (Little's law); without its waits.
+
+    The fewest of 1, 2, 4 ... slots whose throughput is the rate; where full ones do less, a time that grows with what is missing.
+    """
+    slots = float(max(slots_of(times), 1))
+    batches = np.unique(np.append(2.0 ** np.arange(int(np.log2(slots)) + 1), slots))
+    figures = batch_figures(times, batches)
+    rates = np.maximum.accumulate(figures["requests_per_s"])
+    missing = max(rate / float(rates[-1]), 1.0)
+    return float(np.interp(rate, rates, figures["e2e_s"])) * missing

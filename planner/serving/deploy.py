@@ -25,26 +25,21 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, engine_for, older_releases, usual_engine, weights_of_tags
+from planner.serving.engine import Engine, engine_family, engine_for, expands_fp4, older_releases, usual_engine, weights_of_tags
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, server_s, under_load
+from planner.serving.load import CROWDED, Load, server_s, under_load
 from planner.serving.memory import KINDS, card_bytes, fits, largest_batch, largest_context, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 from planner.serving.weights import host_bytes, total_bytes
-from planner.workload.attention import compute_capability
 from planner.workload.resolve import ClusterLike, ModelLike, as_cluster, as_model
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
 """Constants of kernels that serving does not run, or (the last) only in fp32."""
-
-
-CROWDED = 0.9
-"""Utilisation above which a wait is about (1 / (1 - utilisation))^2 services long to settle, thousands of requests. Assumed."""
 
 
 ServingLike = Serving | Mapping[str, Any]
@@ -81,11 +76,10 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     found = times(spec)
-    sent = _exchange_notes(found.setting)
     return answer(
         found,
         the_price,
-        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest, *sent),
+        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest),
     )
 
 
@@ -132,20 +126,36 @@ def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
     )
 
 
-DISPATCHERS = {"deepep": "DeepEP", "one-sided": "one-sided kernels"}
+DISPATCHERS = {"deepep": "DeepEP"}
+"""Dispatchers that a server takes on request alone, as a reader knows them."""
 
 
-def _exchange_notes(setting: Setting) -> tuple[str, ...]:
-    """That a server takes its way of tokens to their experts on request alone, where nobody said which one it is."""
-    way, option = setting.dispatcher, setting.engine.dispatcher_option
-    if setting.serving.dispatcher is not None or way not in DISPATCHERS or not option:
+def _exchange_notes(times: Times) -> tuple[str, ...]:
+    """What the exchange that a server takes on request alone would take, where nobody said which one it is."""
+    setting, s, engine = times.setting, times.setting.serving, times.setting.engine
+    way = engine.dispatcher
+    if (
+        s.dispatcher is not None
+        or s.embeds
+        or s.attention_groups == 1
+        or not engine.dispatcher_option
+        or setting.dispatcher == way
+    ):
         return ()
+    if way not in setting.dispatchers:
+        return ()
+    other = replace(times, setting=replace(setting, serving=s.replaced(dispatcher=way)))
+    figures = {name: float(values[0]) for name, values in batch_figures(other, np.array([float(s.batch)])).items()}
     return (
         Message(
-            "experts' tokens travel by {0}, which {1} takes on request alone ({2}); without: serving.dispatcher = gather",
+            "experts' tokens are gathered, as {0} does unless told otherwise; by {1} ({2}; serving.dispatcher = {3}) {4:.3g} ms "
+            "to the first token and {5:.3g} ms per token",
+            engine.name,
             DISPATCHERS[way],
-            setting.engine.name,
-            option,
+            engine.dispatcher_option,
+            way,
+            1e3 * figures["ttft_s"],
+            1e3 * figures["tpot_s"],
         ),
     )
 
@@ -201,12 +211,10 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
 
 
 def _expands_fp4(spec: Serving, model: Model, cluster: Cluster) -> bool:
-    """Whether the engine's kernels expand fp4 weights on the way: on NVIDIA's GPUs from Turing on (vllm, marlin_utils_fp4.py,
-    is_fp4_marlin_supported)."""
+    """``expands_fp4`` of the engine that is named, or else of the usual one."""
     if "engine" not in spec.model_fields_set:
         spec = spec.replaced(engine=usual_engine(cluster.accelerator, model, "nvfp4-weight-only"))
-    capability = compute_capability(cluster.accelerator)
-    return engine_for(spec, cluster.accelerator).expands_fp4 and capability is not None and capability >= (7, 5)
+    return expands_fp4(engine_for(spec, cluster.accelerator), cluster.accelerator)
 
 
 def _in_16_bit(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
@@ -291,7 +299,6 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         requests_per_s=None,
         load=None,
         expense=None,
-        at_capacity=None,
         warnings=warnings_of(setting),
         notes=notes,
         assumptions=assumptions_of(setting),
@@ -355,7 +362,6 @@ def _timed(d: Deployment) -> Deployment:
     figures = {name: float(values[0]) for name, values in batch_figures(times, np.array([float(s.batch)])).items()}
     pools = Pools(times) if s.prefill_pool is not None else None
     load = _load(times, pools)
-    spent, full = _expenses(d, figures, load)
     front = float(server_s(times.setting.engine, np.array(prompt)))
     return replace(
         d,
@@ -367,10 +373,14 @@ def _timed(d: Deployment) -> Deployment:
         output_tokens_per_s=None if s.embeds else figures["output_tokens_per_s"],
         requests_per_s=figures["requests_per_s"],
         load=load,
-        expense=spent,
-        at_capacity=full,
+        expense=_expense(d, figures, load),
         warnings=(*d.warnings, *_crowded(load)),
-        notes=(*d.notes, *(() if pools is None else (matched(pools),)), *((load.why,) if load and load.why else ())),
+        notes=(
+            *d.notes,
+            *_exchange_notes(times),
+            *(() if pools is None else (matched(pools),)),
+            *((load.why,) if load and load.why else ()),
+        ),
     )
 
 
@@ -383,23 +393,17 @@ def _load(times: Times, pools: Pools | None = None) -> Load | None:
     return None if s.requests_per_s is None else under_load(times, s.requests_per_s)
 
 
-def _expenses(d: Deployment, figures: Mapping[str, float], load: Load | None) -> tuple[Expense | None, Expense | None]:
-    """(at the batch or the load, at the capacity); None of a queue that grows without end, and of a capacity not asked for."""
-    prompt, output, share = mean_tokens(d.serving.prompt), mean_tokens(d.serving.output), figures["prefill_share"]
-    output = 0.0 if d.serving.embeds else output
+def _expense(d: Deployment, figures: Mapping[str, float], load: Load | None) -> Expense | None:
+    """At the batch or the load; None of a queue that grows without end."""
+    prompt, share = mean_tokens(d.serving.prompt), figures["prefill_share"]
     if load is None:
         rate = figures["requests_per_s"]
-        return expense(d.cluster, d.price, rate * output, rate, prompt, share), None
+        output = 0.0 if d.serving.embeds else mean_tokens(d.serving.output)
+        return expense(d.cluster, d.price, rate * output, rate, prompt, share)
+    if load.output_tokens_per_s is None:
+        return None
     share = share if load.prefill_share is None else load.prefill_share
-    now = None
-    if load.output_tokens_per_s is not None:
-        now = expense(d.cluster, d.price, load.output_tokens_per_s, load.requests_per_s, prompt, share, load.busy or 1.0)
-    if load.clients is not None:
-        return now, None
-    most = load.capacity_requests_per_s
-    if load.busy is not None:  # a request's prefill takes the same time at any rate
-        share = min(share * load.busy * most / load.requests_per_s, 1.0)
-    return now, expense(d.cluster, d.price, most * output, most, prompt, share)
+    return expense(d.cluster, d.price, load.output_tokens_per_s, load.requests_per_s, prompt, share, load.busy or 1.0)
 
 
 def _crowded(load: Load | None) -> tuple[str, ...]:

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from planner.common.assumption import Assumption
+from planner.common.errors import PlannerError
 from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.prices.price import Price
 from planner.serving import intervals as sure
+from planner.serving.batch_figures import batch_figures, full_per_s
 from planner.serving.engine import Engine
-from planner.serving.expense import Expense
-from planner.serving.load import Load, slots_of
+from planner.serving.expense import Expense, expense
+from planner.serving.load import Load, most_per_s, replica, room_of, slots_of
 from planner.serving.memory import KINDS, memory
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
@@ -36,7 +40,8 @@ class Deployment:
     Latencies (``ttft_s`` time to first token, ``tpot_s`` per output token, ``e2e_s`` whole request) are those of a batch of
     ``serving.batch`` started together at mean lengths, throughput that of such batches one after the other (with continuous
     batching: requests take each other's place). ``load`` is the simulation of ``serving.requests_per_s`` or of
-    ``serving.clients``; ``expense`` is at that load (else at the batch), ``at_capacity`` at the highest rate. Times, rates and
+    ``serving.clients``; ``expense`` is at that load (else at the batch), ``at_capacity`` at the highest rate
+    (``capacity_requests_per_s``, simulated when it is first asked for). Times, rates and
     money are None when it does not fit. ``kv_bytes_per_token`` and ``kv_bytes_per_sequence`` are of a whole replica,
     ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences; ``max_context_bound`` says what
     keeps it from being longer: "memory", "model.max_positions" or "model.context_length".
@@ -73,7 +78,6 @@ class Deployment:
     requests_per_s: float | None
     load: Load | None
     expense: Expense | None
-    at_capacity: Expense | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
@@ -86,10 +90,50 @@ class Deployment:
         ``upper`` of a latency under load is that of ``num_requests`` where the capacity may be too small; ``why`` says so.
         """
         figures = {name: getattr(self, name) for name in sure.METRICS if getattr(self, name, None) is not None}
-        found = sure.intervals(figures, self.times, self.load, self.expense, self.at_capacity)
+        found = self._priced(sure.intervals(figures, self.times, self.load, self.expense))
+        return found if self.load is None or self.load.clients is not None else {**found, **self.capacity_intervals}
+
+    def _priced(self, found: dict[str, Interval]) -> dict[str, Interval]:
+        """With the price's own interval in dollars."""
         if self.price is None:
             return found
         return {name: at_price(one, self.price) if "usd_" in name else one for name, one in found.items()}
+
+    @cached_property
+    def capacity_requests_per_s(self) -> float | None:
+        """Requests per second of all replicas whose queues are never empty; None when it does not fit, or where lengths are drawn
+        that the cache does not hold. Simulated when it is first asked for, by the load or here."""
+        if self.requests_per_s is None:
+            return None
+        if self.load is not None and self.load.clients is None:
+            return self.load.capacity_requests_per_s
+        try:
+            return full_per_s(self.times)
+        except PlannerError:
+            return None
+
+    @cached_property
+    def at_capacity(self) -> Expense | None:
+        """Dollars and joules at ``capacity_requests_per_s``. A request's prefill takes the same time at any rate."""
+        s, load, most = self.serving, self.load, self.capacity_requests_per_s
+        if most is None:
+            return None
+        asked = load is not None and load.clients is None
+        batch = float(s.batch if asked else max(slots_of(self.times), 1))
+        share = float(batch_figures(self.times, np.array([batch]))["prefill_share"][0])
+        if asked and load is not None and load.prefill_share is not None:
+            share = load.prefill_share
+        if asked and load is not None and load.busy is not None:
+            share = min(share * load.busy * most / load.requests_per_s, 1.0)
+        output = 0.0 if s.embeds else mean_tokens(s.output)
+        return expense(self.cluster, self.price, most * output, most, mean_tokens(s.prompt), share)
+
+    @cached_property
+    def capacity_intervals(self) -> dict[str, Interval]:
+        """Those of ``capacity_requests_per_s`` and ``at_capacity`` (``at_capacity.usd_per_million_tokens`` and so on)."""
+        if self.capacity_requests_per_s is None:
+            return {}
+        return self._priced(sure.of_capacity(self.times.setting, self.capacity_requests_per_s, self.at_capacity))
 
     @cached_property
     def _memory_interval(self) -> Interval:
@@ -153,7 +197,7 @@ class Deployment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, SI units, stable names."""
-        skipped = {"model", "cluster", "engine", "serving", "price", "times", "load", "expense", "at_capacity", "assumptions"}
+        skipped = {"model", "cluster", "engine", "serving", "price", "times", "load", "expense", "assumptions"}
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in skipped}
         return {
             "model": {"name": self.model.name, "family": self.model.family},
@@ -168,7 +212,22 @@ class Deployment:
             "stability": self.stability,
             "load": None if self.load is None else self.load.to_dict(),
             "expense": None if self.expense is None else self.expense.to_dict(),
+            "capacity_requests_per_s": self.capacity_requests_per_s,
             "at_capacity": None if self.at_capacity is None else self.at_capacity.to_dict(),
-            "intervals": {name: found.to_dict() for name, found in self.intervals.items()},
+            "intervals": {name: found.to_dict() for name, found in {**self.intervals, **self.capacity_intervals}.items()},
             "assumptions": [vars(a) for a in self.assumptions],
         }
+
+
+def capacity_of(d: Deployment, places: int | None = None) -> float:
+    """Requests per second that all replicas can serve; ``places``: of at most so many sequences at once on each."""
+    if not d.fits or slots_of(d.times) < 1:
+        raise PlannerError("this deployment does not fit: it has no capacity.")
+    return full_per_s(d.times, places)
+
+
+def most_of(d: Deployment, places: int | None = None) -> float:
+    """What ``capacity_of`` cannot exceed, in no time; infinite where it is not known."""
+    if d.serving.prefill_pool is not None:
+        return np.inf
+    return most_per_s(replica(d.times, room_of(d.times, places))) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)

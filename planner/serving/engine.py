@@ -18,6 +18,7 @@ from planner.hardware.cluster import Accelerator, runs_on
 from planner.model.architecture import Model
 from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES, Dispatcher, Serving
 from planner.serving.weight_formats import Format, format_named
+from planner.workload.attention import compute_capability
 
 CATALOG = data.CATALOG / "engines"
 NAMES = data.CATALOG / "engine_names.toml"
@@ -126,7 +127,7 @@ class Engine(Spec):
     prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
-    dispatcher: Dispatcher = "gather"  # how tokens of several attention groups come to their experts, where the fabric allows it
+    dispatcher: Dispatcher = "gather"  # its best way of several attention groups' tokens to their experts
     dispatcher_option: str = ""  # of its server, where it takes that dispatcher on request alone
     gathers_narrow: bool = False  # tokens are gathered in the type that experts multiply in; else in 16 bit
     dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
@@ -187,6 +188,11 @@ class Engine(Spec):
     workspace_ffn: Annotated[float, Field(ge=0)] = 3.0  # live tensors of the feed-forward's inner size, per token
     on_cards: tuple[OnCard, ...] = ()  # other limits on some cards; the first that holds counts
     notes: str = ""
+
+    @property
+    def default_dispatcher(self) -> Dispatcher:
+        """How tokens of several attention groups come to their experts where nobody asks for another way."""
+        return "gather" if self.dispatcher_option else self.dispatcher
 
     def on(self, card: Accelerator, tp: int = 1) -> Engine:
         """The same with the limits that it takes on ``card`` where nobody says them, with layers cut over ``tp`` of them."""
@@ -308,6 +314,13 @@ def usual_engine(card: Accelerator, model: Model | None = None, weights: str | N
 
     own = ENGINES_OF_FORMATS.get(format_named(weights or ""))
     return next(filter(runs, (*((own,) if own else ()), *USUAL_ENGINES)), USUAL_ENGINES[0])
+
+
+def expands_fp4(engine: Engine, card: Accelerator) -> bool:
+    """Whether the engine's kernels expand fp4 weights on the way: on NVIDIA's GPUs from Turing on (vllm, marlin_utils_fp4.py,
+    is_fp4_marlin_supported)."""
+    capability = compute_capability(card)
+    return engine.expands_fp4 and capability is not None and capability >= (7, 5)
 
 
 def weights_of_tags(name: str | None) -> str | None:

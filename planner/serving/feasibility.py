@@ -11,7 +11,7 @@ from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.performance.feasibility import check_images
-from planner.serving.engine import Engine, engine_names, load_engine, runs_model
+from planner.serving.engine import Engine, engine_names, expands_fp4, load_engine, runs_model
 from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
@@ -26,8 +26,11 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
     _require_features(setting)
     _require_cut(setting)
     _require_dispatcher(setting)
-    require_hardware(setting.format, setting.cluster.accelerator)
     card = setting.cluster.accelerator
+    expands = expands_fp4(setting.engine, card)
+    require_hardware(setting.format, card, expands)
+    if setting.format.name == "nvfp4-weight-only" and not expands:
+        _refuse_expanded_fp4(setting)
     if setting.compute_dtype not in card.peak_flops_per_s:
         have = ", ".join(card.peak_flops_per_s)
         field = "weights" if setting.serving.weights == setting.compute_dtype else "compute_dtype"
@@ -40,6 +43,27 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
             card.architecture,
             have,
         )
+
+
+def _refuse_expanded_fp4(setting: Setting) -> None:
+    """PlannerError that names the engines with kernels for fp4 weights on the GPU, or that none has."""
+    card = setting.cluster.accelerator
+    others = [
+        name for name in engine_names() if expands_fp4(load_engine(name), card) and runs_model(load_engine(name), setting.model)
+    ]
+    if others:
+        raise PlannerError(
+            "serving.weights = {0!r}: {1} has no kernels that expand fp4 weights on {2}; use serving.engine = {3}, or int4-awq.",
+            setting.format.name,
+            setting.engine.name,
+            card.name,
+            ", ".join(others),
+        )
+    raise PlannerError(
+        "serving.weights = {0!r}: no engine of the catalog expands fp4 weights on {1}; use int4-awq.",
+        setting.format.name,
+        card.name,
+    )
 
 
 def require_engine_there(card: Accelerator, engine: Engine, model: Model) -> None:
@@ -260,12 +284,20 @@ def _require_features(setting: Setting) -> None:
         raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
 
 
+NEEDS = {
+    "deepep": Message("Hopper or Blackwell with NVLink in a server and RDMA between servers"),
+    "one-sided": Message("Hopper or Blackwell with NVLink between all of them"),
+}
+"""What the fabric must have for a dispatcher (``Setting.dispatchers``)."""
+
+
 def _require_dispatcher(setting: Setting) -> None:
     """Raise PlannerError for a way of tokens to their experts that nothing takes."""
     s, engine = setting.serving, setting.engine
     if s.dispatcher is None:
         return
-    if s.attention_groups == 1:
+    pool = s.prefill_pool
+    if s.attention_groups == 1 and (pool is None or pool.ep <= pool.tp):
         raise PlannerError(
             "serving.dispatcher = {0!r}: with ep = {1} and tp = {2} all GPUs have all tokens, and none is sent; leave it out, or "
             "use ep above tp.",
@@ -273,14 +305,20 @@ def _require_dispatcher(setting: Setting) -> None:
             s.ep,
             s.tp,
         )
-    if s.dispatcher not in setting.dispatchers:
+    if s.dispatcher not in ("gather", engine.dispatcher):
         raise PlannerError(
-            "serving.dispatcher = {0!r}: {1} over {2} GPUs of {3} has {4}.",
+            "serving.dispatcher = {0!r}: {1} has no such exchange; use {2}.",
             s.dispatcher,
             engine.name,
+            ", ".join(dict.fromkeys(("gather", engine.dispatcher))),
+        )
+    if s.attention_groups > 1 and s.dispatcher not in setting.dispatchers:  # the prefill pool is asked by itself
+        raise PlannerError(
+            "serving.dispatcher = {0!r}: needs {1}, which {2} GPUs of {3} have not; use gather.",
+            s.dispatcher,
+            NEEDS[s.dispatcher],
             s.ep,
             setting.cluster.name,
-            ", ".join(setting.dispatchers),
         )
 
 

@@ -112,24 +112,30 @@ COSTS = (
 """Figures of an ``Expense`` that follow from a throughput."""
 
 
-def intervals(
-    figures: Mapping[str, float], times: Times, load: Load | None, expense: Expense | None, at_capacity: Expense | None = None
-) -> dict[str, Interval]:
+def intervals(figures: Mapping[str, float], times: Times, load: Load | None, expense: Expense | None) -> dict[str, Interval]:
     """Intervals of ``figures`` (names of METRICS), of what a token costs and of latencies under load."""
     setting, batch = times.setting, times.setting.serving.batch
     costs = {name: float(getattr(expense, name)) for name in COSTS if getattr(expense, name, None) is not None}
-    full = {name: float(getattr(at_capacity, name)) for name in COSTS if getattr(at_capacity, name, None) is not None}
     sure = {name: interval_of(setting, name, value, batch) for name, value in figures.items() if value}
     if load is None:
         return sure | {name: interval_of(setting, name, value, batch) for name, value in costs.items() if value}
     capacity = interval_of(setting, "requests_per_s", load.capacity_requests_per_s, loaded=True)
     sure["load.capacity_requests_per_s"] = capacity
-    sure |= {f"at_capacity.{name}": _of_capacity(capacity, value) for name, value in full.items()}
     if load.clients is not None:
         sure |= {name: _of_capacity(capacity, value) for name, value in costs.items()}
         return sure | _of_clients(setting, load)
     sure |= {name: _at_rate(capacity, load.requests_per_s, value) for name, value in costs.items()}
     return sure | (_under_load(times, load, capacity) if load.stable else {})
+
+
+def of_capacity(setting: Setting, rate: float, at_capacity: Expense | None) -> dict[str, Interval]:
+    """Intervals of the most requests per second and of what a token costs at it."""
+    capacity = interval_of(setting, "requests_per_s", rate, loaded=True)
+    full = {name: float(getattr(at_capacity, name)) for name in COSTS if getattr(at_capacity, name, None) is not None}
+    return {
+        "capacity_requests_per_s": capacity,
+        **{f"at_capacity.{name}": _of_capacity(capacity, value) for name, value in full.items()},
+    }
 
 
 def _of_capacity(capacity: Interval, value: float) -> Interval:

@@ -24,6 +24,8 @@ from planner.serving.setting import Setting
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WARM_UP, TAIL = 0.1, 0.05
 """Parts of the requests, first and last by arrival, that no statistic counts: the queue fills, and empties."""
+CROWDED = 0.9
+"""Utilisation above which a wait is about (1 / (1 - utilisation))^2 services long to settle, thousands of requests. Assumed."""
 GRID = 24
 """Prompt lengths at which prefill is evaluated; between them it is interpolated."""
 

@@ -37,7 +37,9 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
     Logits of the last token of each sequence, or of all tokens where the engine computes them. Experts have two buffers, for
     inputs and for results of both products, as wide as the wider one; three of ``workspace_ffn`` count them once. Where a GPU
     sees the tokens of all attention groups it has room for all of their pairs with experts: all may choose those that it holds
-    (vLLM, fused_moe/modular_kernel.py, workspace_shapes; TensorRT-LLM, moe_kernels.cu, getWorkspaceDeviceBufferSizes).
+    (vLLM, fused_moe/modular_kernel.py, workspace_shapes; TensorRT-LLM, moe_kernels.cu, getWorkspaceDeviceBufferSizes). Of itself
+    neither takes them in parts: vLLM no more since its pull request 34086 (2026), TensorRT-LLM only where
+    moe_config.max_num_tokens is given (configurable_moe.py: else max_num_tokens x dp_size).
     """
     m, s, e = setting.model, setting.serving, setting.engine
     inner = float(m.ffn_hidden_size) / s.tp

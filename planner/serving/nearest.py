@@ -37,8 +37,8 @@ def more_gpus(times: Times) -> int | None:
     node = setting.cluster.node
     if s.ep > 1 or s.prefill_pool is not None or setting.cluster.num_nodes > 1:
         return None
-    for gpus in (2, 4, 8, 16):
-        if setting.cluster.num_gpus < gpus <= node.num_gpus:
+    for gpus in range(setting.cluster.num_gpus + 1, node.num_gpus + 1):
+        if setting.model.num_heads % gpus == 0:
             wider = replace(setting, cluster=setting.cluster.replaced(num_gpus=gpus), serving=s.replaced(tp=gpus, pp=1, dp=1))
             try:
                 require_possible(wider)

@@ -83,13 +83,13 @@ class Setting:
 
     @cached_property
     def dispatcher(self) -> str:
-        """How tokens come to their experts' GPUs: as the scenario or the engine says where the fabric allows it, else gathered by
-        the library; "none" where all GPUs that share the experts have all tokens.
+        """How tokens come to their experts' GPUs: as the scenario says, else as the engine does by default where the fabric
+        allows it, else gathered by the library; "none" where all GPUs that share the experts have all tokens.
 
-        One-sided kernels are for more ranks than a token has experts, on nearly all of which it has one (TensorRT-LLM,
-        fused_moe, select_alltoall_method_type).
+        One-sided kernels run by default where ep exceeds the experts of a token; with fewer ranks it reaches nearly all of them
+        anyway (TensorRT-LLM, fused_moe, select_alltoall_method_type).
         """
-        own = self.serving.dispatcher or self.engine.dispatcher
+        own = self.serving.dispatcher or self.engine.default_dispatcher
         if self.serving.attention_groups == 1:
             return "none"
         few = own == "one-sided" and self.serving.ep <= self.model.top_k and self.serving.dispatcher is None

@@ -136,7 +136,9 @@ class Serving(Spec):
     ep: Positive = 1
     dp: Positive = 1  # replicas of the whole
     prefill_pool: PrefillPool | None = None  # replicas that only prefill; the others only decode
-    dispatcher: Dispatcher | None = None  # how tokens of several attention groups come to their experts; None = the engine's
+    dispatcher: Dispatcher | None = (
+        None  # how tokens of several attention groups come to their experts; None = the engine's default
+    )
 
     batch: Positive = 1
     max_batch: Positive | None = None

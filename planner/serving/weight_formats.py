@@ -222,15 +222,18 @@ def bits_of(fmt: WeightFormat, tensor: str, wide_bits: float, tied: bool = False
     return fmt.bits_per_weight
 
 
-def require_hardware(fmt: WeightFormat, accelerator: Accelerator) -> None:
-    """PlannerError when the arithmetic of the format needs matrix units that the accelerator lacks."""
+def require_hardware(fmt: WeightFormat, accelerator: Accelerator, expands_fp4: bool) -> None:
+    """PlannerError when the arithmetic of the format needs matrix units that the accelerator lacks.
+
+    ``expands_fp4``: whether the engine has kernels that expand fp4 weights there.
+    """
     need = fmt.compute
     if need is None or need in accelerator.peak_flops_per_s:
         return
     instead = {
         "fp8": "fp8-weight-only or int8-weight-only",
         "int8": "int8-weight-only or int8-gptq",
-        "fp4": "nvfp4-weight-only or int4-awq",
+        "fp4": "nvfp4-weight-only or int4-awq" if expands_fp4 else "int4-awq or int4-gptq",
     }
     have = ", ".join(accelerator.peak_flops_per_s)
     raise PlannerError(

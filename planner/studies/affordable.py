@@ -62,7 +62,11 @@ def affordable(
     if not first.fits:
         raise PlannerError("it does not fit: {0}.", join_messages("; ", first.reasons))
     if means.usd is not None and first.price is None:
-        raise PlannerError("--budget-usd: the catalog has no quote for {0}; give --price.", first.cluster.accelerator.name)
+        raise PlannerError(
+            "price.usd_per_gpu_hour is missing: the catalog has no quote for {0}; give the price of a GPU-hour.",
+            first.cluster.accelerator.name,
+            code="missing",
+        )
     layout = first.layout.model_dump(exclude={"provenance"})
     tried = 0
 

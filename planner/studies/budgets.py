@@ -41,7 +41,7 @@ def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook], progres
     """The table of a search with ``budget_usd``: empty without a bill. ``outlook_of``: the whole run and the bill of a row.
 
     Of more rows than MOST_ROWS the first of each group have one, then the best; ``attrs["notes"]`` says so. Stopped by Ctrl-C it
-    has those that it has found.
+    has those that it has found, says so and is not ``attrs["complete"]``.
     """
     table = result.to_frame()
     usd = np.full(len(table), np.nan)
@@ -56,10 +56,17 @@ def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook], progres
                 bills.append(outlook_of(row).bill)
         except KeyboardInterrupt:
             some = some[: len(bills)]
+            table.attrs["complete"] = False
+            stopped = Message(
+                "budget_usd is of {0} of {1} rows: it was stopped before the others were simulated", len(some), len(table)
+            )
+            table.attrs["notes"] = [*table.attrs["notes"], stopped]
         usd[some] = [np.nan if bill is None else bill.budget_usd.expected for bill in bills]
-        if len(some) < len(table) and np.isfinite(usd).any():
+        if len(some) == MOST_ROWS < len(table) and np.isfinite(usd).any():
             said = Message(
-                "budget_usd is of {0} of {1} rows: a simulated run each; a smaller --top budgets all", len(some), len(table)
+                "budget_usd is of {0} of {1} rows: a simulated run each, of so many rows at most; with fewer rows all have one",
+                len(some),
+                len(table),
             )
             table.attrs["notes"] = [*table.attrs["notes"], said]
     return table.assign(budget_usd=usd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,16 +16,17 @@ from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.common.spec import fields_of, whole_number
-from planner.hardware.asked import accelerator_named
+from planner.hardware.asked import accelerator_named, no_gpus_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price, rented_accelerators
 from planner.prices.price import Price, PriceLike, price_text
-from planner.serving.batch_figures import batch_figures, capacity_of, most_of
+from planner.serving.batch_figures import batch_figures
+from planner.serving.cuts import cuts
 from planner.serving.deploy import serve
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of, most_of
 from planner.serving.engine import load_engine, usual_engine, weights_of_tags
 from planner.serving.feasibility import require_engine_there, require_positions, require_runs_model, usual_passage
 from planner.serving.load import slots_of
@@ -45,7 +46,6 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
-PER_NODE = 8
 USUAL_LENGTH = 2048
 TPOT_S = 0.1
 TTFT_S = 2.0
@@ -405,6 +405,8 @@ def _named(accelerators: str, gpus: int | None) -> tuple[list[str], int | None]:
     asked = [name.strip() for name in accelerators.split(",") if name.strip()]
     counted = [re.fullmatch(r"0*([1-9]\d*)\s*[x×*]\s*(\S.*)", name, re.IGNORECASE) for name in asked]
     numbers = {gpus if one is None else int(one[1]) for one in counted}
+    if not accelerators.strip():
+        raise no_gpus_named("--on", accelerators)
     if not asked or len(numbers) > 1 or (gpus is not None and numbers != {gpus}):
         raise PlannerError(
             "--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus, one number for all.", accelerators, field="--on"
@@ -492,16 +494,6 @@ def _price(cluster: Cluster, ask: Ask) -> float | None:
     return None if price is None else price.usd_per_gpu_hour * cluster.num_gpus
 
 
-def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
-    """tp within a node, pp for what is left; for head counts that tp does not divide, more pp."""
-    tp = min(num_gpus, PER_NODE)
-    while tp >= 1:
-        pp = num_gpus // tp
-        if model.num_heads % tp == 0 and tp * pp == num_gpus and pp <= model.num_layers:
-            yield {"tp": tp, "pp": pp}
-        tp //= 2
-
-
 def _served(
     model: Model,
     card: Accelerator,
@@ -514,7 +506,7 @@ def _served(
     below: float | None,
 ) -> Size | str:
     """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
-    ``below``: the first that does, widest tp first, whose replica holds the most sequences, or why it costs no less than so many
+    ``below``: the first that does, widest replica first, which holds the most sequences, or why it costs no less than so many
     dollars per million tokens."""
     if weights is None and not model.stored_weights:
         weights = "bf16"
@@ -525,10 +517,9 @@ def _served(
         **({} if weights is None else {"weights": weights}),
         **lengths,
         "batch": batch,
-        "dp": 1,
     }
     cluster, why, found = _cluster(card, num_gpus), "no cut over tp and pp divides its heads", []
-    for cut in _cuts(model, num_gpus):
+    for cut in reversed(list(cuts(model, cluster, load_engine(engine)))):
         try:
             d = serve(model=model, cluster=cluster, serving={**fields, **cut})
         except PlannerError as error:

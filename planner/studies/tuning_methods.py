@@ -73,7 +73,7 @@ def tuning_choices(
             found.append(_answered(method, {**rest, "framework": framework, "job": jobs[method]}))
         except PlannerError as error:
             others = ",".join(other for other in methods if other != method)
-            if not others:
+            if not others or error.field.startswith("price"):  # which no other method changes
                 raise PlannerError("{0}: {1}", method, error) from None
             raise PlannerError("{0}: {1} Or leave {0} out: --methods {2}.", method, error, others) from None
     full = next((one.plan for one in found if one.method == "full"), None)
@@ -81,15 +81,31 @@ def tuning_choices(
 
 
 def _slower(answer: Plan, full: Plan) -> Plan:
-    """The plan, with a note where adapters fit beside full tuning and take longer."""
+    """The plan, with a note where adapters fit beside full tuning and take longer. It says why where full tuning on
+    the adapters' own framework and layout is no slower than ``full``: then all that is added are the passes of A and B, and of
+    weights in few bits their unpacking."""
     longer = answer.step_time_s / full.step_time_s - 1.0
     if longer <= NOISE or not (answer.fits and full.fits):
         return answer
-    why = Message(
-        "{0:.0%} slower than full tuning here: A and B read and write each layer's tokens again, which in a narrow model takes "
-        "longer than the weight gradients that are spared",
-        longer,
-    )
+    try:
+        same: dict[str, Any] = {name: getattr(answer, name) for name in ("model", "cluster", "framework", "layout")}
+        beside = plan(**same, job=full.job, explain=False).step_time_s
+    except PlannerError:  # which trains no weights
+        beside = answer.step_time_s
+    if beside > (1.0 + NOISE) * full.step_time_s:
+        why = Message("{0:.0%} slower than full tuning here, on another framework or layout", longer)
+    elif answer.job.kind == "qlora":
+        why = Message(
+            "{0:.0%} slower than full tuning here: each pass unpacks the frozen weights, and A and B read and write each layer's "
+            "tokens again, which takes longer than the weight gradients that are spared",
+            longer,
+        )
+    else:
+        why = Message(
+            "{0:.0%} slower than full tuning here: A and B read and write each layer's tokens again, which in a narrow model "
+            "takes longer than the weight gradients that are spared",
+            longer,
+        )
     return replace(answer, notes=(*answer.notes, why))
 
 

@@ -21,9 +21,8 @@ from planner.model.parameters import parameters_active
 from planner.performance.interruptions import spot_stretch
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
-from planner.serving.batch_figures import capacity_of
 from planner.serving.deploy import serve
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of
 from planner.serving.engine import load_engine, usual_engine
 from planner.serving.load import Load
 from planner.training.hopeless import is_hopeless

@@ -93,7 +93,8 @@ def timeline(plan: Plan) -> Timeline:
             field="job.global_batch_size",
         )
     staged = _by_stage(stage_memory(plan.question, columns), pp)
-    bare = plan.framework.replaced(**{name: 0.0 for name in type(plan.framework).model_fields if name.startswith("overlap_")})
+    parts = {name: 0.0 for name in type(plan.framework).model_fields if name.startswith("overlap_")}
+    bare = plan.framework.replaced(**parts, overlaps_experts=False)
     whole = _by_stage(stage_memory(replace(plan.question, framework=bare), columns), pp)
     seconds = [_seconds(here, there) for here, there in zip(staged, whole, strict=True)]
     once = {part: max(_number(getattr(one.time, f"once_{part}_s")) for one in staged) for part in ("data_parallel", "optimizer")}

@@ -53,11 +53,10 @@ def _way(tables: Mapping[str, Mapping[str, Any]], wish: Wish, serving: bool, nam
 
 def search(tell: Tell, question: SearchQuestion, tables: Tables) -> Any:
     """The table of a search, on all cores as ``planner search``, with budgets under the tables [run] and [cost]; of what it has
-    looked at where nobody wants it any longer."""
+    looked at, and of the runs that it has simulated, where nobody wants it any longer."""
     result = run_on_cores(question, tell)
     outlook_of = partial(outlook_of_row, Case(label="", tables=tables, where=""), result)
-    told = (lambda done, size: tell(done, size, BUDGETS)) if result.complete else None  # else nobody waits for more
-    return budgeted(result, outlook_of, told)
+    return budgeted(result, outlook_of, lambda done, size: tell(done, size, BUDGETS))
 
 
 def sweep(tell: Tell, question: SweepQuestion) -> Any:

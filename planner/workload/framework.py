@@ -41,6 +41,7 @@ Feature = Literal[
     "uneven_vpp",
     "fp8",
     "time_mixing",
+    "overlaps_experts",
 ]
 
 
@@ -64,6 +65,9 @@ class Framework(Spec):
 
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
+    zero_with_pp: Literal[2, 3] = (
+        3  # of FSDP beside a pipeline where no stage is named: fully_shard itself reshards after forward
+    )
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
     fp8_recipes: frozenset[Fp8Recipe] = frozenset(SCALINGS)  # ways of scaling that its FP8 library has
     fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
@@ -122,6 +126,7 @@ class Framework(Spec):
     # what "selective" redoes, as Megatron-Core's --recompute-modules; None: as ``workload.dispatch`` says
     recompute_modules: frozenset[Module] | None = None
     usual_recompute_modules: tuple[Module, ...] = ()  # of mixtures of experts whose attention is fused
+    scan_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of Mamba-2's chunked kernels, over streaming bandwidth
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model

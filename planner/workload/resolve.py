@@ -127,12 +127,11 @@ def as_layout(value: LayoutLike) -> Layout:
 def staged(layout: Layout, framework: Framework) -> Layout:
     """The layout with the ZeRO stage that FSDP has where nobody names one; itself where one is named, and elsewhere.
 
-    3, as fully_shard gathers a layer anew in the backward pass; 2 beside a pipeline, as torchtitan's fsdp_reshard_after_forward =
-    "default" keeps layers gathered there.
+    3, as fully_shard gathers a layer anew in the backward pass; beside a pipeline the framework's own ``zero_with_pp``.
     """
     if framework.mixed_precision != "sharded_fp32" or "zero" in layout.model_fields_set:
         return layout
-    return layout.replaced(zero=3 if layout.pp == 1 else 2)
+    return layout.replaced(zero=3 if layout.pp == 1 else framework.zero_with_pp)
 
 
 def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:

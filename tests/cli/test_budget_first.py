@@ -6,6 +6,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -85,15 +86,38 @@ def test_a_search_stopped_among_its_budgets_keeps_those_that_it_has() -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    every, some = (
-        planner.studies.budgets.budgeted(result, partial(planner.studies.budgets.outlook_of_row, case, result), progress)[
-            "budget_usd"
-        ]
-        for progress in (None, stopped)
-    )
+    outlook_of = partial(planner.studies.budgets.outlook_of_row, case, result)
+    whole, part = (planner.studies.budgets.budgeted(result, outlook_of, progress) for progress in (None, stopped))
+    every, some = whole["budget_usd"], part["budget_usd"]
     assert every.notna().all()
     assert some.notna().sum() == 2
     assert (some.isna() | (some == every)).all()
+    assert (whole.attrs["complete"], part.attrs["complete"]) == (True, False)
+    assert [note for note in part.attrs["notes"] if note not in whole.attrs["notes"]] == [
+        f"budget_usd is of 2 of {len(every)} rows: it was stopped before the others were simulated"
+    ]
+
+
+@pytest.mark.parametrize("door", ["--json", "--out"])
+def test_a_search_stopped_among_its_budgets_says_so_and_ends_as_stopped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    simulated = planner.studies.budgets.outlook_of_row
+    rows: list[int] = []
+
+    def once(case: Case, result: Any, row: int) -> Any:
+        rows.append(row)
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+        return simulated(case, result, row)
+
+    monkeypatch.setattr(planner.studies.budgets, "outlook_of_row", once)
+    more = ("--json",) if door == "--json" else ("--out", str(tmp_path / "rows.csv"))
+    code, out, _ = run("search", *QUESTION, "--objective", "cost", "--top", "3", *more)
+    assert code == 130
+    assert "it was stopped before the others were simulated" in " ".join(out.split())
+    if door == "--json":
+        assert json.loads(out)["complete"] is False
 
 
 def test_what_a_budget_may_be_is_written_as_dollars_are(run: Run) -> None:

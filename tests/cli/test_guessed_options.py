@@ -16,6 +16,11 @@ def options_of(name: str) -> list[str]:
     return [spelled for one in command.params for spelled in one.opts]
 
 
+def takes_fields(name: str) -> bool:
+    command = Doors(name="planner").get_command(None, name)
+    return any("--set" in one.opts and one.multiple for one in command.params)
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
     taken = options_of(name)
@@ -46,7 +51,6 @@ def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
         (("plan", *ASKED, "--days", "7"), "planner limit"),
         (("plan", *ASKED, "--cloud", "aws"), "--provider"),
         (("plan", *ASKED, "--tok", "1B"), "--tokens"),
-        (("plan", *ASKED, "--kv", "fp8"), "planner plan --help"),
         (("size", "llama-3-8b", "--for", "serve", "--gpus", "h100"), "--on"),
         (("size", "llama-3-8b", "--serve"), "--for serve"),
         (("search", *ASKED, "--gpus", "h100,h200"), "--accelerator"),
@@ -56,8 +60,12 @@ def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
         (("prices", "list", "h100"), "--search"),
         (("models", "list", "llama"), "--search"),
         (("plan", *ASKED, "--tokens", "1B", "--provider", "aws", "--price", "2"), "leave one of the two out"),
-        (("plan", *ASKED, "--tokens", "1B", "--epochs", "many"), "--epochs"),
-        (("plan", *ASKED, "--tokens", "1B", "--provider", "nobody"), "nobody"),
+        (("plan", *ASKED, "--tokens", "1B", "--epochs", "many"), "must be a number above 0"),
+        (
+            ("plan", *ASKED, "--tokens", "1B", "--provider", "nobody"),
+            "'nobody': no such quote of any GPU; known: ",
+        ),
+        (("size", "llama-3-8b", "--for", "serve", "--provider", "nobody"), "price.provider = 'nobody': no such quote of any GPU"),
     ],
 )
 def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...], right: str) -> None:
@@ -66,7 +74,15 @@ def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...]
     assert right in err
 
 
+def test_a_provider_that_nobody_knows_is_no_reason_to_leave_a_method_out(run: Run) -> None:
+    code, _, err = run("tune", *ASKED, "--samples", "1k", "--provider", "nobody")
+    assert code == 2
+    assert "price.provider = 'nobody'" in err
+    assert "--methods" not in err
+
+
 def test_options_that_are_far_are_not_called_near(run: Run) -> None:
+    assert run("plan", *ASKED, "--kv", "fp8")[2] == "error: No such option: --kv; `planner plan --help` lists what it takes.\n"
     assert "--on" not in run("plan", *ASKED, "--colour", "red")[2].partition("--help")[0].partition("such option")[2]
 
 
@@ -86,13 +102,15 @@ def test_epochs_are_passes_over_the_samples(run: Run) -> None:
     assert three[0] == 0
 
 
-def test_a_value_after_a_blank_belongs_to_its_field(run: Run) -> None:
-    code, out, err = run("plan", *ASKED, "--set", "job.seq_len", "4096")
+@pytest.mark.parametrize("command", [name for name in sorted(COMMANDS) if takes_fields(name)])
+@pytest.mark.parametrize("further", [(), ("--set", "layout.pp", "4"), ("--json",)])
+def test_a_value_after_a_blank_belongs_to_its_field(run: Run, command: str, further: tuple[str, ...]) -> None:
+    code, out, err = run(command, *ASKED, "--set", "job.seq_len=4096", "--set", "layout.tp", "2", *further)
     assert (code, out) == (2, "")
-    assert "--set job.seq_len=4096" in err
+    assert "--set layout.tp=2" in err
 
 
 def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
     code, _, err = run("plan", "llama-3-8b", "--on", "8.5xh100")
     assert code == 2
-    assert "give a number and a GPU" in err
+    assert "give a whole number and a GPU" in err

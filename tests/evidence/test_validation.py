@@ -19,6 +19,8 @@ from planner.common.errors import PlannerError
 from planner.evidence.columns import READ
 from planner.evidence.measured_runs import REQUIRED, read_run, read_runs
 from planner.evidence.predictions import Prediction, group_errors, predict
+from planner.evidence.tuning_columns import SIZES
+from planner.model.architecture import Model
 from planner.reports.plots import save_validation
 
 # Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; no constant is from them
@@ -168,6 +170,53 @@ def test_a_row_may_name_a_model_of_the_catalog_in_place_of_its_sizes(table: Call
         assert getattr(without.model, size) == getattr(whole.model, size)
     (dropped_out,), _ = read_runs(table({"dropout": "0.1"}, drop=sizes))
     assert (dropped_out.model.hidden_dropout, dropped_out.model.attention_dropout) == (0.1, 0.1)
+
+
+WORDS = ("0", "1", "7", "96", "seq_len", "alibi", "learned", "mla", "encoder", "rmsnorm", "masked_language_model")
+
+
+@pytest.mark.parametrize("column", sorted(READ - {*SIZES, "seq_len"}))
+def test_a_cell_that_changes_a_rows_own_model_is_not_ignored_beside_one_of_the_catalog(column: str) -> None:
+    """Where all sizes are given a cell changes the model; where the catalog's stands in, it does so too, or is refused.
+
+    A table of learned positions of one's own is as long as the sequence; the catalog's has its length.
+    """
+    with PAPER.open(newline="") as file:
+        whole = {k: v or "" for k, v in next(csv.DictReader(file)).items()} | {"tokens_per_s_per_gpu": ""}
+    named = {**whole, "num_heads": ""}
+
+    def model(row: dict[str, str]) -> Model | None:
+        try:
+            return read_run("row", row).model
+        except (PlannerError, ValueError):
+            return None
+
+    for word in WORDS:
+        change = {column: word}
+        own = model(whole | change)
+        if own is not None and own.replaced(name="x") != read_run("row", whole).model.replaced(name="x"):
+            assert model(named | change) != read_run("row", named).model, change
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"position_embedding": "alibi"}, "position_embedding = alibi: megatron-22b has learned"),
+        ({"biases": "0"}, "biases = 0: megatron-22b has 1"),
+        ({"attention": "mla"}, "attention = mla: megatron-22b has mha"),
+        ({"family": "encoder"}, "architecture = encoder: megatron-22b has decoder"),
+        ({"type_vocab_size": "2"}, "type_vocab_size = 2: megatron-22b has 0"),
+        ({"full_attention_every": "2"}, "full_attention_every = 2: megatron-22b has 0"),
+        ({"full_attention_every": "1"}, ""),
+        ({"full_attention_every": "0", "attention": "mha", "architecture": "decoder", "family": "dense"}, ""),
+    ],
+)
+def test_what_a_row_says_beside_a_model_of_the_catalog_is_compared(
+    change: dict[str, str], wrong: str, table: Callable[..., Path]
+) -> None:
+    runs, refused = read_runs(table({"num_heads": "", **change}))
+    assert [r.reason.partition(";")[0] for r in refused] == ([wrong] if wrong else [])
+    assert len(runs) == (not wrong)
 
 
 def test_a_row_says_what_its_recipe_trains_and_captures(table: Callable[..., Path]) -> None:

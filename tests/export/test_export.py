@@ -231,6 +231,7 @@ def test_a_tool_is_named_in_any_case_and_marks_or_by_its_software() -> None:
         assert tool_of(written, frameworks) == tool
     assert {tool_of(name.upper().replace("-", "_"), frameworks) for name in STACKS} == set(STACKS)
     assert tool_of("colossal", frameworks) == "colossal"
+    assert tool_of("megatronlm2", frameworks) == "megatronlm2"  # no release that files are written for
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

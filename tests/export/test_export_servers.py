@@ -68,11 +68,11 @@ def test_cuts_caches_and_proposals_reach_vllm() -> None:
 
 
 def test_experts_over_more_ranks_than_tensors_are_data_parallel_attention() -> None:
-    d = deployment("sglang", 8, "deepseek-v2-lite", ep=8, dp=1)
+    d = deployment("sglang", 8, "deepseek-v2-lite", ep=8, dp=1, dispatcher="deepep")
     given = parsed("sglang", export_deployment(d, "sglang")["launch.sh"])
     assert (given.tp_size, given.ep_size, given.dp_size, given.enable_dp_attention) == (8, 8, 8, True)
     assert given.moe_a2a_backend == "deepep"  # as the answer counts
-    gathered = deployment("vllm", 8, "deepseek-v2-lite", ep=8, dp=1, dispatcher="gather")
+    gathered = deployment("vllm", 8, "deepseek-v2-lite", ep=8, dp=1)
     assert parsed("vllm", export_deployment(gathered, "vllm")["launch.sh"]).all2all_backend is None
     files = export_deployment(deployment("tensorrt-llm", 8, "deepseek-v2-lite", ep=8, dp=1), "tensorrt-llm")
     config = dict(line.split(": ", 1) for line in files["config.yaml"].splitlines() if not line.startswith("#"))

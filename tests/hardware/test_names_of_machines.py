@@ -10,9 +10,10 @@ from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.hardware.asked import cluster_table, lenders
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, named, node_names
+from planner.hardware.cluster import accelerator_names, known_names, load_accelerator, load_node, named, node_names
 from planner.hardware.spellings import words_of
 from planner.layout_search.question import _clusters
+from planner.prices.price import load_prices
 from planner.workload.resolve import as_cluster
 
 MEANT = {
@@ -219,3 +220,17 @@ def test_what_is_proposed_in_a_services_place_is_known() -> None:
     for cards in lenders().values():
         for card in cards:
             assert cluster_table(card)
+
+
+def test_what_a_service_is_said_to_have_it_is_quoted_with() -> None:
+    """By its quotes in the catalog's price list; where that has none, a source and a date stand beside it."""
+    quoted: dict[str, set[str]] = {}
+    for quote in load_prices():
+        quoted.setdefault(quote.provider, set()).add(quote.accelerator)
+    for lender in known_names("lender"):
+        if "provider" not in lender:
+            assert lender["source"]
+            assert lender["date"]
+            continue
+        for card in lender["usual"]:
+            assert cluster_table(card)["accelerator"] in quoted[lender["provider"]], (lender["provider"], card)

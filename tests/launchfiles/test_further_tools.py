@@ -110,6 +110,40 @@ def test_a_recipe_names_its_model_its_method_and_its_precision(tmp_path: Path) -
     assert (job["kind"], job["precision"], job["fp8_recipe"]) == ("finetune", "fp8", "tensorwise")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "zero", "fused", "gradients", "rank"),
+    [
+        ("llama3_8b_pretrain_config", 1, True, "fp32", None),
+        ("llama31_8b_sft_config", 1, True, "fp32", None),
+        ("llama31_405b_sft_config", 1, True, "same", None),
+        ("llama3_8b_peft_config", 0, False, "fp32", 8),
+        ("llama31_70b_peft_config", 0, False, "fp32", 16),
+        ("llama31_405b_peft_config", 0, False, "same", 16),
+        ("llama32_1b_peft_config", 0, False, "fp32", 32),
+    ],
+)
+def test_a_recipe_sets_what_its_file_sets(
+    tmp_path: Path, recipe: str, zero: int, fused: bool, gradients: str, rank: int | None
+) -> None:
+    """src/megatron/bridge/recipes/llama/llama3.py, 0d5f5558c16f, read by hand: use_distributed_optimizer of DDP or optimizer,
+    cross_entropy_loss_fusion, grad_reduce_in_fp32 of mixed_precision, peft.dim."""
+    command = f"torchrun --nproc_per_node=8 run_recipe.py --recipe {recipe} model.seq_length=2048 train.global_batch_size=8"
+    tables = read(tmp_path, command).tables
+    job = tables["job"]
+    found = (tables["layout"]["zero"], tables["framework"].get("fused_cross_entropy", True), job.get("gradient_dtype", "same"))
+    assert found == (zero, fused, gradients)
+    assert (job.get("adapter") or {}).get("rank") == rank
+    named = read(tmp_path, f"{command} peft.dim=4 ddp.use_distributed_optimizer=true").tables
+    assert named["layout"]["zero"] == 1
+    assert rank is None or named["job"]["adapter"]["rank"] == 4
+
+
+def test_a_rank_that_no_recipe_says_is_told(tmp_path: Path) -> None:
+    command = "torchrun --nproc_per_node=8 run_recipe.py --recipe {} model.seq_length=2048 train.global_batch_size=8"
+    for recipe, guessed in [("qwen25_7b_peft_config", True), ("llama3_8b_peft_config", False), ("llama3_8b_sft_config", False)]:
+        assert any("peft.dim" in str(note) for note in read(tmp_path, command.format(recipe)).notes) == guessed
+
+
 def test_a_configuration_of_torchtitan_with_more_words_is_of_the_same_model(tmp_path: Path) -> None:
     command = (
         "torchrun --nproc_per_node=8 -m torchtitan.train --module graph_trainer.deepseek_v3 --config "
@@ -118,10 +152,34 @@ def test_a_configuration_of_torchtitan_with_more_words_is_of_the_same_model(tmp_
     assert read(tmp_path, command).tables["model"] == {"name": "deepseek-v2-lite"}
 
 
-def test_overrides_of_nemos_launcher_are_refused_with_the_file_to_give(tmp_path: Path) -> None:
-    command = "python3 /opt/NeMo/launcher_scripts/main.py training=gpt3/20b stages=[training] training.trainer.num_nodes=1"
-    with pytest.raises(planner.PlannerError, match=r"--from\s+conf/training/gpt3/20b\.yaml"):
+@pytest.mark.parametrize(
+    ("said", "file"),
+    [
+        ("training=gpt3/20b stages=[training] training.trainer.num_nodes=1", "training/gpt3/20b"),
+        ("training=none fine_tuning=llama/squad", "fine_tuning/llama/squad"),
+        ("peft=gpt3/squad", "peft/gpt3/squad"),
+        ("stages=[training]", "training/MODEL/SIZE"),
+    ],
+)
+def test_overrides_of_nemos_launcher_are_refused_with_the_file_to_give(tmp_path: Path, said: str, file: str) -> None:
+    command = f"python3 /opt/NeMo/launcher_scripts/main.py {said}"
+    with pytest.raises(planner.PlannerError, match=rf"--from\s+conf/{file}\.yaml"):
         read(tmp_path, command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run_script.py --peft_scheme dora --recipe llama3_8b_pretrain_config model.seq_length=4096 train.micro_batch_size=1",
+        "python run_recipe.py --recipe llama3_8b_dora_config model.seq_length=4096 train.global_batch_size=8",
+        "tune run lora_finetune_distributed model._component_=torchtune.models.llama3.dora_llama3_8b batch_size=1 "
+        "tokenizer.max_seq_len=4096",
+    ],
+)
+def test_dora_is_more_than_lora_and_says_so(tmp_path: Path, command: str) -> None:
+    found = read(tmp_path, command, num_gpus=8)
+    assert found.tables["job"]["kind"] == "lora"
+    assert any("DoRA" in str(one) for one in found.unmodelled)
 
 
 def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_a_branch_that_is_decided_is_the_only_one(text: str, words: str) -> None
         "run 'if' then fi 2>&1; 'run' done\n",
         "f=$(cat <<E\n()\nE\n)\nrun 1\n",
         "case x in (a|x) run 1;; *) run 2;; esac\n",
+        "A=(1 2 4); I=2\nrun ${A[-1]} ${A[$I]} ${A[I]} ${A[I - 1]} ${A[@]:1} ${A[@]:0:2} $A ${A[7]} ${A[7]:-8} ${A[@]:-9}\n",
+        "A=(1 2 4)\nA[1]=9; A[3]='5 6'; A[-1]+=7; A+=(x)\nrun \"${A[@]}\"\nA=0\nrun ${A[@]}\n",
+        "M=a/b-c.d-e\nrun ${M##*/} ${M#*-} ${M%-*} ${M%%.*} ${M:2} ${M:0:1} ${M%x} ${M+1} ${M:+2}\n",
+        'set -- \nf() { :; }\nA=(); B=\nrun "${B-1}" "${B:-2}" "${B+3}" "${B:+4}" ${A[@]} $A ${A[0]:-5}\n',
+        "TP=4; TP=1 true prepare; run $TP\nTP=2 eval 'run $TP'\nTP=3 X=1 true\nrun $TP ${X:-0}\nTP=5\nrun $TP\n",
+        "A=(1 2)\nA+=3\nrun ${A[@]}\nA=7 true\nB=8 >/dev/null\nexport C=9\nrun $B $C\n",
+        "A=-7; run $((A / 2)) $((7 / -2)) $((A % 4)) $((7 % -4)) $((-8 / -3)) $((-A))\n",
         "cat > /dev/null <<A; cat <<-B > /dev/null; run $((1 + 1))\nrun 3\nA\n\trun 4\n\tB\nrun 5\n",
     ],
 )
@@ -104,6 +111,37 @@ def test_words_are_those_that_bash_hands_over(text: str) -> None:
     bash = subprocess.run(["bash", "-c", f"exec 3>&1\n{told}{text}"], capture_output=True, text=True, check=True)
     told_of = [[*words, "--end"] for words in read_script(text).commands if words[0] == "run"]
     assert [word for words in told_of for word in words] == bash.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "${X/a/b}",
+        "${X^^}",
+        "${X%[a]}",
+        "${X: -1}",
+        "${#A[@]}",
+        "${!X}",
+        "${A[y]}",
+        "${A[-9]}",
+        "${M[y]}",
+        "${M[@]}",
+        "${@:0}",
+        "${X@Q}",
+        "$((7 // 2))",
+        "$((2 ** 2))",
+        "$((1 / 0))",
+    ],
+)
+def test_what_is_not_understood_stays_as_it_is_written(written: str) -> None:
+    text = f'X=ab; A=(1 2 4); declare -A M=([x]=4 [y]=8)\nM[y]=2\nrun "{written}"\n'
+    assert read_script(text).commands == [["run", written]]
+
+
+def test_a_variable_before_a_command_is_around_that_command_alone() -> None:
+    text = "NPROC_PER_NODE=2 torchrun prepare\nA=1 run\nexport NPROC_PER_NODE=8\nrun\nbash -c 'NPROC_PER_NODE=4; run'\nrun\n"
+    around = read_script(text, variables=["NPROC_PER_NODE"]).around
+    assert [one.get("NPROC_PER_NODE") for one in around] == ["2", None, "8", "4", "8"]
 
 
 def test_what_is_to_be_filled_in_is_a_word() -> None:

@@ -116,6 +116,43 @@ def test_what_export_writes_reads_back_to_the_same_plan(
     assert_same(before, read(tmp_path, export_plan(before, stack)))
 
 
+def commands(files: dict[str, str]) -> str:
+    return "\n".join(line for text in files.values() for line in text.splitlines() if not line.startswith("#"))
+
+
+SWITCHES = [
+    (stack, framework, field)
+    for stack, framework in {stack: framework for stack, framework, _ in reversed(TRAINED)}.items()
+    for field in sorted(
+        {
+            o.field.split(".")[1]
+            for o in load_format(stack.removesuffix("-fsdp")).options.values()
+            if o.field.startswith("framework.")
+        }
+    )
+    if isinstance(getattr(load_framework(framework), field), bool | float)
+]
+
+
+@pytest.mark.parametrize(("stack", "framework", "field"), SWITCHES)
+def test_what_a_launch_table_reads_of_a_framework_is_written_to_the_run_or_refused(
+    stack: str, framework: str, field: str
+) -> None:
+    """A comment alone would leave the run without it."""
+    layout: dict[str, Any] = {"zero": 1, "ep": 4} if stack in ("megatron", "nemo") else {"zero": 3, "recompute": "full"}
+    name = "mixtral-8x7b" if "ep" in layout else "llama-3.2-1b"
+    before = trained(
+        framework, {"model": name, "layout": layout, "nodes": 8, "job": {"precision": "fp8"} if "ep" in layout else {}}
+    )
+    texts = set()
+    for value in (False, True) if isinstance(getattr(before.framework, field), bool) else (0.0, 0.5):
+        try:
+            texts.add(commands(export_plan(replace(before, framework=before.framework.replaced(**{field: value})), stack)))
+        except PlannerError:
+            texts.add(f"refused with {value}")
+    assert len(texts) == 2
+
+
 def test_every_stack_is_read_back() -> None:
     assert {stack for stack, _, _ in TRAINED} == set(STACKS)
 
@@ -156,6 +193,7 @@ SERVED: list[tuple[str, int, str, dict[str, Any]]] = [
     ("sglang", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "gather"}),
     ("vllm", 8, "deepseek-v2-lite", {"ep": 8, "dispatcher": "deepep"}),
     ("tensorrt-llm", 8, "deepseek-v2-lite", {"ep": 8, "streamed": False}),
+    ("tensorrt-llm", 8, "llama-4-maverick", {"ep": 8, "weights": "fp8", "dispatcher": "gather"}),
     ("vllm", 1, "llama-3.1-8b", {"memory_fraction": 0.8, "weights": "fp16"}),
     ("vllm", 4, "llama-3.1-8b", {"tp": 2, "dp": 2, "weights": "fp8", "kv_dtype": "fp8", "chunked_prefill_tokens": 2048,
                                  "speculative": {"draft": "llama-3.2-1b", "tokens": 4, "acceptance": 0.7}}),

@@ -383,6 +383,13 @@ def test_bad_costs_are_explained(what: str, result: WholeRun) -> None:
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(("date", "said"), [("", True), ("2026-11-01", False)])
+def test_a_price_without_a_date_is_said(result: WholeRun, date: str, said: bool) -> None:
+    price = Price(usd_per_gpu_hour=2.0, term="own price", date=date)
+    priced = replace(result, plan=replace(result.plan, price=price))
+    assert ("the price was given without a date" in bill_of(priced, {}, TODAY).notes) == said
+
+
 def test_no_price_is_said(result: WholeRun) -> None:
     with pytest.raises(PlannerError, match=r"give price\.usd_per_gpu_hour"):
         bill_of(replace(result, plan=replace(result.plan, price=None)), {}, TODAY)

@@ -52,7 +52,9 @@ def test_a_year_bound_falls_due_over_its_twelve_months_and_moves_with_its_price(
     assert widths["price"] > 0.1 * bill.total_usd.expected
 
 
-def test_swings_hold_the_total_and_the_widest_comes_first(result: WholeRun) -> None:
+@pytest.mark.parametrize("spares", [0, 4])
+def test_swings_hold_the_total_and_the_widest_comes_first(result: WholeRun, spares: int) -> None:
+    result = expected_run(result.plan, {"spare_nodes": spares}) if spares else result
     bill = bill_of(result)
     swings = tornado(result, bill)
     assert {"step time", "what no plan names", "failures", "recovery after a failure"} <= {s.name for s in swings}

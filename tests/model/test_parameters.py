@@ -329,3 +329,13 @@ def test_a_bias_is_cut_with_the_outputs_and_whole_where_ranks_sum() -> None:
     shards = {t.name: t.shard for t in layer_parameters(m, m.layer_kinds[0]) if t.name.endswith(".bias") and "norm" not in t.name}
     assert {name for name, shard in shards.items() if shard == "replicated"} == {"attention.output.bias", "ffn.out.bias"}
     assert len(shards) == 5
+
+
+@pytest.mark.parametrize(("name", "rows"), [("bart-large", 1024 + 2), ("whisper-large-v3", 1500), ("t5-base", 0)])
+def test_an_encoder_in_front_has_a_table_of_positions_only_where_they_are_learned(name: str, rows: int) -> None:
+    """BartLearnedPositionalEmbedding has two rows more than positions, Whisper's encoder 1,500 frames; T5 has a bias instead."""
+    m = load_model(name)
+    tensors = {t.name: t.elements for t in embedding_parameters(m)}
+    assert tensors.get("embedding.source_positions", 0.0) == rows * m.hidden_size
+    longest = m.replaced(max_positions=512, source_positions=0, position_embedding="none")  # a bound, and nothing is learned
+    assert not [t.name for t in embedding_parameters(longest) if "positions" in t.name]

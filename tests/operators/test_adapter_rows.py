@@ -17,6 +17,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from planner.model.architecture import Model
+from planner.model.catalog import load_model
 from planner.model.huggingface import model_from_config
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
@@ -186,6 +187,25 @@ def test_a_compiled_sum_is_part_of_the_kernel_that_reads_it(part: str, bytes_of_
     assert moved[f"{name} adapter sum gradient"] == pytest.approx(of_gradient * outputs)
 
 
+@pytest.mark.parametrize("part", ["o_proj", "down_proj", "up_proj"])
+def test_a_compiled_sum_does_not_reach_across_a_collective(part: str) -> None:
+    """Partial sums of rows cut over ranks come together before the residual sum, gradients of columns' inputs before the norm."""
+    fields = {**llama_sizes(64, 4, 4, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work, stack = tuning_job(2, 16, {"rank": 8, "target_modules": [part], "dtype": "same"}), framework("torchtitan", compile=True)
+    found = {}
+    for tp in (1, 2):
+        columns = as_columns(Layout(tp=tp, sequence_parallel=tp > 1, micro_batch_size=2, dp=1), tp)
+        layers = build_table(distinct_axes(columns, tuned_model(model, work), stack, work)[0]).layers
+        for row in list(layers.values())[-1]:
+            found[tp, str(row.name).partition(" adapter ")[2]] = float(np.ravel(row.kernels)[0])
+    rows_cut = part != "up_proj"
+    assert (found[1, "sum"], found[1, "sum gradient"]) == (0.0, 0.0)
+    assert (found[2, "sum"], found[2, "sum gradient"]) == ((1.0, 1.0) if rows_cut else (0.0, 0.0))
+    assert found[2, "input gradient sum"] == (0.0 if part == "down_proj" else 1.0)
+    assert found[1, "input gradient sum"] == (1.0 if part == "o_proj" else 0.0)
+
+
 @pytest.mark.parametrize(
     ("stack", "kind", "form", "kernels"),
     [
@@ -208,3 +228,15 @@ def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:
     packed = work.replaced(kind="qlora", quantization={"format": "nf4"})
     for stack, plain, quantized in (("peft", "fp32", "fp32"), ("qwen", "same", "fp32"), ("torchtune", "same", "same")):
         assert (adapter_dtype(work, framework(stack)), adapter_dtype(packed, framework(stack))) == (plain, quantized)
+
+
+def test_a_frozen_head_keeps_what_gradients_pass_and_no_input_of_its_matrix() -> None:
+    """BERT's head under LoRA, 16 bit: the gradient of x W^T with respect to x needs W alone; an activation its input still."""
+    bert = load_model("bert-base-mlm")
+    work = tuning_job(2, 64, {"rank": 8, "target_modules": ["query", "value"]})
+    rows = {row.name: row for row in table(bert, work).rows() if row.phase == "forward"}
+    saved = {name: float(np.max(np.asarray(row.saved_bytes))) for name, row in rows.items()}
+    assert saved["transform"] == 0.0
+    assert saved["transform activation"] == 2 * 2 * 64 * 768
+    assert saved["transform norm"] >= 2 * 2 * 64 * 768
+    assert not [row for row in table(bert, work).rows() if row.operator == "transform" and row.role == "weight gradient"]

@@ -206,6 +206,28 @@ def test_the_loss_reads_logits_and_keeps_probabilities() -> None:
     assert amount(gradient, "workspace_bytes") == 2 * 1024 * (T + 512)
 
 
+@pytest.mark.parametrize(("precision", "width"), [("bf16", 2), ("fp32", 4)])
+def test_a_fused_loss_leaves_its_gradient_where_the_logits_were(precision: str, width: int) -> None:
+    """Liger's kernel (Hsu et al. 2024, section 3.2): logits are read and overwritten, and once more by the gradient that
+    comes in; beside them lies nothing. Forward a second kernel sums the losses of the tokens. Labels of 8 bytes stay."""
+    fused = {"fused_cross_entropy": True, "chunked_loss": False}
+    rows = cross_entropy(setting(LLAMA, "fsdp", Layout(micro_batch_size=B), fused, seq_len=S, precision=precision))
+    assert both(rows, "cross-entropy") == (2 * width * T * 1024, 2 * width * T * 1024)
+    row = one(rows, "cross-entropy")
+    assert (amount(row, "saved_bytes"), amount(row, "workspace_bytes")) == (width * T * 1024 + 8 * T, 0.0)
+    assert amount(row, "kernels") == 2.0
+
+
+def test_a_pair_of_tokens_looks_up_two_scores_of_its_distance() -> None:
+    """transformers, DebertaV2's disentangled_attention_bias, 16 bit: twice an index of 8 bytes, a number read and written, one
+    scaled (2 + 2); the first is added to nothing (2), the second to the first (3), both to the scores of the contents (3)."""
+    stack = as_framework("huggingface").replaced(attention_kernel="eager")
+    asked = as_job({"seq_len": S, "global_batch_size": 64, "precision": "bf16"})
+    there, _ = distinct_axes(as_columns(Layout(dp=1, micro_batch_size=B), 1), as_model("deberta-v3-base"), stack, asked)
+    row = one(build_table(there).rows(), "position scores gathered")
+    assert amount(row) == (2 * 8 + 2 * (2 + 2 + 2 + 2) + 2 * (2 + 3 + 3)) * 12 * B * S * S
+
+
 def test_distillation_compares_the_whole_vocabulary_in_fp32() -> None:
     there = of_model("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b"})
     logits = T * 128_256

@@ -13,15 +13,19 @@ from serving_examples import deployment
 
 import planner
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import load_accelerator
+from planner.hardware.curves import curves_of
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.huggingface import model_from_config
 from planner.model.linears import layer_linears
 from planner.model.mixers import state_bytes
 from planner.model.parameters import layer_parameters, parameters_total
-from planner.operators.mixer import scan_flops
+from planner.operators.mixer import scan_flops, ssd_bytes
+from planner.operators.row import changed
 from planner.operators.setting import Setting, compressed_keys
 from planner.operators.table import Table, build_table
+from planner.performance.roofline import Device, device_s
 from planner.serving.kv_cache import layer_state_bytes, replica_sequence_bytes, token_layer_bytes
 from planner.serving.rows import Shape, pass_rows
 from planner.workload.framework import load_framework
@@ -322,3 +326,31 @@ def test_time_mixing_is_served_by_what_runs_it_and_planned() -> None:
     for framework, layout in (("megatron-core", {}), ("megatron-core", {"tp": 2}), ("fsdp", {"zero": 3, "cp": 2})):
         with pytest.raises(PlannerError, match=r"time_mixing|RWKV"):
             planner.plan(model=model, cluster="2xh100", job=job, framework=framework, layout=layout)
+
+
+@pytest.mark.parametrize("tp", [2.0, 8.0])
+def test_a_single_group_of_keys_is_whole_on_every_rank(tp: float) -> None:
+    """Bamba's C B' of one group stays, Nemotron's of eight is cut; values and states are cut in both."""
+    for name, groups in (("bamba-9b", 1), ("nemotron-3-super-120b-a12b", 8)):
+        m = load_model(name)
+        m = next(v for v in (m.of(kind) for kind in m.layer_kinds) if v.mixer == "mamba2")
+        assert m.recurrent_key_heads == groups
+        whole, cut = ssd_bytes(m, 4096.0, 1.0, 2.0), ssd_bytes(m, 4096.0, tp, 2.0)
+        inner = 4096.0 * 128.0
+        kept = inner * (1.0 - 1.0 / tp) if groups == 1 else 0.0
+        assert cut == pytest.approx((whole[0] / tp + 8.0 * kept, whole[1] / tp + 24.0 * kept))
+
+
+def test_a_scan_takes_its_bytes_at_its_rate_and_no_less_than_its_products() -> None:
+    layers = table("bamba-9b").layers
+    scan = next(row for rows in layers.values() for row in rows if row.name == "scan")
+    card = load_accelerator("h100-sxm5-80gb")
+
+    def seconds(**changes: object) -> float:
+        at = Device(accelerator=card, curves=curves_of(card), dtype="bf16", unquantized="bf16", flash=2)
+        return float(np.ravel(device_s(changed(scan, **changes), at))[0])
+
+    assert seconds(rate=0.1) > 1.5 * seconds(rate=0.2) > 0.0
+    least = float(np.ravel(scan.flops)[0]) / card.peak("bf16")
+    assert seconds(rate=1e9) >= least
+    assert seconds(rate=1e9, in_chunks=False) < least

@@ -62,7 +62,7 @@ def test_a_token_meets_as_many_places_as_all_draws_of_them_do(places: int, copie
     drawn = np.mean([len(set(draw)) for draw in itertools.product(range(places), repeat=copies)])
     assert distinct_places(float(places), 1.0, float(copies)) == pytest.approx(drawn)
     assert distinct_places(2.0 * places, 0.5, float(copies)) == pytest.approx(drawn)
-    turns = [len({(t + i) % 96 * places // 96 for i in range(copies)}) for t in range(96)]
+    turns = [len({(t * copies + i) % 96 * places // 96 for i in range(copies)}) for t in range(96)]
     assert distinct_places(float(places), 1.0, float(copies), 96.0) == pytest.approx(sum(turns) / 96)
     assert distinct_places(1.0, 1.0, float(copies)) == distinct_places(8.0, 0.1, float(copies)) == 1.0
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from examples import LLAMA, MIXTRAL, framework, gpus, job, model
+from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.hardware.cluster import Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
-from planner.hardware.cluster import load_accelerator
 from planner.hardware.curves import curves_of, load_curves
 from planner.operators.row import Matmul, Row, alignment, linear
 from planner.performance.collectives import Exchange, collective_s, distinct_places, token_exchange_s
@@ -122,3 +124,18 @@ def test_fused_attention_pads_heads_to_the_next_kernel() -> None:
         return float(device_s(row, Device(accelerator=chip, curves=load_curves(chip.curves), dtype="bf16", unquantized="bf16")))
 
     assert seconds(128.0) / 128.0 < seconds(100.0) / 100.0
+
+
+def test_in_a_full_mesh_a_group_has_a_link_to_each_other_member_alone() -> None:
+    """All-gather of n shards over n - 1 links: message / n / link, half as long among 4 as among 2; a switch gives 2 all."""
+    near, far = ({"name": "near", "kind": "nvlink", "span": 8, "bytes_per_s": 700e9}, NODE.links[1])
+    seconds: dict[float | None, Any] = {}
+    for peer in (None, 50e9):
+        links = [{**near, **({"per_peer_bytes_per_s": peer} if peer else {})}, far.model_dump(exclude_unset=True)]
+        node = Node.build({**NODE.model_dump(exclude_unset=True), "links": links}, "test")
+        there = build_cluster(node, num_gpus=8, accelerator=ACCELERATOR)
+        ranks = np.array([2.0, 4.0])
+        seconds[peer] = collective_s(there, "all_gather", np.full(2, 1e12), ranks, np.ones(2))
+    two, four = seconds[50e9]
+    assert two / four == pytest.approx(2.0, rel=0.01)
+    assert seconds[None][0] / seconds[None][1] == pytest.approx((1 / 2) / (3 / 4), rel=0.01)

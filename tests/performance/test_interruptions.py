@@ -7,14 +7,18 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from examples import gpus
 from scipy.integrate import quad
 
+from planner.common.errors import PlannerError
 from planner.performance.interruptions import (
     Interruptions,
     Losses,
+    Recovery,
     daly_interval_s,
     expected_losses,
     intervals,
+    spot_goodput,
     truncated_moments,
     young_interval_s,
 )
@@ -97,3 +101,29 @@ def test_a_run_that_is_hardly_interrupted_loses_half_an_interval_each_time() -> 
     assert float(found.outage[0]) == pytest.approx(count * 4 / 24 * 3600.0, rel=1e-3)
     assert float(found.rollback[0]) == pytest.approx(count * 8 / 24 * 1800.0, rel=1e-3)
     assert float(found.checkpoint[0]) == 500 * write
+
+
+def test_a_job_takes_the_interval_of_its_rule_and_never_two_writes_at_once() -> None:
+    """Young: sqrt(2 x 50 s x 10,000 s) = 1,000 s; of 50 s a quarter stops the job: 500 s. A write of 30,000 s is waited for."""
+    stops = Interruptions(preemption_rate_per_s=1e-4)
+    young = Recovery(checkpoint="young")
+    assert young.wanted_interval_s(50.0, stops) == pytest.approx(1000.0)
+    assert Recovery(checkpoint="young", blocking_fraction=0.25).wanted_interval_s(50.0, stops) == pytest.approx(500.0)
+    assert Recovery().wanted_interval_s(50.0, stops) == pytest.approx(daly_interval_s(50.0, 10_000.0))
+    assert young.wanted_interval_s(30_000.0, stops) == 30_000.0
+
+
+def test_spot_hours_lose_writes_half_an_interval_and_the_way_back() -> None:
+    """A node lost every 1e6 s, 30 s a write: sqrt(2 x 30 x 1e6) = 7,746 s between. 30 / 7,746 + (7,746 / 2 + 600 + 330) / 1e6
+    of the hours are lost, to first order."""
+    lost = 1.0 - spot_goodput(gpus(8), 1e6)
+    assert lost == pytest.approx(30 / 7746 + (7746 / 2 + 600 + 330) / 1e6, rel=0.02)
+
+
+def test_a_run_whose_interval_needs_e_to_the_12_attempts_is_refused() -> None:
+    """A node lost every 1,000 s: 11,900 s without one is a chance of exp(-11.9), 12,100 s of exp(-12.1)."""
+    step = np.ones(1)
+    allowed = Recovery(preemption_mtbf_s=1000.0, checkpoint_interval_s=11_900.0).stretch(1, 1.0, step, None)
+    assert allowed[0] > math.exp(11.9) * 1000 / 11_900  # the work lost alone
+    with pytest.raises(PlannerError, match="would never end"):
+        Recovery(preemption_mtbf_s=1000.0, checkpoint_interval_s=12_100.0).stretch(1, 1.0, step, None)

@@ -22,7 +22,6 @@ from planner.model.parameters import embedding_parameters, head_parameters, laye
 from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
-from planner.performance.block_cost import overlap
 from planner.performance.collectives import collective_s
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.feasibility import rules
@@ -448,10 +447,14 @@ def test_a_group_of_whole_trays_lies_in_one_rack_however_many_there_are(ranks: f
     assert collective_s(four, "all_to_all", 1e9, 128.0, 1.0) > 2.0 * collective_s(one, "all_to_all", 1e9, 64.0, 1.0)
 
 
-def test_experts_exchange_beside_another_micro_batch_is_hidden_but_a_tenth() -> None:
-    shown = {f.overlap_expert: overlap(f, "ep") for f in (framework("megatron-core"), framework("megatron-bridge"))}
-    assert all(part == hidden for part, hidden in shown.items())
-    assert overlap(framework("megatron-bridge").replaced(overlaps_experts=True), "ep") == 0.9
+def test_groups_that_their_racks_cannot_hold_whole_take_the_network() -> None:
+    """Three groups of 48 on 144 GPUs: two racks of 72 hold one each, and the third lies in both."""
+    node = load_node("gb300-nvl72")
+    one, two, three = (build_cluster(node, num_gpus=n) for n in (48, 144, 192))
+    inside, cut, more = (float(collective_s(c, "all_to_all", 1e9, 48.0, 1.0)) for c in (one, two, three))
+    assert cut > 2.0 * inside
+    assert more > 2.0 * inside  # four groups on three racks
+    assert collective_s(two, "all_to_all", 1e9, 24.0, 1.0) == collective_s(one, "all_to_all", 1e9, 24.0, 1.0)
 
 
 @pytest.mark.parametrize("stack", ["megatron-core", "fsdp", "torchtitan"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 from examples import LLAMA, framework, gpus, job, model
 
 from planner.model.architecture import LayerKind
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.context import Context
 from planner.performance.evaluation import evaluate
-from planner.performance.pipeline import Stage
+from planner.performance.pipeline import Stage, stages
 from planner.performance.stage_content import stage_blocks, stage_content
 from planner.workload.layout import Layout, as_columns
 from planner.workload.question import Question
@@ -121,3 +122,13 @@ def test_stages_hold_the_models_parameters_once() -> None:
     norm = 512  # the exit's
     half = (float(whole.memory.parameters_bytes[0]) / 2 - 2 * ends - norm) / 2
     assert float(found.memory.parameters_bytes[0]) == 2 * (half + ends)  # of the first, which needs the most
+
+
+def test_a_stage_without_a_layer_is_there_only_with_virtual_stages() -> None:
+    """Narayanan et al. 2021: of 4 layers 4 stages; interleaved, the first chunk and the last may hold the ends alone: 4 + 2."""
+    four = model(LLAMA)
+    assert len(stages(four, 4, 1)) > 1
+    assert len(stages(four, 3, 2)) > 1
+    for pp, vpp in ((5, 1), (6, 1), (4, 2)):
+        with pytest.raises(ValueError, match="chunks"):
+            stages(four, pp, vpp)

@@ -14,8 +14,8 @@ from planner.operators.optimizer import optimizer_row
 from planner.operators.table import build_table
 from planner.performance.block_cost import BlockCost
 from planner.performance.evaluation import evaluate
-from planner.performance.memory import KINDS, gradient_buffers, weight_copies
-from planner.performance.step_time import PARTS, StageTime
+from planner.performance.memory import KINDS, gradient_buffers, model_states, weight_copies
+from planner.performance.step_time import PARTS, StageTime, synchronization_s
 from planner.uncertainty.interval import ResidualClass, interval
 from planner.uncertainty.subject import Subject
 from planner.workload.job import Job
@@ -104,6 +104,49 @@ def test_autocast_keeps_copies_of_all_but_the_ends() -> None:
     assert precision.cast == 2.0
     found = weight_copies(content(), as_columns(Layout(dp=1, zero=0), 1), copies, precision)
     assert float(found[0]) == 2.0 * (100 + 1000 - 10)
+
+
+@pytest.mark.parametrize(
+    ("zero", "parameters", "gradients", "optimizer"),
+    [
+        (0, 2 * 1102, 4 * 1102, 12 * 1102),
+        (1, 2 * 1102, 4 * 1102, 12 * 525.75),
+        (2, 2 * 1102, 4 * 525.75, 12 * 525.75),
+        (3, 2 * 525.75, 4 * 525.75, 12 * 525.75),
+    ],
+)
+def test_each_zero_stage_cuts_dense_parameters_and_experts_by_their_own_groups(
+    zero: int, parameters: float, gradients: float, optimizer: float
+) -> None:
+    """Rajbhandari et al. 2020, figure 1: 2 + 4 + 12 bytes. 4 ranks, 2 hold the same experts: 101 / 4 + 1,001 / 2 = 525.75."""
+    held = content(
+        dense_parameters=101.0, expert_parameters=1001.0, end_parameters=0.0, skipped_bytes=0.0, skipped_expert_bytes=0.0
+    )
+    precision = precisions(job(), framework("megatron-core"))
+    assert (precision.parameter, precision.gradient, precision.master + precision.state) == (2.0, 4.0, 12.0)
+    columns = as_columns(Layout(dp=4, ep=2, zero=zero), 4)  # type: ignore[arg-type]
+    found = model_states(held, columns, precision, factored_width=0.0)
+    assert found.parameters_bytes[0] == parameters
+    assert found.gradients_bytes[0] == gradients
+    assert found.optimizer_bytes[0] == optimizer
+    assert found.update_elements[0] == optimizer / 12
+
+
+@pytest.mark.parametrize(("zero", "exposed"), [(0, 8 - 0.75 * 4), (1, 8 - 0.75 * 4 + 16 - 0.75 * 2), (2, 16 - 0.75 * 2), (3, 0)])
+def test_of_what_computation_hides_it_loses_its_contention(zero: int, exposed: float) -> None:
+    """Sums of 8 s, half of them beside a backward pass of 100 s; gathers of 16 s, a quarter beside a forward of 2 s. A second
+    hidden costs computation 0.25. Gradients go once a step under ZeRO 0 and 1, parameters under 1 and 2."""
+    sync = SimpleNamespace(
+        layouts=SimpleNamespace(zero=np.array([zero])),
+        framework=SimpleNamespace(overlap_gradient_reduction=0.5, overlap_parameter_gather=0.25),
+        gathers_16=False,
+        contention=0.25,
+        reduce_s=lambda dense, expert: np.array([8.0]),
+        gather_s=lambda dense, expert: np.array([16.0]),
+    )
+    nothing = np.zeros(1)
+    found = synchronization_s(cast(Any, sync), nothing, nothing, np.array([2.0]), np.array([100.0]))
+    assert float(found[0]) == exposed
 
 
 def test_muon_multiplies_as_its_author_counts() -> None:

@@ -92,6 +92,12 @@ def test_on_a_providers_node_terms_are_that_providers(name: str) -> None:
         assert [p.usd_per_gpu_hour for p in prices] == sorted((p.usd_per_gpu_hour for p in prices), reverse=True)
 
 
+@pytest.mark.parametrize("written", ["SPOT", "Spot", " spot "])
+def test_a_term_is_found_in_whatever_case_also_at_a_nodes_provider(written: str) -> None:
+    for node in (n for n in map(load_node, node_names()) if n.provider and market(n.accelerator, "spot")):
+        assert on_node(node, {"term": written}) == on_node(node, {"term": "spot"})
+
+
 def test_a_node_takes_the_quote_of_its_own_instance() -> None:
     for node, item in (
         ("standard-nd96isr-h100-v5", "Standard_ND96isr_H100_v5"),

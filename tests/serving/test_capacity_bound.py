@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import planner
-from planner.serving.batch_figures import capacity_of, most_of
+from planner.serving.deployment import capacity_of, most_of
 from planner.studies import sizing
 from planner.studies.sizing import Capacity, sizes
 

@@ -7,10 +7,9 @@ import pytest
 from planner.common.errors import PlannerError
 from planner.hardware.asked import cluster_table
 from planner.model.catalog import load_model
-from planner.serving.batch_figures import capacity_of
 from planner.serving.cuts import CUT, cuts
 from planner.serving.deploy import serve
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of
 from planner.serving.engine import engine_names, load_engine
 from planner.workload.resolve import as_cluster
 

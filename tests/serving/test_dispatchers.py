@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from serving_examples import deployment
 
 from planner.common.errors import PlannerError
+from planner.export.servers import export_deployment
 from planner.hardware.cluster import Cluster, cluster
 from planner.hardware.custom_nodes import custom_node
+from planner.launchfiles import read_launch
 from planner.model.catalog import load_model
 from planner.operators.row import Row
 from planner.performance.collectives import collective_s
 from planner.serving.deploy import serve
-from planner.serving.engine import engine_names, load_engine
+from planner.serving.disaggregated import prefill_times
+from planner.serving.engine import engine_family, engine_names, load_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.memory import workspace_bytes
 from planner.serving.pass_time import Times
@@ -33,8 +37,8 @@ FABRICS = {
 }
 
 
-def served(on: Cluster) -> Setting:
-    return deployment(load_model("qwen3-30b-a3b"), on=on, engine="sglang-0.5", weights="fp16", ep=32, tp=1)
+def served(on: Cluster, **fields: str) -> Setting:
+    return deployment(load_model("qwen3-30b-a3b"), on=on, engine="sglang-0.5", weights="fp16", ep=32, tp=1, **fields)
 
 
 def seconds(setting: Setting, row: Row) -> float:
@@ -67,7 +71,7 @@ def test_a_fabric_without_deepep_takes_the_librarys_time(fabric: str, phase: Pha
 
 
 def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:
-    setting = served(FABRICS["RDMA"])
+    setting = served(FABRICS["RDMA"], dispatcher="deepep")
     there = exchanges(setting)["dispatch tokens"]
     theirs = collective_s(setting.cluster, "all_to_all", there.communication_bytes, 32.0, 1.0)
     assert seconds(setting, there) < 0.9 * float(theirs[0])
@@ -76,15 +80,18 @@ def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:
 
 def test_inside_a_node_of_hopper_the_network_does_not_matter() -> None:
     for node in ("dgx-h100", "p5-48xlarge"):
-        assert deployment(load_model("qwen3-30b-a3b"), on=cluster(node, num_gpus=8), engine="sglang", ep=8).dispatcher == "deepep"
+        on = cluster(node, num_gpus=8)
+        setting = deployment(load_model("qwen3-30b-a3b"), on=on, engine="sglang", ep=8, dispatcher="deepep")
+        assert setting.dispatcher == "deepep"
 
 
 @pytest.mark.parametrize("engine", [name for name in engine_names() if "ep" in load_engine(name).features])
 def test_what_is_sent_narrow_and_once(engine: str) -> None:
     """DeepEP sends fp8 to experts in fp8, TensorRT-LLM gathers so; both sums come back in 16 bit."""
     setting = served(FABRICS["RDMA"])
-    setting = replace(setting, engine=load_engine(engine), serving=setting.serving.replaced(weights="fp8-block"))
     has = load_engine(engine).dispatcher == "deepep"
+    told = {"weights": "fp8-block", **({"dispatcher": "deepep"} if has else {})}
+    setting = replace(setting, engine=load_engine(engine), serving=setting.serving.replaced(**told))
     there, back = (float(row.communication_bytes[0]) for row in exchanges(setting).values())
     assert there == pytest.approx(back * (0.5 if has or engine == "tensorrt-llm-1" else 1.0))
     assert all((row.copies is not None) == has for row in exchanges(setting, "prefill").values())
@@ -103,16 +110,43 @@ def test_gpus_that_have_all_tokens_send_none(engine: str, tp: int, ep: int) -> N
 
 
 def test_what_is_said_of_the_exchange_holds_or_is_refused() -> None:
-    """Gathered is what each server does unless told otherwise; the answer says where it counts on more."""
+    """Gathered is what each server does unless told otherwise, and so it is answered; the answer says what DeepEP would take."""
     wide = {"engine": "sglang", "weights": "fp8", "prompt": 512, "output": 128, "tp": 1, "ep": 8}
     usual = serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving=wide)
-    assert any("--moe-a2a-backend deepep" in note for note in usual.notes)
+    (note,) = (str(note) for note in usual.notes if "--moe-a2a-backend deepep" in str(note))
+    figures = {}
     for way, takes in (("gather", "gather"), ("deepep", "deepep")):
         found = serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving={**wide, "dispatcher": way})
         assert found.times.setting.dispatcher == takes
-        assert not any("on request alone" in note for note in found.notes)
-    with pytest.raises(PlannerError, match=r"serving\.dispatcher = 'one-sided'"):
-        serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving={**wide, "dispatcher": "one-sided"})
+        assert not any("--moe-a2a-backend" in str(note) for note in found.notes)
+        figures[way] = (found.ttft_s or 0.0, found.tpot_s or 0.0)
+    assert (usual.ttft_s, usual.tpot_s) == figures["gather"]
+    first, token = figures["deepep"]
+    assert f"{1e3 * first:.3g} ms to the first token and {1e3 * token:.3g} ms per token" in note
+    for node, way, says in (
+        ("dgx-h200", "one-sided", "sglang-0.5 has no such exchange; use gather, deepep"),
+        ("standard-nd96isr-mi300x-v5", "deepep", "needs Hopper or Blackwell with NVLink in a server .*; use gather"),
+    ):
+        with pytest.raises(PlannerError, match=rf"serving\.dispatcher = '{way}': {says}"):
+            serve(model="qwen3-235b-a22b", cluster=cluster(node), serving={**wide, "dispatcher": way})
+
+
+@pytest.mark.parametrize("engine", [name for name in engine_names() if load_engine(name).dispatcher_option])
+def test_the_option_that_the_answer_names_is_read_back_as_that_dispatcher(engine: str, tmp_path: Path) -> None:
+    """What a server does unless told otherwise, and what it is told, are the same by either door."""
+    found = load_engine(engine)
+    wide = {"engine": engine, "weights": "fp8", "prompt": 512, "output": 128, "tp": 1, "ep": 8}
+    for way in dict.fromkeys((None, "gather", found.dispatcher)):
+        given = {} if way is None else {"dispatcher": way}
+        before = serve(model="qwen3-235b-a22b", cluster=cluster("dgx-h200"), serving={**wide, **given})
+        text = export_deployment(before, engine_family(engine))["launch.sh"]
+        assert (found.dispatcher_option in text) == (way == found.dispatcher != "gather")
+        (tmp_path / "launch.sh").write_text(text)
+        launch = read_launch([tmp_path / "launch.sh"])
+        assert not launch.not_understood
+        assert launch.tables["serving"]["dispatcher"] == (way or "gather")
+        after = serve(**launch.tables)
+        assert (after.ttft_s, after.tpot_s, after.total_bytes) == (before.ttft_s, before.tpot_s, before.total_bytes)
 
 
 def test_one_sided_kernels_are_for_more_ranks_than_a_token_has_experts() -> None:
@@ -148,6 +182,22 @@ def test_room_for_all_pairs_where_a_gpu_sees_all_tokens() -> None:
     assert found == pytest.approx(65_536.0 * 8.0 * 2.0 * 4096.0 * 2.0 * setting.engine.workspace_ffn / 3.0)
 
 
+def test_prompts_with_gpus_of_their_own_may_have_the_only_exchange() -> None:
+    """Decoding GPUs that have all tokens send none; those of the prefill pool attend each to its own and send theirs."""
+    fields = {"engine": "sglang", "weights": "fp8", "prompt": 512, "output": 128, "tp": 8, "ep": 8}
+    pool = {"replicas": 1, "tp": 1, "ep": 8}
+    on, seconds = cluster("dgx-h200", num_nodes=2), {}
+    for way in ("gather", "deepep"):
+        told = {**fields, "prefill_pool": pool, "dispatcher": way}
+        found = serve(model="qwen3-235b-a22b", cluster=on, serving=told)
+        assert found.times.setting.dispatcher == "none"
+        seconds[way] = float(prefill_times(found.times).prefill_s(4096.0, 64.0))
+    assert seconds["deepep"] < seconds["gather"]
+    same = {**fields, "prefill_pool": {**pool, "tp": 8}, "dispatcher": "gather"}
+    with pytest.raises(PlannerError, match="all GPUs have all tokens"):
+        serve(model="qwen3-235b-a22b", cluster=on, serving=same)
+
+
 def test_engines_older_than_deepep_do_not_have_it() -> None:
     """The library is of February 2025 (deepseek-ai/DeepEP)."""
     for name in ("vllm-2023", "vllm-2024", "vllm-v0", "sglang-0.4", "tensorrt-llm-2023"):
@@ -158,7 +208,8 @@ def test_one_sided_kernels_send_a_token_once_to_a_rank_and_only_over_nvlink() ->
     """TensorRT-LLM, tech blog 18: at most once from a rank to another, NVFP4 and FP8 before they are sent, back in 16 bit."""
     for node, weights, narrow in (("dgx-h100", "fp8", 0.5), ("dgx-b200", "nvfp4", 0.25)):
         on = cluster(node, num_gpus=8)
-        setting = deployment(load_model("llama-4-maverick"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        setting = deployment(load_model("gpt-oss-120b"), on=on, engine="tensorrt-llm", weights=weights, ep=8, tp=1)
+        assert setting.model.top_k == 4
         for phase in ("decode", "prefill"):
             there, back = exchanges(setting, phase).values()  # type: ignore[arg-type]
             assert there.copies == back.copies == setting.model.top_k

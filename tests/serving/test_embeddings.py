@@ -15,8 +15,8 @@ from planner.launchfiles import read_launch
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_total
 from planner.serving import Deployment, load_engine, serve
-from planner.serving.batch_figures import capacity_of
 from planner.serving.curves import client_curve, curve, load_curve
+from planner.serving.deployment import capacity_of
 from planner.serving.engine import engine_names
 from planner.serving.feasibility import usual_passage
 from planner.serving.rows import pass_rows

@@ -7,6 +7,7 @@ import pytest
 from planner.common.errors import PlannerError
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
+from planner.serving.engine import engine_names
 
 ASKED = {"prompt": 512, "output": 64}
 
@@ -46,3 +47,21 @@ def test_four_bits_are_read_and_sixteen_multiplied() -> None:
 def test_what_needs_units_says_what_does_not() -> None:
     with pytest.raises(PlannerError, match="Use nvfp4-weight-only or int4-awq"):
         served("dgx-h100", weights="nvfp4")
+
+
+@pytest.mark.parametrize("engine", engine_names())
+@pytest.mark.parametrize("node", ["dgx-h100", "standard-nd96isr-mi300x-v5"])
+def test_what_is_asked_and_what_a_checkpoint_stores_are_answered_alike(node: str, engine: str) -> None:
+    """Where a checkpoint in nvfp4 is counted in 16 bit for want of kernels, those kernels cannot be asked for either."""
+    try:
+        stored = served(node, engine=engine).serving.weights
+    except PlannerError:
+        return  # the engine does not run there at all
+    if stored == "nvfp4-weight-only":
+        assert served(node, engine=engine, weights=stored).serving.weights == stored
+        return
+    with pytest.raises(PlannerError, match=r"kernels that expand fp4|no engine of the catalog expands") as refused:
+        served(node, engine=engine, weights="nvfp4-weight-only")
+    assert ("sglang-0.5" in str(refused.value)) == (node == "dgx-h100")
+    with pytest.raises(PlannerError, match="Use int4-awq or int4-gptq"):
+        served(node, engine=engine, weights="nvfp4")

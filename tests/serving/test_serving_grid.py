@@ -13,7 +13,8 @@ from planner.common.errors import PlannerError
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.catalog import load_model
 from planner.model.names import meant
-from planner.serving.batch_figures import batch_figures, capacity_of
+from planner.serving.batch_figures import batch_figures
+from planner.serving.deployment import capacity_of
 from planner.serving.engine import load_engine, runs_model
 from planner.serving.feasibility import require_possible
 from planner.serving.pass_time import Times

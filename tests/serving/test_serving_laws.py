@@ -41,9 +41,9 @@ def never_worse(first: Deployment, second: Deployment) -> None:
     """``second`` answers as fast and costs no more for a token at the same price."""
     for name in ("ttft_s", "tpot_s"):
         assert getattr(second, name) <= getattr(first, name) * SLACK, name
-    if first.load is None or second.load is None:
-        return
-    assert second.load.capacity_requests_per_s * SIMULATED >= first.load.capacity_requests_per_s
+    assert first.capacity_requests_per_s is not None
+    assert second.capacity_requests_per_s is not None
+    assert second.capacity_requests_per_s * SIMULATED >= first.capacity_requests_per_s
     assert first.at_capacity is not None
     assert second.at_capacity is not None
     least, most = (d.at_capacity.usd_per_million_tokens for d in (second, first))  # type: ignore[union-attr]
@@ -66,7 +66,9 @@ def test_a_newer_node_serves_no_slower_and_at_the_same_price_no_dearer(
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
 def test_a_faster_card_of_a_line_serves_no_slower(slower: str, faster: str) -> None:
     asked = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 128, "batch": 4}
-    first, second = (serve(model="llama-3.2-1b", cluster={"node": custom_node(n, 1)}, serving=asked) for n in (slower, faster))
+    first, second = (
+        serve(model="llama-3.2-1b", cluster={"node": custom_node(n, 1)}, price=2.0, serving=asked) for n in (slower, faster)
+    )
     never_worse(first, second)
     no_more_memory(first, second)
     one, other = (d.output_tokens_per_s or 0.0 for d in (first, second))

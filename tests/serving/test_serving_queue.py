@@ -14,8 +14,7 @@ from serving_examples import serving_times
 from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
 from planner.serving import Server, batching, serve, simulate
-from planner.serving.batch_figures import capacity_of
-from planner.serving.deployment import Deployment
+from planner.serving.deployment import Deployment, capacity_of
 from planner.serving.load import capacity_per_s, replica, slowed
 from planner.serving.memory import largest_context
 from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample

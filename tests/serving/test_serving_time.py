@@ -112,7 +112,7 @@ def test_deepseek_over_many_nodes_as_those_who_serve_it_so_report() -> None:
     (LMSYS, 2025-05-05, large-scale expert parallelism); 14,800 written on H800, 4,989 tokens held in the mean (DeepSeek, open
     infra day 6)."""
     m = load_model("deepseek-v3")
-    fields = {"engine": "sglang", "weights": "fp8-block"}
+    fields = {"engine": "sglang", "weights": "fp8-block", "dispatcher": "deepep"}
     prefill = serving_times(m, on=cluster("dgx-h100", num_nodes=4), tp=1, ep=32, **fields)
     assert 32 * 4 * 4096 / float(prefill.prefill_s(4096.0, 32 * 4)) / 4 == pytest.approx(50_302, rel=0.15)
     decode = serving_times(m, on=cluster("dgx-h100", num_nodes=8), tp=1, ep=64, **fields)
@@ -139,7 +139,7 @@ def test_tensorrt_llm_hands_out_all_groups_answers_on_one_rank() -> None:
 
 def test_prompts_reach_a_node_once_and_fp8_experts_are_sent_fp8() -> None:
     m = load_model("deepseek-v3")
-    s = deployment(m, on=cluster("dgx-h100", num_nodes=8), tp=1, ep=64, weights="fp8-block")
+    s = deployment(m, on=cluster("dgx-h100", num_nodes=8), tp=1, ep=64, weights="fp8-block", dispatcher="deepep")
     for phase, copies in (("decode", 8.0), ("prefill", 1.0)):
         rows = [r for r in pass_rows(s, shape(phase, 640, 1, 100)) if r.collective == "all_to_all"]  # type: ignore[arg-type]
         assert [float(r.communication_bytes) for r in rows] == [10 * copies * 7168, 10 * copies * 7168 * 2]

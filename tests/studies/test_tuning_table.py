@@ -8,8 +8,9 @@ import pytest
 from command_line import Run
 
 from planner.common.errors import PlannerError
-from planner.studies.tuning_methods import METHODS, MemoryCell, memory_cells, tuning_choices
+from planner.studies.tuning_methods import METHODS, MemoryCell, _slower, memory_cells, tuning_choices
 from planner.training.plan import Plan
+from planner.training.planning import plan
 
 TABLES: dict[str, Any] = {
     "model": "llama-2-7b",
@@ -58,12 +59,12 @@ def of_one_batch(tables: dict[str, Any], methods: tuple[str, ...] = METHODS) -> 
 def test_the_table_takes_the_stack_that_tune_takes(model: str, gpus: int) -> None:
     """One rule: the method's framework, the layout and its memory, where only one micro-batch is possible."""
     job = {"seq_len": 1024, "global_batch_size": gpus}
-    for plan, cell in of_one_batch({"model": model, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": gpus}, "job": job}):
-        assert cell.framework == plan.framework.name
-        assert plan.notes[0] == cell.taken
-        if plan.layout.micro_batch_size == cell.batch:
-            assert cell.layout == plan.layout.label
-            assert cell.total_bytes == pytest.approx(plan.peak_total_bytes)
+    for one, cell in of_one_batch({"model": model, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": gpus}, "job": job}):
+        assert cell.framework == one.framework.name
+        assert one.notes[0] == cell.taken
+        if one.layout.micro_batch_size == cell.batch:
+            assert cell.layout == one.layout.label
+            assert cell.total_bytes == pytest.approx(one.peak_total_bytes)
 
 
 @pytest.mark.parametrize(("model", "slower"), [("bert-base", True), ("llama-3.1-8b", False)])
@@ -76,3 +77,19 @@ def test_adapters_of_a_narrow_model_are_said_to_be_slower(model: str, slower: bo
     full, lora = (found.plan for found in tuning_choices(tables, methods=("full", "lora")))
     assert any("slower than full tuning" in note for note in lora.notes) == slower
     assert (lora.step_time_s > full.step_time_s) == slower
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+@pytest.mark.parametrize(("recompute", "theirs"), [("none", True), ("full", False)])
+def test_what_makes_adapters_slower_is_said_where_it_is_theirs(kind: str, recompute: str, theirs: bool) -> None:
+    """bert-base's are slower on the layout of full tuning (see above); with all recomputed any of them would be."""
+    cluster = {"accelerator": "h100-sxm5-80gb", "num_gpus": 1}
+    job = {"seq_len": 512, "global_batch_size": 16}
+    asked: dict[str, Any] = {"model": "bert-base", "cluster": cluster, "framework": "huggingface"}
+    full = plan(**asked, job={**job, "kind": "finetune"}, layout={"micro_batch_size": 16})
+    adapted = plan(
+        **asked, job={**job, "kind": kind, "adapter": {"rank": 16}}, layout={"micro_batch_size": 16, "recompute": recompute}
+    )
+    (said,) = (note for note in _slower(adapted, full).notes if "slower than full tuning" in note)
+    assert ("A and B" in said, "another framework or layout" in said) == (theirs, not theirs)
+    assert ("unpacks" in said) == (theirs and kind == "qlora")

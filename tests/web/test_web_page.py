@@ -297,7 +297,8 @@ def test_a_question_is_found_again_and_the_third_waits_its_turn():
         assert background.place(first) == 0
     finally:
         go.set()
-    while not third.finished:
+    end = time.monotonic() + PATIENCE_S
+    while not third.finished and time.monotonic() < end:
         threading.Event().wait(0.05)
     assert third.result == "test 2"
     third.seen -= 1e6  # nobody has looked for days: an answer stays an answer
@@ -595,6 +596,12 @@ def test_a_picture_keeps_its_commonest_colours():
     assert np.abs(found.astype(int) - pixels).mean() < 40
 
 
+class Left(background.Task):
+    """Cancelled once all layouts are searched."""
+
+    wanted = property(lambda self: errands.BUDGETS not in self.found)
+
+
 def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_wants_it():
     tables = {"model": {"name": "gpt2"}, "job": {"seq_len": 1024, "global_batch_size": 8, "num_tokens": 10**6}}
     wish, names = Wish(), ("rtx-4090-24gb", "h100-sxm5-80gb")
@@ -613,6 +620,11 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
     worker.work(task, errands.search, as_question(**SMALL, top=4), {})
     assert task.found[-1] == errands.BUDGETS  # said while a run of each row is simulated, when all layouts are searched
     assert (task.done, task.size) == (len(task.result) - 1, len(task.result))
+    for kind in (Left, background.Task):  # cancelled among the budgets, and before anything was found
+        left = kind(key="z", work=lambda _: None, cancelled=True)
+        worker.work(left, errands.search, as_question(**SMALL, top=4), {})
+        assert left.result["budget_usd"].isna().all()  # no run is simulated any more
+        assert (left.result.attrs["complete"], left.found.count(errands.BUDGETS) <= 1) == (False, True)
     worker._IDLE[-1].kill()
     with pytest.raises(PlannerError, match="ask again"):
         worker.work(task, errands.ways, tables, names, wish, False)

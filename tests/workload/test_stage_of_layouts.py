@@ -18,6 +18,7 @@ ASKED: dict[str, Any] = {"model": "llama-3-8b", "cluster": "8xh100", "job": {"se
         ("fsdp", {"tp": 8, "sequence_parallel": True}, 3),
         ("fsdp", {"tp": 2, "zero": 2}, 2),
         ("torchtitan", {"tp": 2}, 3),
+        ("fsdp", {"pp": 2}, 3),  # fully_shard's own reshard_after_forward, whatever the layers are cut into
         ("torchtitan", {"pp": 2}, 2),  # fsdp_reshard_after_forward = "default" keeps layers gathered beside a pipeline
         ("megatron-core", {"tp": 2}, 0),
         ("deepspeed-zero", {}, 0),

@@ -280,6 +280,11 @@ def gpus_of(plan: Plan) -> str:
     return f"{plan.num_gpus} x {plan.cluster.accelerator.name}"
 
 
+def of_one(key: str, number: int) -> str:
+    """The text of ``key``, or its singular."""
+    return f"{key}_one" if number == 1 else key
+
+
 def _say(colour: str, word: str, sentence: str, notes: list[str]) -> None:
     small = "".join(f"<small>{escape(note)}</small>" for note in notes if note)
     st.html(
@@ -307,13 +312,15 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     plan = one.known
     memory = _figure("gib", show.gib(plan.peak_total_bytes))
     if not plan.fits:
-        words = escape(t("ask.not", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), need="{}")).replace("{}", memory)
+        words = escape(
+            t(of_one("ask.not", plan.num_gpus), gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), need="{}")
+        ).replace("{}", memory)
         return "no", t("ask.no"), words, [show.parts(*show.reasons(one))]
     sure = chance(plan.fit_probability)
     parts = [
-        escape(t("ask.yes_holds", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), sure=sure, need="{}")).replace(
-            "{}", memory
-        ),
+        escape(
+            t(of_one("ask.yes_holds", plan.num_gpus), gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), sure=sure, need="{}")
+        ).replace("{}", memory),
         escape(t("ask.speed", tokens="{}")).replace("{}", _figure("tokens", show.number(plan.tokens_per_s))),
     ]
     late = over = ""
@@ -399,10 +406,10 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     memory = _figure("gib", show.gib(found.loaded_total_bytes))
     room = show.gib(found.limit_bytes)
     if not found.fits:
-        sentence = escape(t("ask.not", gpus=gpus, room=room, need="{}")).replace("{}", memory)
+        sentence = escape(t(of_one("ask.not", found.num_gpus), gpus=gpus, room=room, need="{}")).replace("{}", memory)
         return "no", t("ask.no"), sentence, [said(join_messages("; ", found.reasons))]
     sure = chance(found.fit_probability)
-    parts = [escape(t("ask.yes_holds", gpus=gpus, room=room, sure=sure, need="{}")).replace("{}", memory)]
+    parts = [escape(t(of_one("ask.yes_holds", found.num_gpus), gpus=gpus, room=room, sure=sure, need="{}")).replace("{}", memory)]
     load = found.load
     if load is not None:
         parts[0] += t("show.comma") + escape(t("serving.at_once", batch=f"{found.loaded_batch:,}"))
