@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from planner.cli.choices import as_choice, set_fields
-from planner.cli.options import RISK, Allow, Risk, allowed_names
+from planner.cli.options import RISK, Allow, Price, Provider, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.quantities import COUNTS, SECONDS, share
@@ -177,7 +177,7 @@ class OfStep:
         """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
-        from planner.scenarios.quick import changed_scenario, quick_scenario, usual_notes, with_tables
+        from planner.scenarios.quick import changed_scenario, part_of_layout, quick_scenario, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
         refuse_several(self.target)
@@ -191,7 +191,7 @@ class OfStep:
             method: Any = named[0].lstrip("-") if named else usually
             found = quick_scenario(self.target, self.on, method, self.job(), self.others() | self.whole())
             given = self.job() | _names_of_job({**changes, looked_for: None})
-            return changed_scenario(found, changes), usual_notes(found, given)
+            return changed_scenario(found, changes), (*usual_notes(found, given), *more_of_layout(part_of_layout(found, changes)))
         if named_model and not is_scenario(self.target):
             raise no_gpus(self.target)
         refuse_launch_file(self.target)
@@ -203,7 +203,8 @@ class OfStep:
         if self.on is not None:
             scenario = with_tables(scenario, {"cluster": cluster_table(self.on)})
             scenario = replace(scenario, title=Message("{0}; here on {1}", scenario.title, self.on))
-        return changed_scenario(with_tables(scenario, self.whole()), own | changes), ()
+        scenario = with_tables(scenario, self.whole())
+        return changed_scenario(scenario, own | changes), more_of_layout(part_of_layout(scenario, changes))
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """The tables that options give as a whole: none here."""
@@ -214,11 +215,9 @@ class OfStep:
         return {} if self.framework is None else {"framework": {"name": self.framework}}
 
 
-def part_of_layout(fields: Iterable[str]) -> tuple[str, ...]:
-    """A note where single fields of a layout are given, which leaves nothing to be chosen."""
-    named = ", ".join(field for field in fields if field.startswith("layout."))
-    text = "only {0} of the layout is given: the rest is as it is by default, not chosen; --layout 'pp8 zero1' gives more of it"
-    return (Message(text, named),) if named else ()
+def more_of_layout(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes that only a part of a layout is given, with the option that gives more."""
+    return tuple(Message("{0}; --layout 'pp8 zero1' gives more of it", note) for note in notes)
 
 
 def price_table(text: str | None, provider: str | None = None) -> dict[str, Any] | None:
@@ -268,9 +267,9 @@ class Given(OfStep):
 
     tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
     samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
-    epochs: Annotated[str | None, typer.Option("--epochs", metavar="N", help="Passes over the samples: 3.")] = None
-    price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None
+    epochs: Annotated[str | None, typer.Option("--epochs", metavar="N", help="Passes over the tokens or samples: 3.")] = None
+    price: Price = None
+    provider: Provider = None
 
     def job(self) -> dict[str, Any]:
         """As of a step, and how long the run is."""

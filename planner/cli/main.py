@@ -347,20 +347,27 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
 
 def _no_such_option(option: str, context: Any, command: str, given: Sequence[str], remedy: str) -> tuple[str, str]:
     """(what is wrong, what would be right) of an option that a command lacks."""
-    from planner.cli.guesses import alike, instead, own_option
+    from planner.cli.guesses import alike, instead
 
     params = [] if context is None else context.command.params
     taken = [spelled for one in params for spelled in one.opts]
     sets = any("--set" in one.opts and str(one.metavar).startswith("TABLE") for one in params)
     text = Message("No such option: {0}", option)
     place = _place(option, command, given)
-    if right := own_option(place, taken, _value_of(option, given)):
-        return text, Message("write {0}; {1}", right, remedy)
+    on = _given_to("--on", given)
+
+    def right(asked: str) -> str:
+        return instead(asked, taken, command, _value_of(option, given), on)
+
+    if named := right(place):
+        if on is not None and named == f"--on {on}":
+            return text, Message("{0} says it; leave {1} out; {2}", named, option, remedy)
+        return text, Message("write {0}; {1}", named, remedy)
     if place and sets:
-        return text, Message("{0}, or write --set {1}=VALUE", remedy, place)
-    right, others = instead(option, taken), _takers(option)
-    if right and not (right.startswith("`") and others):
-        return text, Message("write {0}; {1}", right, remedy)
+        return text, Message("{0}, or write --set {1}={2}", remedy, place, _value_of(option, given) or "VALUE")
+    named, others = right(option), _takers(option)
+    if named and not (named.startswith("`") and others):
+        return text, Message("write {0}; {1}", named, remedy)
     if option == "--model":
         return text, Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
     near_ones = alike(option, [one for one in taken if one.startswith("--")])

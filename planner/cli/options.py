@@ -16,6 +16,8 @@ Allow = Annotated[
     str | None,
     typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or names from docs/guide/search.md."),
 ]
+Price = Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")]
+Provider = Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")]
 
 UNREAD = {
     "search": ("layout",),

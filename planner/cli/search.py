@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases, part_of_layout
+from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, more_of_layout, other_cases
 from planner.cli.choices import as_choice
 from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
@@ -203,8 +203,6 @@ def sweep_command(
     question = as_sweep(scenario, [as_meant(parse_variation(text)) for text in vary], **given.choice())
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
-    if given.layout is None and not scenario.cases[0].tables.get("layout"):
-        usual = (*usual, *part_of_layout([variation.key for variation in question.variations]))
     with progress_bar("points", quiet=as_json) as progress:
         table = run_sweep(question, engine=engine, address=address, progress=progress)
     if out is not None:
@@ -215,7 +213,7 @@ def sweep_command(
     if as_json:
         print_json({**table.attrs, "crossovers": turns, "rows": table.to_dict(orient="records")})
     else:
-        show(sweep_table(given.target, table, question.keys), *turns, *usual)
+        show(sweep_table(given.target, table, question.keys), *turns, *more_of_layout(table.attrs["notes"]), *usual)
     if not table.attrs["complete"]:
         raise typer.Exit(STOPPED)
 

@@ -20,7 +20,7 @@ from planner.cli.asked import (
     refuse_turned,
 )
 from planner.cli.choices import set_fields
-from planner.cli.options import RISK, Risk
+from planner.cli.options import RISK, Price, Provider, Risk
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common.errors import PlannerError
@@ -67,8 +67,8 @@ class Served:
     tpot: Annotated[
         str | None, typer.Option("--tpot", metavar="N", help="Target for each further token, with --clients or --rate: 50ms.")
     ] = None
-    price: Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None
+    price: Price = None
+    provider: Provider = None
     change: Set = None
 
     def serving(self) -> dict[str, Any]:
@@ -293,7 +293,7 @@ def size_command(
         str | None,
         typer.Option("--price", help="A price term: reserved-1-year ...; for one type of GPU also dollars per GPU-hour."),
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")] = None,
+    provider: Provider = None,
 ) -> None:
     """Find the GPUs that a model needs: the fewest of each type that hold it with room to spare, the smallest, the cheapest."""
     from typing import cast, get_args

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
@@ -181,6 +181,17 @@ def changed_scenario(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario
         return scenario
     cases = (Case(label=c.label, tables=changed_tables(c.tables, changes), where=c.where) for c in scenario.cases)
     return Scenario(title=scenario.title, cases=tuple(cases))
+
+
+def part_of_layout(scenario: Scenario, changed: Iterable[str]) -> tuple[str, ...]:
+    """A note where fields of a layout are given to cases without one, which leaves nothing to be chosen.
+
+    ``changed``: fields that are set or varied.
+    """
+    given = ", ".join(field for field in changed if field.startswith("layout."))
+    if not given or all(case.tables.get("layout") for case in scenario.cases):
+        return ()
+    return (Message("only {0} of the layout is given: the rest is as it is by default, not chosen", given),)
 
 
 def with_tables(scenario: Scenario, tables: Tables) -> Scenario:

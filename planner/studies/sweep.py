@@ -19,6 +19,7 @@ from planner.common.spellings import places
 from planner.layout_search.space import allowed
 from planner.performance.risk import RISK, check_risk
 from planner.scenarios.edited import Value, question_with
+from planner.scenarios.quick import part_of_layout
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 from planner.training.many import ENDS, answers_to, bound
 
@@ -65,6 +66,11 @@ class SweepQuestion:
     def has_layouts(self) -> bool:
         """Whether every point has its layout, so that none is searched for."""
         return all("layout" in case.tables for case in self.cases) or any(key.startswith("layout.") for key in self.keys)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That the varied fields are all that is given of a layout."""
+        return part_of_layout(Scenario(title="", cases=self.cases), self.keys)
 
     def points(self) -> list[tuple[int, tuple[Value, ...]]]:
         """(case, values) of every point in order."""

@@ -57,7 +57,7 @@ def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: i
         raise PlannerError("none of {0:,} points is possible; the first: {1}", len(rows), rows[0]["error"])
     columns = ["case", *q.keys, *MEASURES, "tokens_per_usd", "framework", "layout", "error"]
     table = pd.DataFrame([{"fits": False, **row} for row in rows], columns=columns)
-    table.attrs.update({"complete": complete, "num_points": size})
+    table.attrs.update({"complete": complete, "num_points": size, "notes": list(q.notes)})
     return table
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from command_line import Run
 
-from planner.cli.guesses import GUESSES, OWN, instead, own_option
+from planner.cli.guesses import EXAMPLES, GUESSES, instead
 from planner.cli.main import COMMANDS, Doors
 
 ASKED = ("llama-3-8b", "--on", "8xh100")
+BATCH = 1024 * 4096
+"""Tokens of a step of ASKED: no pass ends within one."""
 
 
 def options_of(name: str) -> list[str]:
@@ -25,16 +29,47 @@ def takes_fields(name: str) -> bool:
 def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
     taken = options_of(name)
     for option in GUESSES:
-        text = instead(option, taken)
+        text = instead(option, taken, f"planner {name}")
         words = [word for word in text.split() if word.startswith("--")]
         if text.startswith("`planner "):
             command = text.strip("`").split()[1]
+            assert command != name, (option, text)
             assert set(words) <= set(options_of(command) if command in COMMANDS else ()), (option, text)
         else:
             assert set(words) <= set(taken), (option, text)
-    for field in OWN:
-        named = own_option(field, taken)
-        assert not named or named.partition(" ")[0] in taken
+
+
+GIVEN = {"cluster.num_gpus": "3", "--gpus": "3", "--gpu": "3", "cluster.accelerator": "l40s", "--accelerator": "l40s"}
+
+
+@pytest.mark.parametrize("option", sorted(GUESSES))
+def test_an_option_that_takes_the_value_gets_the_one_that_was_given(option: str) -> None:
+    value = GIVEN.get(option, "17")
+    for text in GUESSES[option]:
+        name = text.partition(" ")[0]
+        if text == name and name in EXAMPLES and name != option:
+            written = instead(option, [name], value=value, on="8xh200")
+            assert written.startswith(f"{name} ")
+            assert value in written, text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "on", "right"),
+    [
+        ("cluster.num_gpus", "16", "8xh200", "--on 16xh200"),
+        ("cluster.num_gpus", "16", "h200", "--on 16xh200"),
+        ("cluster.num_gpus", "16", None, "--on 16xh100"),
+        ("cluster.num_gpus", "16", "2x8xh100", "--on 2x8xh100"),
+        ("cluster.num_gpus", "32", "2x8xh100", "--on 32xh100-sxm5-80gb"),
+        ("cluster.num_gpus", "8", "dgx-h100", ""),
+        ("cluster.num_gpus", "8", "8xh200", "--on 8xh200"),
+        ("cluster.accelerator", "l40s", "4xh200", "--on 4xl40s"),
+        ("cluster.accelerator", "2xl40s", "4xh200", "--on 2xl40s"),
+        ("cluster.accelerator", None, "4xh200", "--on 4xh200"),
+    ],
+)
+def test_gpus_are_those_that_stand_after_on(field: str, value: str | None, on: str | None, right: str) -> None:
+    assert instead(field, ["--on"], value=value, on=on) == right
 
 
 @pytest.mark.parametrize(
@@ -44,11 +79,20 @@ def test_what_is_named_in_place_of_a_guess_is_there(name: str) -> None:
         (("serve", *ASKED, "--fp8"), "write --weights fp8"),
         (("plan", *ASKED, "--context", "8192"), "write --seq-len 8192"),
         (("serve", *ASKED, "--context", "8192"), "--prompt"),
-        (("plan", *ASKED, "--gpus", "8"), "--on 8xh100"),
-        (("serve", *ASKED, "--users", "64"), "write --clients 64"),
+        (("plan", *ASKED, "--gpus", "16"), "write --on 16xh100"),
+        (("plan", "llama-3-8b", "--on", "8xh200", "--num-gpus", "16"), "write --on 16xh200"),
+        (("plan", *ASKED, "--gpus", "8"), "--on 8xh100 says it; leave --gpus out"),
+        (("plan", *ASKED, "--cost", "3"), "write --price 3;"),
+        (("plan", *ASKED, "--dataset-tokens", "5B"), "write --tokens 5B;"),
+        (("search", *ASKED, "--days", "3"), "write --deadline 3d;"),
+        (("search", *ASKED, "--csv", "mine.csv"), "write --out mine.csv;"),
+        (("hardware", "list", "--vram", "40"), "write --search 40gb;"),
+        (("own", "8xh100", "--electricity", "0.2"), "write --set electricity_usd_per_kwh=0.2;"),
+        (("plan", *ASKED, "--electricity", "0.2"), "write --set cost.electricity_usd_per_kwh=0.2."),
+        (("serve", *ASKED, "--users", "63"), "write --clients 63"),
         (("serve", *ASKED, "--qps", "5"), "write --rate 5"),
         (("plan", *ASKED, "--spot"), "--price spot"),
-        (("plan", *ASKED, "--days", "7"), "planner limit"),
+        (("plan", *ASKED, "--days", "3"), "`planner limit MODEL --on 8xh100 --deadline 3d`"),
         (("plan", *ASKED, "--cloud", "aws"), "--provider"),
         (("plan", *ASKED, "--tok", "1B"), "--tokens"),
         (("size", "llama-3-8b", "--for", "serve", "--gpus", "h100"), "--on"),
@@ -81,6 +125,25 @@ def test_a_provider_that_nobody_knows_is_no_reason_to_leave_a_method_out(run: Ru
     assert "--methods" not in err
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("plan", *ASKED, "--train"),
+        ("plan", *ASKED, "--csv", "out.csv"),
+        ("plan", *ASKED, "--memory", "40"),
+        ("plan", *ASKED, "--vram", "40"),
+        ("serve", *ASKED, "--inference"),
+        ("serve", *ASKED, "--save", "x"),
+        ("size", "llama-3-8b", "--for", "serve", "--days", "3"),
+    ],
+)
+def test_where_nothing_fits_nothing_is_named(run: Run, typed: tuple[str, ...]) -> None:
+    option = next(word for word in typed[3:] if word in GUESSES)
+    said = " ".join(run(*typed)[2].split())
+    assert said.startswith(f"error: No such option: {option}; `planner {typed[0]} --help` lists what it takes")
+    assert "write" not in said
+
+
 def test_options_that_are_far_are_not_called_near(run: Run) -> None:
     assert run("plan", *ASKED, "--kv", "fp8")[2] == "error: No such option: --kv; `planner plan --help` lists what it takes.\n"
     assert "--on" not in run("plan", *ASKED, "--colour", "red")[2].partition("--help")[0].partition("such option")[2]
@@ -95,11 +158,34 @@ def test_a_provider_is_its_field(run: Run, command: str) -> None:
     assert by_option[0] == 0
 
 
-def test_epochs_are_passes_over_the_samples(run: Run) -> None:
+def test_epochs_are_passes_over_samples_or_tokens(run: Run) -> None:
     asked = ("plan", "llama-3-8b", "--lora", "--on", "rtx-4090", "--json")
     three = run(*asked, "--samples", "50k", "--epochs", "3")
     assert three == run(*asked, "--set", "job.num_samples=50000", "--set", "job.num_epochs=3")
     assert three[0] == 0
+    asked = ("plan", *ASKED, "--json", "--tokens")
+    passes, whole = (json.loads(run(*asked, *more)[1]) for more in ((str(4 * BATCH), "--epochs", "3"), (str(12 * BATCH),)))
+    assert passes["run_s"] == whole["run_s"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("plan", *ASKED, "--set", "layout.tp=2"), True),
+        (("run", *ASKED, "--tokens", "1B", "--set", "layout.tp=2"), True),
+        (("compare", "llama-3-8b", "llama-2-7b", "--on", "8xh100", "--set", "layout.tp=2"), True),
+        (("sweep", *ASKED, "--vary", "layout.tp=2"), True),
+        (("plan", *ASKED), False),
+        (("plan", *ASKED, "--layout", "tp2", "--set", "layout.pp=2"), False),
+        (("sweep", *ASKED, "--layout", "pp2", "--vary", "layout.tp=2"), False),
+        (("plan", "llama-3-70b-h100", "--set", "layout.vpp=1"), False),
+    ],
+)
+def test_a_part_of_a_layout_is_said_to_be_one(run: Run, asked: tuple[str, ...], said: bool) -> None:
+    code, out, _ = run(*asked)
+    assert code == 0
+    note = "only layout.tp of the layout is given: the rest is as it is by default, not chosen; --layout"
+    assert (note in " ".join(out.split())) is said
 
 
 @pytest.mark.parametrize("command", [name for name in sorted(COMMANDS) if takes_fields(name)])

@@ -102,7 +102,11 @@ def test_a_question_without_a_file_is_the_scenario_that_it_writes(run: Run, empt
     assert (table["job"]["num_tokens"], table["job"]["seq_len"], table["job"]["global_batch_size"]) == (10**9, 4096, 1024)
     first, again = json.loads(out), json.loads(run("plan", "mine.toml", "--json")[1])
     assert {**again, "usual": 0} == {**first, "usual": 0}
-    assert first["usual"] == ["taken as usual, not given: seq_len = 4096, global_batch_size = 1024, precision = bf16"]
+    assert first["usual"] == [
+        "taken as usual, not given: seq_len = 4096, global_batch_size = 1024, precision = bf16",
+        "only layout.tp, layout.zero of the layout is given: the rest is as it is by default, not chosen; "
+        "--layout 'pp8 zero1' gives more of it",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in scenario_names() if not name.startswith("serving/")])

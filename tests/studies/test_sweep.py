@@ -177,7 +177,17 @@ def test_stopping_a_sweep_keeps_the_rows_that_are_done() -> None:
 
     table = run_sweep(as_sweep(TABLES, {"layout.tp": [1, 2, 4]}), progress=stop)
     assert len(table) == 2
-    assert table.attrs == {"complete": False, "num_points": 3}
+    assert table.attrs == {"complete": False, "num_points": 3, "notes": []}
+
+
+@pytest.mark.parametrize(
+    ("layout", "field", "noted"),
+    [({}, "layout.tp", True), ({}, "job.seq_len", False), ({"layout": {"pp": 2}}, "layout.tp", False)],
+)
+def test_a_sweep_says_where_the_rest_of_a_layout_is_not_chosen(layout: dict[str, Any], field: str, noted: bool) -> None:
+    tables = {name: table for name, table in TABLES.items() if name != "layout"} | layout
+    notes = as_sweep(tables, {field: [2]}).notes
+    assert [field in note for note in notes] == [True] * noted
 
 
 def test_values_of_several_types_go_to_parquet_as_text(tmp_path: Path) -> None:

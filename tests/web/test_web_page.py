@@ -630,6 +630,19 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
         worker.work(task, errands.ways, tables, names, wish, False)
 
 
+def test_a_sweep_of_a_part_of_a_layout_says_so(monkeypatch):
+    test = opened(monkeypatch, "explore", scenario())
+    box(test, "Field").set_value("layout.micro_batch_size").run()
+    test.button(key="explore.go").click().run()
+    key = next(key for key in background._TASKS if key.startswith("sweep Variation(key='layout.micro_batch_size'"))
+    end = time.monotonic() + PATIENCE_S
+    while not background.known(key).finished and time.monotonic() < end:
+        time.sleep(0.05)
+    test.run()
+    assert not test.exception
+    assert any("not chosen; the tab Layout gives more of it" in caption.value for caption in test.caption)
+
+
 def test_the_most_tokens_of_a_deadline_and_a_budget_are_those_of_the_command_line(monkeypatch):
     case = Case(label="a", tables=json.loads(json.dumps(SMALL)), where="a")
     means = Means(usd=40.0, seconds=2 * DAY_S)

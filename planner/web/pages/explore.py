@@ -137,6 +137,8 @@ def _swept(table: pd.DataFrame, key: str, measure: str) -> None:
         charts.show(figure, key="explore")
     else:
         st.info(t("explore.nothing", axis=t(f"chart.{axis}")))
+    for note in table.attrs["notes"]:
+        st.caption(markdown(f"{said(note)}{t('explore.more_of_layout', tab=t('in.layout'))}", 300))
     for turn in crossovers(table, key) if len(table) and pd.api.types.is_numeric_dtype(table[key]) else ():
         st.caption(markdown(said(turn), 300))
     take(t("download.table_csv"), lambda: csv_bytes(table), "sweep.csv", "text/csv", "explore.csv")
