@@ -61,7 +61,9 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     elif "num_gpus" not in table and "num_nodes" not in table:
         table["num_gpus"] = needed
         if held is not None and held != needed:
-            said.notes.append(Message("the container has {0} GPUs, but its server uses {1}: the answer is for {1}", held, needed))
+            said.notes.append(
+                Message("the container has {0} GPUs, but its server uses {1}: the answer is for those", held, needed)
+            )
     found = load_engine(engine)
     _passes(said, found.on(as_cluster(table).accelerator) if {"accelerator", "node"} & set(table) else found)
     return {"model": named, "cluster": table, "serving": _table(f, "serving")}

@@ -236,7 +236,7 @@ def _recomputation(said: Said) -> None:
         )
     elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
         said.unmodelled.append(
-            Message("recompute-num-layers = {0}: only one input is kept for each {0} layers: less memory", per_chunk)
+            Message("recompute-num-layers = {0}: only one input is kept for so many layers: less memory", per_chunk)
         )
 
 
