@@ -20,7 +20,7 @@ class Launch:
 
     ``lines``: each option that was understood; ``not_understood``: options that are in no table; ``unmodelled``: options that
     change memory or time and are not modelled, with what they change; ``ignored``: names of options that change neither;
-    ``notes``: what was taken as usual.
+    ``notes``: what was assumed where the files are silent.
     """
 
     tools: tuple[str, ...]
@@ -56,8 +56,8 @@ def read_launch(
     """The question that launch files ask: scripts, JSON, TOML and YAML of the tools in ``planner/catalog/launch``.
 
     ``model`` (a catalog name, a config.json), ``cluster`` (a [cluster] table, without ``num_gpus`` where the file says it) and
-    ``over`` (field -> value) hold against what the files say. Comments ``# planner: FIELD = VALUE`` say what a tool's own
-    options do not hold; ``planner export`` writes them. Raises PlannerError for files that cannot be read, in which no tool is
+    ``over`` (field -> value) override what the files say. Comments ``# planner: FIELD = VALUE`` give what a tool's own
+    options cannot express; ``planner export`` writes them. Raises PlannerError for files that cannot be read, in which no tool is
     known, and for what no option says.
     """
     if not paths:
@@ -72,7 +72,7 @@ def read_launch(
     tables = make(said, model, cluster or {}, over or {})
     if not {"node", "accelerator"} & set(tables["cluster"]):
         raise PlannerError(
-            "on which GPUs? A launch file does not say it; give --on, such as --on h100 or --on 32xh100.",
+            "on which GPUs? The launch file does not name them; give --on, such as --on h100 or --on 32xh100.",
             code="missing",
             field="--on",
         )

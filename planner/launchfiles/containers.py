@@ -40,7 +40,7 @@ def containers(data: Any, level: int = 0) -> Iterator[Mapping[str, Any]]:
 
 def _items(listed: list[Any]) -> list[Any]:
     if len(listed) > MOST_ITEMS:
-        raise PlannerError("a list of {0:,} entries is not read; at most {1:,} are.", len(listed), MOST_ITEMS)
+        raise PlannerError("a list of {0:,} entries is too long; at most {1:,} are read.", len(listed), MOST_ITEMS)
     return listed
 
 
@@ -82,7 +82,7 @@ def _inside(table: Any, *path: str) -> Mapping[str, Any]:
 
 
 def container_script(container: Mapping[str, Any]) -> str:
-    """A script that sets what the container's environment holds and starts what it starts.
+    """A script that sets the variables of the container's environment and runs its command.
 
     Without an entrypoint of its own (``command`` of Kubernetes) the image's name stands for the program that it starts.
 
@@ -101,7 +101,7 @@ def container_script(container: Mapping[str, Any]) -> str:
 
 
 def _words(given: Any) -> str:
-    """Words of a list each in quotes, a text as the shell reads it."""
+    """The words of a command: those of a list in quotes, a text as it is written."""
     if isinstance(given, list):
         return " ".join(_quoted(word) for word in _items(given))
     return NAMED.sub(r"${\1}", " ".join(str(given).split("\n")) if given is not None else "")
@@ -123,7 +123,7 @@ def _environment(given: Any) -> Iterator[tuple[str, Any]]:
 
 
 def replicas(data: Any, level: int = 0) -> int:
-    """The most copies that a manifest starts of a container."""
+    """The largest number of copies of one container that a manifest starts."""
     if level > MOST_LEVELS:
         return 1
     if isinstance(data, Mapping):

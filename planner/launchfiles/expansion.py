@@ -1,4 +1,4 @@
-"""Words of a shell as written to words with the variables put in: quotes, defaults, arrays, arithmetic. Nothing is ever run."""
+"""Shell words with their variables put in: quotes, defaults, arrays, arithmetic. Nothing is ever run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from planner.common.errors import PlannerError
 from planner.launchfiles.shell_words import NAME, end_of_piece
 
 MOST_WORDS, MOST_LETTERS = 100_000, 1_000_000
-"""Of all that a script's variables expand to: a script of launch options has a few thousand."""
+"""Limits of what a script's variables expand to: a launch script has a few thousand words."""
 DEEPEST = 4
-"""Of scripts within scripts, and of defaults within defaults."""
+"""Levels of scripts within scripts, and of defaults within defaults."""
 LONGEST = 1000
-"""Letters of a value whose beginning or end is cut off: paths and names."""
+"""Most letters of a value of which ``${A#...}`` or ``${A%...}`` cuts off an end: paths and names are shorter."""
 
 
 def _divided(a: int, b: int) -> int:
@@ -36,13 +36,13 @@ OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 
 
 class Text(str):
-    """A word with the pattern that it is where one is matched: its quoted letters stand for themselves."""
+    """A word, and the pattern that it forms where patterns are matched: there its quoted letters stand for themselves."""
 
     pattern: str
 
 
 def pattern_of(word: str) -> str:
-    """The pattern that a word is, see Text."""
+    """The pattern that a word forms, see Text."""
     return word.pattern if isinstance(word, Text) else word
 
 
@@ -80,7 +80,7 @@ class _Word:
 class Expansion:
     """Puts variables into words; what is not known stays as it is written, such as ``${MODEL}``.
 
-    Raises PlannerError for a script that expands beyond all measure.
+    Raises PlannerError for a script that expands beyond MOST_WORDS or MOST_LETTERS.
     """
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class Expansion:
         return written if number is None else str(number)
 
     def whole(self, written: str) -> int | None:
-        """The whole number that an arithmetic expression is, such as ``A * B / 2``; None for what is none."""
+        """The value of an arithmetic expression such as ``A * B / 2``; None where that is no whole number."""
         names = re.sub(r"\$\{?(\w+)\}?", r"\1", written)
         inside = NAME.sub(lambda found: str(self.variables.get(found[0], found[0])), names)
         try:

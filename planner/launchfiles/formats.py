@@ -35,14 +35,15 @@ class Option:
 class Format:
     """One tool's launch file.
 
-    ``takes``: formats whose options it has, too; ``told_by``: options that tell its commands from theirs; ``programs``: words
-    of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys that only its files
-    have, those of ``marked`` in files of another stage; ``files``: options that name a further file; ``absent``: what an option
-    means that is left out, with ``absent_is_all`` in place of what the formats that it takes say of that; ``shipped``: names of
-    files that come with tools, with the options that they hold; ``environment``: variables that are options, too; ``images``:
-    names of containers whose tag is the tool's release; ``unmodelled``: options that change memory or time and are not
-    modelled, with what they change, and ``usual`` their words that change nothing, since they are what is modelled;
-    ``neutral``: patterns of those that change neither; ``unwraps``: the key under which a larger file holds such a one.
+    ``takes``: other formats whose options it has as well; ``told_by``: options by which its commands differ from theirs.
+    ``programs``: words that start it in a command; ``stages``: those that start another stage than supervised tuning.
+    ``marks``: keys that only its files have; ``marked``: keys of its files for another stage.
+    ``files``: options that name a further file; ``shipped``: names of files that tools bring, with the options in them.
+    ``absent``: what it means to leave an option out; ``absent_is_all`` drops what the formats in ``takes`` say of that.
+    ``environment``: variables that act as options; ``images``: names of containers whose tag is the tool's release.
+    ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``usual``: values of these
+    that change nothing, since they are what is modelled; ``neutral``: patterns of options that change neither.
+    ``unwraps``: the key under which a larger file holds a file of this format.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Format:
 
 
 def plain_name(name: str) -> str:
-    """An option as tables spell it; of one letter, the case tells one from another.
+    """An option's name as the tables spell it; a name of one letter keeps its case.
 
     >>> plain_name("--Tensor_Parallel-Size"), plain_name("-N")
     ('tensor-parallel-size', 'N')
@@ -141,6 +142,6 @@ def load_format(name: str) -> Format:
 
 @cache
 def formats() -> tuple[Format, ...]:
-    """All formats; launchers last, since their words begin commands of the others."""
+    """All formats; launchers last, since they start the programs of the others."""
     found = [load_format(path.stem) for path in sorted(CATALOG.glob("*.toml"))]
     return tuple(sorted(found, key=lambda one: (one.kind == "launcher", one.name)))

@@ -20,10 +20,10 @@ COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def interpolated(data: Mapping[str, Any], within: Collection[str] = ()) -> dict[str, Any]:
-    """The table with every reference that it answers itself put in; others stay as they are written.
+    """The table with the references resolved that it holds the answers to; others stay as they are written.
 
-    ``within``: names of what larger configuration the table may be a part of, such as its folders: a reference that begins with
-    one of them, where the table has no such key, is to the table itself.
+    ``within``: names under which a larger configuration may hold the table, such as its folders. A reference that begins with
+    one of them points into the table itself, unless the table has such a key.
 
     >>> interpolated({"a": 2, "b": {"c": "${multiply:4, ${a}}", "d": "${.c}", "e": "${nothing}"}})
     {'a': 2, 'b': {'c': 8, 'd': 8, 'e': '${nothing}'}}

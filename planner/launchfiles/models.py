@@ -28,8 +28,8 @@ def _names() -> dict[str, Any]:
 
 
 def torchtitan_model(module: str, flavor: str) -> str | None:
-    """The catalog's name of a registered configuration, or of a model's name and flavor; a configuration of graph_trainer, or one
-    with more words behind, is of the same model.
+    """The catalog's name of torchtitan's model: ``module`` names its family, ``flavor`` its size or a registered configuration.
+    The prefix of graph_trainer and further words at the end of a configuration's name do not change the model.
 
     >>> torchtitan_model("graph_trainer.deepseek_v3", "graph_trainer_deepseek_v3_16b_minimal_async_ep")
     'deepseek-v2-lite'
@@ -41,11 +41,11 @@ def torchtitan_model(module: str, flavor: str) -> str | None:
 
 
 RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora)(?:_.*)?(?:_config)?$|_config$")
-"""What Megatron-Bridge puts behind a model in the name of a recipe: llama3_8b_pretrain_config, gpt_oss_20b_sft_mxfp8_config."""
+"""What follows the model in the name of a Megatron-Bridge recipe: llama3_8b_pretrain_config, gpt_oss_20b_sft_mxfp8_config."""
 
 
 def recipe_model(recipe: str) -> str | None:
-    """The catalog's name of the model of a Megatron-Bridge recipe, or None; words between its size and the method are of the run.
+    """The catalog's name of the model of a Megatron-Bridge recipe, or None; words between size and method describe the run.
 
     >>> recipe_model("llama3_8b_low_precision_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
     ('llama-3-8b', 'gpt-oss-20b')
@@ -59,7 +59,7 @@ def recipe_model(recipe: str) -> str | None:
 
 
 TUNED = re.compile(r"(q?lora|dora)_")
-"""What torchtune puts before the builder of a model with adapters."""
+"""Prefix of torchtune's builders of models with adapters."""
 
 
 def torchtune_model(builder: str) -> str | None:
@@ -138,10 +138,11 @@ def vocabulary(tokenizer: Any, kind: Any) -> int | None:
 
 
 def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str], words: int | None = None) -> dict[str, Any]:
-    """The [model] of sizes as options give them: the named model where they agree, else the catalog's that has them all.
+    """The [model] for sizes that options give.
 
-    Where the named one differs, it is the ``base`` with the fields that differ. Without a name and with none that agrees, the
-    fields themselves, with the ``words`` of the tokenizer where they say no vocabulary; ``notes`` takes what to know.
+    A model that is named is taken, as ``base`` with the fields in which it differs. Without a name it is the model of the
+    catalog that has all these sizes. Where none has, the fields themselves; ``words`` is then the size of the tokenizer's
+    vocabulary, if the options give none. ``notes`` is added to.
     """
     if name is not None:
         return _table_of(name, _differences(load_model(name), fields))
@@ -163,8 +164,8 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
         return {"name": "of the launch file", **fields, "vocab_size": words}
     if "vocab_size" not in fields:
         raise PlannerError(
-            "model.vocab_size is missing: the tokenizer has it, not the launch file, and no catalog model has these sizes; "
-            "give --set model.vocab_size=N, or name a model before --from.",
+            "model.vocab_size is missing: the launch file leaves it to the tokenizer, and no model of the "
+            "catalog has these sizes; give --set model.vocab_size=N, or name a model before --from.",
             code="missing",
             field="model.vocab_size",
         )
@@ -188,7 +189,7 @@ PLAIN = {
     "head": "language_model",
     "num_experts": 0,
 }
-"""What sizes on a command line do not say, as a plain decoder has it."""
+"""Fields that sizes on a command line leave open, as a plain decoder has them."""
 
 
 def _is_plain(model: Model, fields: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ MOST = 10**12
 def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
     """A whole number that an option gives, None where none does; PlannerError for anything else.
 
-    ``least`` = -1 admits "-1", by which several tools mean: what is left.
+    ``least`` = -1 admits -1, which several tools write for "whatever is left".
     """
     value = fields.get(name)
     if value is None:
@@ -38,7 +38,7 @@ def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
 
 SUFFIX = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG])")
 MULTIPLES = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
-"""Of vLLM's lengths, 1k and 1K (vllm/engine/arg_utils.py, human_readable_int): decimal fractions of the small letters alone."""
+"""Suffixes of vLLM's lengths, such as 1k and 1K (vllm/engine/arg_utils.py, human_readable_int); 1.5k is one, 1.5K is not."""
 
 
 def length(said: Said, name: str, least: int = 1) -> int | None:

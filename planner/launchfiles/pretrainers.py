@@ -78,12 +78,16 @@ def _recipe(said: Said) -> None:
     elif f.get("said.tuning") != "lora" and ("_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft"):
         f.setdefault("job.kind", "finetune")
     said.notes.append(
-        Message("recipe = {0}: its own degrees, batch and length are not read; give those that it does not name here", recipe)
+        Message(
+            "recipe = {0}: the parallel degrees, batch and lengths that it sets are not read; give those "
+            "that are not in the launch file",
+            recipe,
+        )
     )
 
 
 def _dim(said: Said, recipe: str, adapted: bool) -> None:
-    """The adapter's rank as the recipe sets it; LoRA's own where that is not known, and said."""
+    """The adapter's rank as the recipe sets it; LoRA's default, with a note, where that is not known."""
     f = said.fields
     if f.get("job.adapter.rank") is not None:
         return
@@ -91,9 +95,7 @@ def _dim(said: Said, recipe: str, adapted: bool) -> None:
     known = RANKS.get(llama[1]) if llama is not None else None
     f["job.adapter.rank"] = known or USUAL_DIM
     if adapted and known is None:
-        said.notes.append(
-            Message("recipe = {0}: its peft.dim is not read; {1} is taken, as LoRA has by itself", recipe, USUAL_DIM)
-        )
+        said.notes.append(Message("recipe = {0}: its peft.dim is not read; LoRA's default of {1} is used", recipe, USUAL_DIM))
 
 
 def _neox(f: dict[str, Any]) -> None:
@@ -120,13 +122,13 @@ def _foundry(said: Said) -> None:
     if f.get("said.optimizer") is not None:
         f.setdefault("job.optimizer", "sgd" if f["said.optimizer"] == "lion" else f["said.optimizer"])
     if f.get("said.optimizer") == "lion":
-        said.notes.append(Message("Lion is taken as SGD with momentum: both keep one state of a weight"))
+        said.notes.append(Message("Lion is counted as SGD with momentum: both keep one state of each weight"))
     if f.get("said.fsdp_precision") == "pure":
         said.unmodelled.append(
             Message("fsdp_config.mixed_precision = PURE: gradients are exchanged in 16 bit: less communication")
         )
     if f.get("layout.micro_batch_size") is None:
-        said.notes.append(Message("the file leaves the micro-batch to Composer, which tries until one fits; 1 is taken"))
+        said.notes.append(Message("the file leaves the micro-batch to Composer, which tries until one fits; 1 is used here"))
 
 
 def _nemo(said: Said) -> None:
@@ -137,7 +139,7 @@ def _nemo(said: Said) -> None:
     f["said.grouped"] = f.get("said.groups") is not None
     if f.get("said.half_weights") is False and f.get("said.precision") in ("fp16", "bf16"):
         said.unmodelled.append(
-            Message("model.megatron_amp_O2 = false: autocast over fp32 weights, cast in each pass: other memory and time")
+            Message("model.megatron_amp_O2 = false: autocast over fp32 weights, cast in each pass: memory and time differ")
         )
 
 
@@ -151,7 +153,7 @@ def _nanotron(f: dict[str, Any]) -> None:
 
 
 def sizes(said: Said) -> dict[str, Any]:
-    """Fields of the model as a file of these tools says them, {} where it says none."""
+    """Fields of the model that a file of these tools gives; {} where it gives none."""
     f = said.fields
     found = {name.removeprefix("model."): value for name, value in f.items() if name.startswith("model.") and value is not None}
     if not all(isinstance(found.get(name), int) for name in ("num_layers", "hidden_size", "num_heads")):

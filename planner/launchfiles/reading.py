@@ -24,15 +24,15 @@ from planner.launchfiles.shell import UNSET, Script, read_script
 MOST_BYTES = 2**20
 MOST_OPTIONS = 20_000
 MOST_LOOPS = 3
-"""Loops that are named: of further ones nothing else would be learnt."""
+"""Loops that notes name; more would tell nothing new."""
 MOST_LEVELS = 16
-"""Of tables within tables: no tool's configuration has more than five."""
+"""Levels of tables within tables: no tool's configuration has more than five."""
 MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
-"""A comment that says a field of the scenario which the tool's own options do not hold."""
+"""A comment with a field of the scenario that the tool's own options cannot express."""
 SBATCH = re.compile(r"^#SBATCH\s+(.*)$")
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 SEVERAL = re.compile(r"\$\{?\w*(option|opt|arg|flag|extra|param)s?(_\w*)?(\[[@*]\])?\}?", re.IGNORECASE)
-"""A variable that is not set and would hold options, not a value."""
+"""An unset variable that, by its name, stands for options rather than for a value."""
 PAIR = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)[=](.*)", re.DOTALL)
 
 
@@ -63,13 +63,13 @@ class Collected:
 
 
 def collect(paths: Sequence[Path]) -> Collected:
-    """The options of all files, further files that they name included; later ones hold against earlier ones.
+    """The options of all files, further files that they name included; later ones override earlier ones.
 
     Raises PlannerError for a file that cannot be read, or in which no tool is known.
     """
     found = Collected()
     tables = [path for path in paths if path.suffix.lower() in (".json", ".toml", ".yaml", ".yml")]
-    for path in [*tables, *(path for path in paths if path not in tables)]:  # a command's own options hold against its file's
+    for path in [*tables, *(path for path in paths if path not in tables)]:  # a command's own options override its file's
         _read(path, found, None)
     for path, data in found.waiting:
         main = next((one.form for one in found.given if one.form.kind != "launcher"), None)
@@ -155,7 +155,11 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
     data = _unwrapped(data)
     pairs = list(islice(_flat(data, ""), MOST_OPTIONS + 1))
     if len(pairs) > MOST_OPTIONS:
-        raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
+        raise PlannerError(
+            "{0}: holds over {1:,} options, more than are read; give a launch configuration, which has a few hundred.",
+            path,
+            MOST_OPTIONS,
+        )
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
     if form is not None and form.name != "containers":
@@ -206,12 +210,12 @@ def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
     """Whether the file starts containers; what they start is read as a script."""
     several = list(islice(containers(data), MOST_CONTAINERS + 1))
     if len(several) > MOST_CONTAINERS:
-        raise PlannerError("{0}: holds over {1:,} containers; give the one that is asked.", path, MOST_CONTAINERS)
+        raise PlannerError("{0}: holds over {1:,} containers; give a file of the one that you ask about.", path, MOST_CONTAINERS)
     if not several:
         return False
     before = len(found.given)
     _script(path, "\n".join(map(container_script, several)), found)
-    if len(found.given) > before:  # the options of what is started hold against these
+    if len(found.given) > before:  # the options of what is started override these
         form, gpus = load_format("containers"), [pair for one in several for pair in container_gpus(one)]
         found.given[before:before] = [Given(form=form, name=name, value=value, where=path.name) for name, value in gpus]
     copies = replicas(data)
@@ -221,18 +225,18 @@ def _containers(path: Path, data: Mapping[str, Any], found: Collected) -> bool:
 
 
 def _of_no_tool(path: Path, data: Mapping[str, Any]) -> PlannerError:
-    """The error of a configuration that is no tool's."""
+    """The error for a configuration of no supported tool."""
     if not data or data == {"documents": []}:  # YAML of no document
         return PlannerError("{0}: is empty; give the configuration of a launch, or its script.", path)
     if {"model", "cluster"} <= set(data):
         command = "serve" if "serving" in data else "plan"
         return PlannerError("{0}: is a scenario, not a launch file; `planner {1} {0}` answers it.", path, command)
     tools = ", ".join(one.title for one in formats() if one.marks)
-    return PlannerError("{0}: none of the tools is known by these keys; --from reads {1}.", path, tools)
+    return PlannerError("{0}: no supported tool has these keys; --from reads {1}.", path, tools)
 
 
 def _form_of(keys: set[str]) -> Format | None:
-    """The format whose marks the keys hold; the most telling one."""
+    """The format whose marks are among the keys; of several, the one with the most marks."""
     hits = [(len(marks), form) for form in formats() for marks in form.marks if set(marks) <= keys]
     return max(hits, key=lambda hit: hit[0])[1] if hits else None
 
@@ -255,7 +259,8 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
         shipped = ships.shipped.get(Path(value).name.lower(), {})
         found.given[:0] = [Given(form=ships, name=key, value=one, where=value) for key, one in shipped.items()]
         text = (
-            "{0}: {1} {2} was not found beside it; what tools ship under that name is taken; give it with --from"
+            "{0}: {1} {2} was not found beside it; the file that the tools ship under that name is used; to "
+            "use your own, give it with --from"
             if shipped
             else "{0}: {1} {2} was not found beside it; give it with --from"
         )
@@ -264,7 +269,7 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
     held = list(found.given)
     found.given.clear()
     _read(there, found, load_format(form.name) if form.kind != "launcher" else None)
-    found.given[:] = [*found.given, *held]  # the options beside the file's name hold against the file
+    found.given[:] = [*found.given, *held]  # options beside the file's name override the file
 
 
 def _is_file(path: Path) -> bool:
@@ -283,7 +288,7 @@ UNREAD = {
     "megatron sft": ("Megatron-SWIFT", "megatron-core"), "megatron pt": ("Megatron-SWIFT", "megatron-core"),
     "megatron rlhf": ("Megatron-SWIFT", "megatron-core"),
 }  # fmt: skip
-"""Beginning of a program -> tools whose options are in no table, and the framework whose updates theirs are."""
+"""Beginning of a program -> (a tool whose options are not read, the framework that updates its weights)."""
 IMAGE = "CONTAINER_IMAGE"
 """The variable that holds the image of a container whose command starts a program of its own (``container_script``)."""
 GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
@@ -302,7 +307,9 @@ def _script(path: Path, text: str, found: Collected) -> None:
     tools = [(parts, around) for parts, around in known if any(form.kind != "launcher" for form, _ in parts)]
     for form in {id(form): form for parts, _ in tools for form, _ in parts if form.kind != "launcher"}.values():
         if sum(any(one is form for one, _ in parts) for parts, _ in tools) > 1:
-            found.notes.append(Message("{0}: starts {1} more than once; the last one's options hold", path.name, form.title))
+            found.notes.append(
+                Message("{0}: starts {1} more than once; the options of the last start hold", path.name, form.title)
+            )
     for parts, around in tools or known:
         for form, words in parts:
             found.started.add(form.name)
@@ -323,13 +330,13 @@ def _around(form: Format, script: Script, around: Mapping[str, str]) -> Iterator
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
-    """PlannerError for a command of a tool whose options are in no table: how to ask for what it does."""
+    """PlannerError for a command of a tool whose options are not read, with the commands that answer in its place."""
     if any(word.endswith("launcher_scripts/main.py") for word in command):
         found = (re.fullmatch(r"(training|fine_tuning|peft)=(?!none$)(\w[\w./-]*)", word) for word in command)
         conf = next((f"{one[1]}/{one[2]}" for one in found if one is not None), "training/MODEL/SIZE")
         raise PlannerError(
-            "{0}: starts NeMo-Framework-Launcher, which takes the model from a file of its conf folder: give that, --from "
-            "conf/{1}.yaml, and what this script changes with --set.",
+            "{0}: starts NeMo-Framework-Launcher, whose model is in a file of its conf folder; read that "
+            "file, --from conf/{1}.yaml, and give what this script changes with --set.",
             path,
             conf,
         )
@@ -342,10 +349,10 @@ def _refuse_unread(path: Path, command: Sequence[str]) -> None:
         update = Message("`planner plan MODEL --finetune{0} --on 8xh100` for an update of the weights", by)
         answers = Message("`planner serve MODEL --on 8xh100` for the answers that are generated")
         raise PlannerError(
-            "{0}: starts {1}, whose options are not read; ask for the parts: {2}, {3}.", path, title, update, answers
+            "{0}: starts {1}, whose options are not read; ask about each part: {2}, {3}.", path, title, update, answers
         )
     plan = Message("`planner plan MODEL --finetune{0} --on 8xh100` (--lora for adapters)", by)
-    raise PlannerError("{0}: starts {1}, whose options are not read; ask {2}.", path, title, plan)
+    raise PlannerError("{0}: starts {1}, whose options are not read; use {2}.", path, title, plan)
 
 
 def _beside(path: Path, name: str, found: Collected) -> str | None:
@@ -358,13 +365,13 @@ def _beside(path: Path, name: str, found: Collected) -> str | None:
 
 
 def _undecided(path: Path, script: Script, found: Collected) -> None:
-    """Notes of what only the script's own arguments would decide."""
+    """Notes on conditions that depend on the script's arguments, and on loops."""
     asked = list(dict.fromkeys(script.undecided))
     if asked:
         found.notes.append(
             Message(
-                "{0} does not decide {1}: every branch is read and the last one counts. To decide them, pass a one-line script "
-                "that calls it with its arguments, such as bash {0} 8B 1",
+                "{0}: it is not known whether {1}; every branch is read, and the last one counts. To settle it, "
+                "give a one-line script that runs this one with its arguments, such as bash {0} 8B 1",
                 path.name,
                 "; ".join(asked),
             )
@@ -416,12 +423,12 @@ def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
 
 
 def _told(form: Format, keys: set[str]) -> Format:
-    """The format of which some options are, where others of the same programs take those of this one."""
+    """The format that the options point to (``told_by``), of those that have the same programs; else this one."""
     return next((one for one in formats() if form.name in one.takes and one.told_by & keys), form)
 
 
 def _stage(form: Format, program: Sequence[str]) -> list[str]:
-    """The option that the words of a program stand for."""
+    """The option --stage that the words of a program stand for."""
     heard = (stage for words, stage in form.stages.items() if all(map(_same, program, words.split())))
     return [f"--stage={stage}" for stage in heard][:1]
 
@@ -445,7 +452,7 @@ def _same(word: str, part: str) -> bool:
 
 
 def _trainer_at(words: Sequence[str], start: int) -> int | None:
-    """Where a training script of one's own stands after a launcher."""
+    """Where the user's own training script stands after a launcher."""
     for at in range(start, len(words)):
         if words[at].endswith(".py") or (words[at - 1] in ("-m", "--module") and not words[at].startswith("-")):
             return at

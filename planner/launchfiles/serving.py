@@ -23,7 +23,7 @@ UNQUANTIZED = ("bf16", "fp16", "fp32")
 
 
 def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
-    """[model] [cluster] [serving] of a server's command; what the command line says holds against the file."""
+    """[model] [cluster] [serving] of a server's command; what planner's command line says overrides the file."""
     f = said.fields
     _captured(said)
     f |= over
@@ -38,7 +38,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     stored = f.get("said.gguf")
     _weights(said, stored if isinstance(stored, str) else model or f.get("said.model"))
     if isinstance(stored, str) and "serving.weights" not in f and "config" not in named:
-        said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
+        said.unmodelled.append(Message("{0}: stored in an unknown format, counted as 16 bits; give serving.weights", stored))
     if not f.get("serving.embeds"):
         f.pop("serving.embeds", None)
     _lengths(said, as_model(named))
@@ -46,7 +46,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
         said.unmodelled.append(
-            Message("n-gpu-layers = {0}: the other layers run on the CPU; all are taken to be on the GPU", layers)
+            Message("n-gpu-layers = {0}: the other layers run on the CPU; all are counted as on the GPU", layers)
         )
     carried = _table(f, "cluster")
     table = {**({} if cluster else carried), **cluster}
@@ -62,7 +62,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
         table["num_gpus"] = needed
         if held is not None and held != needed:
             said.notes.append(
-                Message("the container has {0} GPUs; its server spreads over {1}: the answer is for those", held, needed)
+                Message("the container has {0} GPUs, but its server uses {1}: the answer is for those", held, needed)
             )
     found = load_engine(engine)
     _passes(said, found.on(as_cluster(table).accelerator) if {"accelerator", "node"} & set(table) else found)
@@ -97,7 +97,7 @@ def _cut(said: Said) -> None:
     if groups and load_engine(str(f["serving.engine"])).dispatcher_option:
         f.setdefault("serving.dispatcher", said_way or "gather")
     elif said_way is not None:
-        said.unmodelled.append(Message("how tokens come to experts, {0}: all GPUs have all tokens here", said_way))
+        said.unmodelled.append(Message("dispatcher {0} changes nothing here: every GPU has all tokens", said_way))
 
 
 def _model(said: Said, given: str | None) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
     if isinstance(checkpoint, str) and "$" not in checkpoint:
         return model_table(_beside(said, checkpoint) if is_gguf(checkpoint) else checkpoint)
     raise PlannerError(
-        "which model? The command does not say it here; name one before --from: planner plan llama-3.1-8b --from FILE.",
+        "which model? The command names none; name one before --from: planner plan llama-3.1-8b --from FILE.",
         code="missing",
         field="model.name",
     )
@@ -131,7 +131,7 @@ def _weights(said: Said, checkpoint: Any) -> None:
         return
     named = quantized_name(checkpoint) if isinstance(checkpoint, str) else None
     if named is not None:
-        said.notes.append(Message("serving.weights = {0!r}, as the checkpoint's name ends", named))
+        said.notes.append(Message("serving.weights = {0!r}, from the end of the checkpoint's name", named))
         f["serving.weights"] = named
         if dtype in UNQUANTIZED:
             f.setdefault("serving.compute_dtype", dtype)
@@ -140,7 +140,7 @@ def _weights(said: Said, checkpoint: Any) -> None:
 
 
 def _passes(said: Said, found: Engine) -> None:
-    """Tokens of a prefill pass: said only where they are not the engine's own on this card."""
+    """Tokens of a prefill pass, written only where they differ from the engine's default on this GPU."""
     f = said.fields
     tokens = length(said, "said.prefill", -1)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
@@ -155,17 +155,17 @@ def _passes(said: Said, found: Engine) -> None:
 
 
 def _captured(said: Said) -> None:
-    """Batches with a CUDA graph: said only where none is padded to the next larger one."""
+    """Batches with a CUDA graph, written only where none is padded to the next larger one."""
     f = said.fields
     captured, padded = f.pop("serving.captured_batches", None), f.get("said.padded")
     if captured is not None and not padded:
         f["serving.captured_batches"] = captured if isinstance(captured, list) else [captured]
     elif captured is None and padded is False:
-        said.unmodelled.append(Message("no batch is padded to one with a CUDA graph: say serving.captured_batches"))
+        said.unmodelled.append(Message("batches are not padded to one with a CUDA graph: give serving.captured_batches"))
 
 
 def _lengths(said: Said, model: Model) -> None:
-    """Prompt and output: no server's command says them. A model that makes vectors has no output."""
+    """Lengths of prompt and output, which no server's command gives. A model that makes vectors has no output."""
     f = said.fields
     vectors = model.embeds or bool(f.get("serving.embeds"))
     places = whole(f, "said.places")
@@ -189,7 +189,7 @@ def _lengths(said: Said, model: Model) -> None:
     for name in missing:
         f[f"serving.{name}"] = usual[name]
     listed = ", ".join(f"serving.{name} = {usual[name]}" for name in missing)
-    said.notes.append(Message("not in the command, taken as usual: {0}", listed))
+    said.notes.append(Message("not in the command; usual values are used: {0}", listed))
 
 
 def _speculative(said: Said) -> None:
@@ -203,7 +203,7 @@ def _speculative(said: Said) -> None:
     acceptance = f.get("serving.speculative.acceptance")
     if table is None or not isinstance(tokens, int) or acceptance is None:
         f.pop("serving.speculative.acceptance", None)
-        said.unmodelled.append(Message("speculative-config: say serving.speculative with the acceptance of its proposals"))
+        said.unmodelled.append(Message("speculative-config: give serving.speculative, with the acceptance of its proposals"))
         return
     f["serving.speculative.tokens"] = tokens
     if isinstance(table.get("model"), str):

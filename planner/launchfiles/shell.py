@@ -16,7 +16,7 @@ KEYWORDS = frozenset(("if", "then", "else", "elif", "fi", "for", "while", "until
 PREFIXES = frozenset(("time", "exec", "nohup", "env"))
 DECLARES = frozenset(("export", "declare", "local", "readonly", "typeset"))
 MOST_NOTES = 5
-"""Conditions that are named as not decided: of further ones nothing else would be learnt."""
+"""Undecided conditions that notes name; more would tell nothing new."""
 SHELLS = frozenset(("bash", "sh", "zsh", "dash"))
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt, "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
@@ -35,8 +35,8 @@ class Script:
     """A script's commands with its variables put in, in the order of its text, without branches that are certainly not taken.
 
     ``written``: files that it writes by a here-document, by name; ``undecided``: conditions that nothing in it decides, all of
-    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``around``: of
-    each command, the variables that were asked for, as they are where it stands.
+    whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``around``: for
+    each command, the variables that were asked for, with their values at that command.
     """
 
     commands: list[list[str]] = field(default_factory=list)
@@ -53,7 +53,7 @@ def read_script(
     """The commands of a script with its variables put in; what is not known stays as it is written, such as ``${MODEL}``.
 
     ``beside`` gives the text of a further script that this one names, None where there is none; ``variables`` are those told of
-    in ``Script.around``. Raises PlannerError for a script that expands beyond all measure.
+    in ``Script.around``. Raises PlannerError for a script that expands to too much.
     """
     script = Script()
     _Shell(script, Expansion(), _Asked(beside, variables), 0).run(text)

@@ -48,7 +48,7 @@ class Command:
 
 
 def end_of_piece(text: str, at: int) -> int:
-    """Where a piece of a word ends that begins at a place: a quoted part, what a ``$`` begins, or one letter."""
+    """Where the piece of a word that begins at ``at`` ends: a quoted part, what a ``$`` begins, or one letter."""
     letter, after = text[at], text[at + 1 : at + 2]
     if letter == "\\":
         return min(at + 2, len(text))

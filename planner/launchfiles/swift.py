@@ -14,7 +14,7 @@ STAGE = re.compile(r"(?:default-)?zero([0-3])(_offload)?")
 SAMPLED = re.compile(r".+#(\d{1,12})")
 """A data set and how many samples of it are taken."""
 LEAST_BATCH = 16
-"""Sequences of a step that gradients are accumulated to where gradient_accumulation_steps is left out."""
+"""Where gradient_accumulation_steps is left out, gradients are accumulated until a step has so many sequences."""
 
 
 def settle_swift(said: Said) -> None:
@@ -29,7 +29,7 @@ def settle_swift(said: Said) -> None:
     for field, usual in (("said.quant_method", "bnb"), ("said.tuner_backend", "peft")):
         if f.get(field, usual) != usual:
             name = field.removeprefix("said.")
-            said.unmodelled.append(Message("{0} = {1}: {2} is taken in its place: other memory and time", name, f[field], usual))
+            said.unmodelled.append(Message("{0} = {1} is counted as {2}: memory and time differ", name, f[field], usual))
     sharded = _stage(f) or said.has("deepspeed")
     if not {"said.bf16", "said.fp16"} & f.keys():  # as the model is loaded, and most are in bf16
         loaded = f.get("said.dtype")
@@ -55,7 +55,7 @@ def _length(f: dict[str, Any]) -> None:
 
 
 def _stage(f: dict[str, Any]) -> bool:
-    """Whether a configuration that ms-swift ships is named, whose stage and offload are then the layout's."""
+    """Whether a DeepSpeed configuration that ms-swift ships is named; its stage and offloading then go to the layout."""
     named = STAGE.fullmatch(str(f.get("said.deepspeed_named", "")))
     if named is None:
         return False
@@ -67,11 +67,11 @@ def _stage(f: dict[str, Any]) -> bool:
 
 
 def accumulated(said: Said, micro: int, ranks: int | None) -> int | None:
-    """Micro-batches of a step that ms-swift takes where nobody says it; None for another tool, or of unknown ranks."""
+    """Micro-batches of a step by ms-swift's default; None where the file gives them, for another tool, and for unknown ranks."""
     f = said.fields
     if not said.has("ms-swift") or ranks is None or f.get("said.accumulation") is not None or whole(f, "job.global_batch_size"):
         return None
     steps = -(-LEAST_BATCH // (micro * ranks))
-    text = "gradient_accumulation_steps = {0}, so that a step has {1} sequences or more, as ms-swift takes it"
+    text = "gradient_accumulation_steps = {0}, ms-swift's default: at least {1} sequences a step"
     said.notes.append(Message(text, steps, LEAST_BATCH))
     return steps

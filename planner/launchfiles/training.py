@@ -39,7 +39,7 @@ DEFAULT_MICRO_BATCH = 8
 def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
     """[model] [cluster] [framework] [job] [layout] of a training launch.
 
-    ``model``, ``cluster`` and ``over`` (field -> value) are what the command line says and hold against the file. Raises
+    ``model``, ``cluster`` and ``over`` (field -> value) are what planner's command line says; they override the file. Raises
     PlannerError for what is missing or impossible, with the option that would give it.
     """
     f = said.fields
@@ -125,7 +125,7 @@ def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: i
     """[framework]: its name and what options change of it, without what makes no difference here."""
     catalog = load_framework(name)
     if said.fields.get("said.liger_kernels") and not changed.get("liger"):
-        said.unmodelled.append(Message("liger kernels without their loss: fewer kernels; framework.liger stands for them all"))
+        said.unmodelled.append(Message("liger kernels without their loss: fewer kernels; framework.liger means all of them"))
     _overlap_of_tensors(said, catalog.overlap_tensor_parallel)
     dense = "model.num_experts" not in said.fields
     found: dict[str, Any] = {"name": name}
@@ -142,8 +142,8 @@ def _overlap_of_tensors(said: Said, in_catalog: float) -> None:
     if on and in_catalog == 0:
         said.unmodelled.append(
             Message(
-                "tp-comm-overlap: tensor parallelism beside computation: less time; "
-                "framework.overlap_tensor_parallel says how much"
+                "tp-comm-overlap: tensor-parallel communication behind computation: less time; "
+                "framework.overlap_tensor_parallel says how much of it"
             )
         )
 
@@ -163,7 +163,7 @@ def _precision(said: Said, framework: str) -> None:
             f.setdefault("job.fp8_recipe", recipe)
         if found == "fp8" and f.get("said.stored") == "bf16":
             said.unmodelled.append(
-                Message("training.dtype = bfloat16 beside FP8: weights and optimizer states in 16 bit: less memory")
+                Message("training.dtype = bfloat16 with FP8: weights and optimizer states in 16 bits: less memory")
             )
         if found is not None:
             f["job.precision"] = found
@@ -219,23 +219,29 @@ def _recomputation(said: Said) -> None:
         layers = f.get("model.num_layers")
         if isinstance(layers, int) and f["said.offloaded_layers"] < layers - 1:
             said.unmodelled.append(
-                Message("cpu-offloading-num-layers = {0}: activations of all layers are offloaded", f["said.offloaded_layers"])
+                Message(
+                    "cpu-offloading-num-layers = {0}: counted as if the activations of all layers were offloaded",
+                    f["said.offloaded_layers"],
+                )
             )
     if f.get("layout.recompute") == "selective":
         _redone_modules(said)
     per_chunk = f.get("said.recompute_layers")
     if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
         said.unmodelled.append(
-            Message("recompute-method = block with {0} layers: all layers are computed again: less memory, more time", per_chunk)
+            Message(
+                "recompute-method = block with {0} layers: counted as if all layers were recomputed: less memory, more time",
+                per_chunk,
+            )
         )
     elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
         said.unmodelled.append(
-            Message("recompute-num-layers = {0}: one input is kept for so many layers: less memory", per_chunk)
+            Message("recompute-num-layers = {0}: only one input is kept for so many layers: less memory", per_chunk)
         )
 
 
 def _redone_modules(said: Said) -> None:
-    """framework.recompute_modules: as said, else Megatron-Core's default, which is not what the planner takes as usual."""
+    """framework.recompute_modules: as the options say, else Megatron-Core's default, which is not the planner's."""
     modules = said.fields.get("said.recompute_modules")
     if modules is not None:
         said.fields["framework.recompute_modules"] = frozenset(names_of(modules))
@@ -244,7 +250,7 @@ def _redone_modules(said: Said) -> None:
 
 
 def _experts(said: Said) -> None:
-    """How tokens come to their experts, and by how many GPUs an expert is cut."""
+    """How tokens reach their experts, and over how many GPUs an expert is cut."""
     f = said.fields
     if f.get("said.implementation") == "local":
         said.unmodelled.append(
@@ -290,7 +296,7 @@ def _tuning(said: Said, framework: str) -> None:
         tunes = (said.has(*TUNERS) and f.get("said.stage") != "pt") or f.get("said.loader") == "finetuning"
         f.setdefault("job.kind", "finetune" if tunes else "pretrain")
         if tuning not in (None, "full"):
-            said.unmodelled.append(Message("finetuning_type = {0}: all weights are taken as trained", tuning))
+            said.unmodelled.append(Message("finetuning_type = {0}: all weights are counted as trained", tuning))
     else:
         _adapter(f, bits, tuning)
     if f.get("said.stage") not in (None, "sft", "pt"):
@@ -298,7 +304,7 @@ def _tuning(said: Said, framework: str) -> None:
             Message("stage = {0}: pairs of answers, reference or reward models: more passes and memory", f["said.stage"])
         )
     if f.get("said.packing") is False and not f.get("said.padded"):
-        said.notes.append(Message("sequences are not packed: as many tokens as job.seq_len are taken for each sample"))
+        said.notes.append(Message("sequences are not packed: each sample counts as job.seq_len tokens"))
 
 
 def _adapter(f: dict[str, Any], bits: int | None, tuning: Any) -> None:
@@ -359,7 +365,7 @@ def _world(said: Said, table: Mapping[str, Any]) -> int | None:
         f["said.gpus_per_node"] = int(gres[1])
     elif isinstance(per_node, str):
         f.pop("said.gpus_per_node")
-        said.notes.append(Message("{0} processes a node: their number is not in the file", per_node))
+        said.notes.append(Message("processes a node = {0}: the file does not say how many", per_node))
     if isinstance(f.get("said.num_nodes"), str):
         f["said.num_nodes"] = f["said.num_nodes"].rpartition(":")[2].rpartition("-")[2]
         f["said.num_nodes"] = int(f["said.num_nodes"]) if f["said.num_nodes"].isdigit() else 1
@@ -452,13 +458,15 @@ def _offload(said: Said, framework: str) -> None:
     if f.get("layout.zero") == 3:
         f["layout.offload_parameters"] = True
     else:
-        said.unmodelled.append(Message("FSDP's parameters in host memory where they stay gathered: only the optimizer is moved"))
+        said.unmodelled.append(
+            Message("FSDP offloads parameters that stay gathered after use: only the optimizer counts as offloaded")
+        )
 
 
 def _stage(
     f: Mapping[str, Any], named: int | None, reshard: Any, dp: int | None, replicate: int | None, shard: int | None
 ) -> int:
-    """The ZeRO stage of FSDP's words."""
+    """The ZeRO stage that FSDP's options stand for."""
     alone = shard == 1 and (replicate or 1) > 1  # replicated only: DistributedDataParallel
     if alone or reshard == "none" or named == 0:
         return 0
@@ -477,7 +485,7 @@ def _chunks(said: Said, pp: int) -> None:
     if isinstance(written, str) and pp > 1:
         f["layout.vpp"] = max((written.count("|") + 1) // pp, 1)
         said.notes.append(
-            Message("layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says")
+            Message("layers are spread over the stages by planner's own rule, not exactly as pipeline-model-parallel-layout says")
         )
     elif said.has(*MEGATRON) and per_chunk and layers and pp > 1:
         f["layout.vpp"] = max(layers // pp // per_chunk, 1)
@@ -485,7 +493,7 @@ def _chunks(said: Said, pp: int) -> None:
     if schedule == "zero-bubble":
         f["layout.schedule"] = "zero-bubble"
     elif schedule in ("gpipe", "looped", "dualpipe") and pp > 1:
-        said.unmodelled.append(Message("pipeline_parallel_schedule = {0}: 1F1B is taken", schedule))
+        said.unmodelled.append(Message("pipeline_parallel_schedule = {0}: counted as 1F1B", schedule))
     if "said.sequence" in f and "layout.sequence_parallel" not in f:
         f["layout.sequence_parallel"] = bool(f["said.sequence"]) and (f.get("layout.tp") or 1) > 1
 
@@ -503,7 +511,7 @@ def _titan_chunks(said: Said, model: Mapping[str, Any]) -> None:
 
 
 def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
-    """Micro-batch and global batch; data-parallel ranks, from the batch where nothing else says them.
+    """Micro-batch and global batch; data-parallel ranks, from the batch where nothing else gives them.
 
     ``alone``: a GPU is named without a number, and nothing in the file spreads a model over several: it is one.
     """
@@ -546,10 +554,10 @@ def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
 def _one(said: Said, *, alone: bool) -> int:
     """The single rank of a GPU that is named without a number; PlannerError where there may be several."""
     if alone:
-        said.notes.append(Message("one GPU, as --on names it without a number"))
+        said.notes.append(Message("one GPU: --on gives no number"))
         return 1
     raise PlannerError(
-        "on how many GPUs? The launch file does not say it; give the number with the GPU, such as --on 8xh100.",
+        "on how many GPUs? The launch file does not say; give their number with --on, such as --on 8xh100.",
         code="missing",
         field="--on",
     )
@@ -587,7 +595,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
     form = next((one for one in said.formats if one.kind != "launcher"), None)
     what = "the launch file" if form is None else form.title
     raise PlannerError(
-        "which model? No option of {0} says it here; name one before --from: planner plan llama-3-8b --from FILE.",
+        "which model? The options of {0} name none; name one before --from: planner plan llama-3-8b --from FILE.",
         what,
         code="missing",
         field="model.name",
@@ -611,7 +619,7 @@ def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
     if padded - words < VOCABULARY_STEP * tp:
         return table
     said.notes.append(
-        Message("vocab_size = {0:,}: {1:,} words up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
+        Message("vocab_size = {0:,}: {1:,} words, padded up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
     )
     return {**({"base": table["name"]} if set(table) == {"name"} else table), "vocab_size": padded}
 

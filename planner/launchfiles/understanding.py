@@ -21,7 +21,7 @@ FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One option that was understood: where it stands, as written, and the field that it is."""
+    """One option that was understood: where it stands, as written, and the field that it sets."""
 
     where: str
     option: str
@@ -62,7 +62,7 @@ def shown(value: Any, limit: int = 60) -> str:
 
 
 def scalar(value: Any) -> Any:
-    """Text as the number or truth value that it writes.
+    """Text as the number or truth value that it spells.
 
     >>> scalar("4"), scalar("1e-4"), scalar("true"), scalar("q_proj,v_proj")
     (4, 0.0001, True, 'q_proj,v_proj')
@@ -90,7 +90,7 @@ def truth(value: Any) -> bool | None:
 
 
 def understand(found: Collected) -> Said:
-    """What the options say, in their order: a later one holds against an earlier one."""
+    """What the options say, in their order: a later one overrides an earlier one."""
     said = Said(notes=list(found.notes), folders=list(dict.fromkeys(path.parent for path in sorted(found.files))))
     said.started = frozenset(found.started)
     given: dict[str, set[str]] = {}
@@ -120,7 +120,7 @@ def _one(one: Given, said: Said) -> None:
         return
     if "$" in shown(one.value, 1000):
         if not (option.field in ("said.model", "said.gguf") or form.is_neutral(name)):
-            said.not_understood.append(Message("{0} ({1}): no such variable is set in it", _written(one), one.where))
+            said.not_understood.append(Message("{0} ({1}): nothing in it sets this variable", _written(one), one.where))
             said.unset[option.field] = _written(one)
         return
     before = said.fields.get(option.field)
@@ -157,14 +157,14 @@ def _empty(value: Any) -> bool:
 
 
 def _matters(value: Any, usual: tuple[str, ...] | None) -> bool:
-    """Whether an option that is not modelled changes anything: it is on, or none of the words that are modelled."""
+    """Whether an option that is not modelled changes anything: it is on, or its value is none of those that are modelled."""
     if usual is not None:
         return not (_empty(value) or shown(value).lower() in usual)
     return not (_empty(value) or truth(value) is False or value == 0)
 
 
 def _apply(option: Option, value: Any, said: Said) -> bool:
-    """Set the field; False where the value is none that the option has."""
+    """Set the field; False where the option has no such value."""
     if option.values is not None:
         words = [value] if not isinstance(value, list) else value
         key = str(words[-1]).strip().lower() if words else ""

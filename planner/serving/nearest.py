@@ -66,19 +66,23 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
     for weights in ("fp8", "int8-weight-only", "int4-awq"):
         yield {"weights": weights}
     for weights in ("int8-weight-only", "int4-awq"):
-        for tp in (2, 4, 8):
-            if s.ep == 1 and gpus % (tp * s.pp) == 0:
-                yield {"weights": weights, "tp": tp, "dp": gpus // (tp * s.pp)}
+        for cut in _wider(s, gpus):
+            yield {"weights": weights, **cut}
 
 
 def _cuts(s: Serving, gpus: int) -> Iterator[dict[str, int]]:
     """Wider cuts of the same GPUs: over matrices, then over layers."""
-    for tp in (2, 4, 8, 16):
-        if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
-            yield {"tp": tp, "dp": gpus // (tp * s.pp)}
+    yield from _wider(s, gpus)
     for pp in range(s.pp + 1, gpus // s.tp + 1):
         if gpus % (pp * s.tp) == 0:
             yield {"pp": pp, "dp": gpus // (s.tp * pp)}
+
+
+def _wider(s: Serving, gpus: int) -> Iterator[dict[str, int]]:
+    """Matrices cut over more of the same GPUs, replicas over the rest; the model's heads decide which cuts are possible."""
+    for tp in range(s.tp + 1, gpus // s.pp + 1):
+        if s.ep == 1 and gpus % (tp * s.pp) == 0:
+            yield {"tp": tp, "dp": gpus // (tp * s.pp)}
 
 
 def _changed(setting: Setting, change: Mapping[str, Any]) -> Setting:

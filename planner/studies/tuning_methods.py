@@ -22,7 +22,7 @@ from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
 from planner.workload.job import Kind
 from planner.workload.question import Question
-from planner.workload.resolve import as_cluster, as_job, as_model
+from planner.workload.resolve import as_cluster, as_job, as_layout, as_model
 from planner.workload.tuning import USUAL_RANK, Adapter
 
 METHODS = ("full", "lora", "qlora")
@@ -224,18 +224,25 @@ def _chosen(
     check_sizes(model, work)
     usual, why = framework_of(named, model, cluster, work, None)
     question = Question(model, cluster, usual, work)
-    stack, choice, notes = chosen_stack(question, why, named is None, risk, allow, batch)
-    found = {"framework": stack.name, "taken": notes[0] if named is None else "", "layout": choice.layout.label}
+    stack, choice, why = chosen_stack(question, why, named is None, risk, allow, batch)
+    found = {"framework": stack.name, "taken": _taken(why, named), "layout": choice.layout.label}
     return {**found, "total_bytes": choice.peak_bytes, "fits": choice.sure}
 
 
 def _alone(job: dict[str, Any], batch: int, tables: Mapping[str, Any], cluster: Cluster, risk: float) -> dict[str, Any]:
     """The scenario's own layout with ``batch`` sequences in a micro-batch."""
-    rest = {k: v for k, v in tables.items() if k in ("model", "framework")}
-    layout = {**fields_of(tables["layout"], "layout"), "micro_batch_size": batch}
-    answer = plan(**rest, cluster=cluster, job=job, layout=layout, explain=False, risk=risk)
-    found = {"framework": answer.framework.name, "taken": "" if rest.get("framework") else answer.notes[0]}
-    return {**found, "layout": answer.layout.label, "total_bytes": answer.peak_total_bytes, "fits": answer.recommended}
+    model, work, named = as_model(tables["model"]), as_job(job, cluster), tables.get("framework")
+    layout = as_layout({**fields_of(tables["layout"], "layout"), "micro_batch_size": batch})
+    framework, why = framework_of(named, model, cluster, work, layout)
+    answer = plan(model=model, cluster=cluster, framework=framework, job=work, layout=layout, explain=False, risk=risk)
+    found = {"framework": answer.framework.name, "taken": _taken(why, named), "layout": answer.layout.label}
+    return {**found, "total_bytes": answer.peak_total_bytes, "fits": answer.recommended}
+
+
+def _taken(why: tuple[str, ...], named: Any) -> str:
+    """The one reason why this framework was taken; none is given where the scenario names it."""
+    (reason,) = why if named is None else ("",)
+    return reason
 
 
 def _table(value: Any) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def plan(
     bolder: Bolder | None = None
     if chosen is None:
         usual = Question(the_model, the_cluster, named, the_job)
-        named, choice, notes = chosen_stack(usual, notes, framework is None, risk, admitted)
+        named, choice, why = chosen_stack(usual, notes, framework is None, risk, admitted)
+        notes = (*why, *choice.why)
         the_framework = stack_on(named, the_cluster, the_model)
         chosen, bolder = choice.layout, choice.bolder
     question = Question(the_model, the_cluster, the_framework, the_job)
@@ -144,22 +145,25 @@ def framework_of(
 
 def chosen_stack(
     usual: Question,
-    notes: tuple[str, ...],
+    why: tuple[str, ...],
     free: bool,
     risk: float,
     allow: Iterable[str],
     micro_batch_size: int | None = None,
     headroom: float = 0.0,
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
-    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
-    surely fits and the usual one does not, or gives way and is slower; where none surely fits the likeliest to, and of several
-    the leanest. ``micro_batch_size``: the only one looked at; ``headroom``: part of the GPU's memory to keep free besides."""
+    """(framework, layout, why this framework): as ``search`` chooses. ``why``: of the usual one, see ``framework_of``.
+
+    ``free``: nobody named a framework, so that a leaner one is taken where it surely fits and the usual one does not, or gives
+    way and is slower; where none surely fits the likeliest to, and of several the leanest. ``micro_batch_size``: the only one
+    looked at; ``headroom``: part of the GPU's memory to keep free besides.
+    """
     asked: dict[str, Any] = {"risk": risk, "allow": allow, "micro_batch_size": micro_batch_size, "headroom": headroom}
     chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
     failed: PlannerError | None = None
     try:
         choice = choose(usual.on_stack(), **asked)
-        chosen.append((usual.framework, choice, (*notes, *choice.why)))
+        chosen.append((usual.framework, choice, why))
     except PlannerError as error:
         failed = error
     sure = chosen[0][1] if chosen and chosen[0][1].sure else None
@@ -171,7 +175,7 @@ def chosen_stack(
             surer = choose(replace(usual, framework=other.framework).on_stack(), **asked)
         except PlannerError:
             continue
-        found = other.framework, surer, (other.why if sure is None else other.faster, *surer.why)
+        found = other.framework, surer, (other.why if sure is None else other.faster,)
         if surer.sure and (best is None or surer.step_time_s * (1.0 + NOISE) < best[1].step_time_s):
             best = found
         chosen.append(found)

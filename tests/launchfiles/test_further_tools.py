@@ -100,7 +100,7 @@ def test_a_recipe_names_its_model_its_method_and_its_precision(tmp_path: Path) -
     whole = read(tmp_path, recipe.format("llama3_8b_pretrain_config"))
     assert whole.tables["model"] == {"name": "llama-3-8b"}
     assert (whole.tables["layout"]["zero"], whole.tables["job"]["kind"]) == (1, "pretrain")
-    assert any("its own degrees" in note for note in map(str, whole.notes))
+    assert any("that it sets are not read" in note for note in map(str, whole.notes))
     tuned = read(tmp_path, recipe.format("qwen25_7b_peft_config --peft_scheme lora"))
     assert tuned.tables["model"] == {"name": "qwen2.5-7b"}
     assert (tuned.tables["job"]["kind"], tuned.tables["job"]["adapter"]["rank"]) == ("lora", 32)
@@ -183,7 +183,7 @@ def test_dora_is_more_than_lora_and_says_so(tmp_path: Path, command: str) -> Non
 
 
 def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None:
-    with pytest.raises(planner.PlannerError, match="torchtitan says it here"):
+    with pytest.raises(planner.PlannerError, match="The options of torchtitan name none"):
         read(tmp_path, "torchrun --nproc_per_node=8 -m torchtitan.train --module a --config b --training.seq_len 4096")
 
 
@@ -232,7 +232,7 @@ def test_a_configuration_that_trl_ships_is_known_by_its_name(config: str, framew
     )
     assert (found.tables["framework"]["name"], found.tables["layout"]["zero"]) == (framework, zero)
     assert found.tables["cluster"]["num_gpus"] == 8
-    assert any("what tools ship under that name is taken" in note for note in map(str, found.notes))
+    assert any("the file that the tools ship under that name is used" in note for note in map(str, found.notes))
 
 
 def test_experts_of_gpt_neox_are_counted(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_script_of_ones_own_with_megatrons_options_is_megatrons(tmp_path: Path
     assert [line.partition(" ")[0] for line in found.not_understood] == ["${dataset_option}", "${load_options}"]
     alone = read(tmp_path, train=inner)
     assert any("$1 = fp16; $1 = bf16" in note for note in alone.notes)
-    assert "--tensor-model-parallel-size = ${2} (train.sh): no such variable is set in it" in alone.not_understood
+    assert "--tensor-model-parallel-size = ${2} (train.sh): nothing in it sets this variable" in alone.not_understood
 
 
 def test_slurm_starts_a_process_for_each_gpu(tmp_path: Path) -> None:

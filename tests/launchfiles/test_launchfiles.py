@@ -756,7 +756,7 @@ def test_a_gguf_file_is_read_by_its_name(file: str, weights: str | None, unknown
     launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
     assert launch.tables["model"] == {"name": "llama-3.1-8b"}
     assert launch.tables["serving"].get("weights") == weights
-    assert ("say serving.weights" in " ".join(map(str, launch.unmodelled))) == unknown
+    assert ("give serving.weights" in " ".join(map(str, launch.unmodelled))) == unknown
 
 
 @pytest.mark.parametrize(("keys", "stage"), [
@@ -818,7 +818,7 @@ def test_the_image_of_vllm_starts_it(tmp_path: Path) -> None:
     ({"x.json": "{"}, {}, "not valid JSON"),
     ({"x.yaml": "a: [1"}, {}, "not valid YAML"),
     ({"x.yaml": "- 1\n- 2"}, {}, "holds no table"),
-    ({"x.json": '{"a": 1}'}, {}, "none of the tools is known"),
+    ({"x.json": '{"a": 1}'}, {}, "no supported tool has these keys"),
     ({"run.sh": MEGATRON}, {}, "on which GPUs"),
     ({"run.sh": MEGATRON}, {"cluster": {**H100, "num_gpus": 12}}, "does not divide 12 GPUs"),
     ({"run.sh": "vllm serve nobody/knows-this --port 1"}, {"cluster": H100}, "is not in the catalog"),

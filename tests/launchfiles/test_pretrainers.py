@@ -82,7 +82,7 @@ def test_gpt_neox_beside_a_file_without_a_mark_of_its_own(tmp_path: Path) -> Non
     """local_setup.yml holds paths only; alone it is no tool's."""
     paths = {"data-path": "a", "vocab-file": "b", "save": "c", "log-dir": "d"}
     assert read(tmp_path, paths, NEOX).tables == read(tmp_path, NEOX).tables
-    with pytest.raises(planner.PlannerError, match="none of the tools is known by these keys"):
+    with pytest.raises(planner.PlannerError, match="no supported tool has these keys"):
         read(tmp_path, paths)
 
 

@@ -62,3 +62,13 @@ def test_weights_beyond_one_card_go_over_several_or_into_fewer_bits() -> None:
     alone = nearest_change(serving_times(model(BIG), 1, batch=1))
     assert alone is not None
     assert alone == {"weights": "fp8"}
+
+
+@pytest.mark.parametrize("gpus", [3, 6])
+def test_every_cut_that_the_heads_allow_is_tried(gpus: int) -> None:
+    """48 heads are cut over 3 GPUs, and over 6 by twos and by threes: 87 GB are 44 over 2, 29 over 3."""
+    fields = {**BIG, "num_kv_heads": 12}
+    times = serving_times(model(fields), gpus, dp=gpus, batch=1)
+    cuts = {one["tp"] for one in _candidates(times) if "tp" in one and "weights" not in one}
+    assert cuts == {tp for tp in range(2, gpus + 1) if gpus % tp == 0}
+    assert nearest_change(times) == ({"tp": 3, "dp": 1} if gpus == 3 else {"tp": 2, "dp": 3})
