@@ -50,6 +50,7 @@ OPTIONS_ON_PAGE = frozenset(
 OPTIONS_ELSEWHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "from": ("planner plan --from launch.sh --on 8xh100", ("--from",)),
     "risk": ("planner plan my.toml --risk 0.01 --allow offload", ("--risk", "--allow")),
+    "provider": ("planner plan llama-3-8b --on 8xh100 --samples 50k --epochs 3 --provider AWS", ("--provider", "--epochs")),
     "terms": ("planner search my.toml --term on-demand,spot", ("--term",)),
     "ray": ("planner search my.toml --engine ray --address auto", ("--address",)),
     "size": ("planner size llama-3-8b --for serve --headroom 0.2 --max-gpus 64", ("--headroom", "--max-gpus")),

@@ -16,7 +16,7 @@ from planner.layout_search.choice import _chosen, choose
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import complexity, kinds
 from planner.layout_search.search import run_search, search_all, searched
-from planner.layout_search.space import LayoutGrid
+from planner.layout_search.space import EVERYTHING, LayoutGrid
 from planner.model.catalog import load_model
 from planner.performance.risk import RISK, FitRule, chance, fit_rule
 from planner.uncertainty.interval import Interval
@@ -212,11 +212,15 @@ def test_the_sentence_says_of_how_many_the_layout_was_chosen(gib: float) -> None
     where = cluster(NODE, num_gpus=8, accelerator=card(gib))
     asked: dict[str, Any] = {"model": model(GPT), "cluster": where, "framework": framework("fsdp"), "job": job()}
     why, *more = planner.plan(**asked).notes
-    allow = ["offload"] if any("moves states or activations to the host" in note for note in more) else []
-    table = planner.evaluate(**asked, layouts=planner.candidates(**asked, allow=allow))
+    allowed = [["offload"]] if any("moves states or activations to the host" in note for note in more) else [[]]
+    if any("unusual ones were looked at" in note for note in more):
+        allowed = [["offload"], sorted(EVERYTHING)]  # the second where none of the first surely fits
     rule = fit_rule(Question(asked["model"], where, asked["framework"], asked["job"]))
-    surely = table.fits & rule.holds(table.firm_bytes, table.states_bytes)
-    seconds = table.step_time_s[surely]
+    for allow in allowed:
+        table = planner.evaluate(**asked, layouts=planner.candidates(**asked, allow=allow))
+        seconds = table.step_time_s[table.fits & rule.holds(table.firm_bytes, table.states_bytes)]
+        if len(seconds):
+            break
     equals = int((seconds <= 1.02 * seconds.min()).sum()) if len(seconds) else 0
     if "none fits" in why:
         assert not len(seconds)

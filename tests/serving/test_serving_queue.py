@@ -203,7 +203,7 @@ def test_a_seed_decides_everything() -> None:
 def test_replicas_and_cached_answers_carry_more() -> None:
     fields = {**CHAT, "requests_per_s": 20}
     one = serve(model="llama-3.1-8b", cluster=CLUSTER, serving=fields).load
-    two = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 2}, serving=fields).load
+    two = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 2}, serving={**fields, "dp": 2}).load
     cached = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**fields, "response_cache_hit_rate": 0.5}).load
     assert one is not None
     assert two is not None
