@@ -205,5 +205,5 @@ def test_batches_with_a_graph_are_read_where_none_is_padded(
     file.write_text(text)
     launch = read_launch([file], model="llama-3.1-8b", cluster={"accelerator": "h100-sxm5-80gb"})
     assert launch.tables["serving"].get("captured_batches") == captured
-    assert any("say serving.captured_batches" in one for one in launch.unmodelled) == said
+    assert any("give serving.captured_batches" in one for one in launch.unmodelled) == said
     assert not launch.not_understood
