@@ -20,7 +20,7 @@ from planner.evidence.fit import Constant, Values
 from planner.evidence.serving.check import Loop, predicted, table_key
 from planner.evidence.serving.runs import ServingRun
 from planner.hardware.curves import CURVES
-from planner.serving.engine import ENGINES
+from planner.serving.engine import ENGINES, Engine
 from planner.serving.load import Replica, replica, slots_of
 from planner.serving.pass_time import Times
 
@@ -38,23 +38,26 @@ class ServingConstant(Constant):
         return f"{self.curves or self.engine}.{self.field}"
 
     def touches(self, run: Any) -> bool:
-        """Whether a run's prediction can depend on it: of its GPU, or of its engine where no nearer engine says otherwise."""
+        """Whether a run's prediction can depend on it: of its GPU, or by a field of its engine that takes its value from here."""
         setting = run.times.setting
         if self.curves:
             return CURVES.depends(setting.cluster.accelerator.curves, self.place)
         name = setting.engine.name
-        if name not in ENGINES.names() or not ENGINES.depends(name, self.place) or not _concerns(self.field, run):
-            return False
-        if self.field == "collective_wait_s" and setting.serving.ep > 1:  # exchange_wait_s may refer to a farther engine's
-            return True
-        lineage = ENGINES.lineage(name)
-        nearer = lineage[: lineage.index(self.engine)] if self.engine in lineage else ()
-        return not any(c.field == self.field and c.engine in nearer for c in load_constants())
+        return name in ENGINES.names() and any(_concerns(field, run) for field in _taken(name, ENGINES.state(name), self.place))
 
     @property
     def place(self) -> Place:
         """The file and the field that it stands in."""
         return Place(self.curves or self.engine, self.field)
+
+
+@lru_cache(maxsize=4096)
+def _taken(engine: str, state: tuple[State, ...], place: Place) -> tuple[str, ...]:
+    """Fields of an engine whose value is the constant at ``place``, its own or by reference, where no nearer constant stands;
+    ``state``: of the engine's files, as the catalog has it."""
+    constants = {c.place for c in load_constants() if not c.curves}
+    chains = {field: ENGINES.places(Place(engine, field)) for field in Engine.model_fields}
+    return tuple(field for field, chain in chains.items() if next((p for p in chain if p in constants), None) == place)
 
 
 def _concerns(field: str, run: ServingRun) -> bool:
@@ -65,7 +68,8 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "request_s": not loop,
         "request_s_per_token": not loop,
         "collective_rate": setting.serving.num_gpus == 1,
-        "collective_wait_s": setting.serving.gpus_per_replica == setting.serving.pp,
+        "collective_wait_s": setting.serving.tp == 1,
+        "exchange_wait_s": setting.serving.ep == 1,
         "host_s_per_stage": setting.serving.pp == 1,
         "expert_bandwidth_rate": not setting.model.num_experts,
         "expert_compute_rate": not setting.model.num_experts,
