@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from planner.calibration.calibrate import Calibration, calibrate, step_seconds
-from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name, single_node
+from planner.calibration.profiles import write_profiles
+from planner.calibration.records import Record, Sample, read_record, read_records, record_runs, sample_name, single_node
 from planner.calibration.served_layers import layer_interval, layer_name, measured_layers
 from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Refusal, Run
@@ -21,9 +23,6 @@ from planner.hardware.cluster import Accelerator, Node, load_accelerator, load_n
 from planner.performance.evaluation import operator_table
 from planner.workload.framework import Framework, load_framework
 from planner.workload.layout import as_columns
-
-if TYPE_CHECKING:
-    pass
 
 NORMAL_90 = 1.645
 """Half-width of a 90 % interval in standard deviations."""
@@ -115,6 +114,15 @@ def compared(
         refused=(*refused, *impossible),
         calibration=made,
     )
+
+
+def unseen_steps(first: Path, second: Path) -> tuple[list[Row], list[Row]]:
+    """Step times of role "validate" of two records of one machine, both predicted with the calibration of the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        profiles = [str(path) for path in write_profiles(calibrate(read_record(first), "first"), Path(folder) / "first.toml")]
+        found = compare_record(first), compare_record(second, *profiles)
+    one, two = ([row for row in each.rows if row.metric == "step_time_s"] for each in found)
+    return one, two
 
 
 def _node(name: str | None, card: Accelerator, record: Record) -> Node | None:
