@@ -62,13 +62,13 @@ class Constant(Spec):
     @model_validator(mode="before")
     @classmethod
     def _of_another(cls, d: Any) -> Any:
-        """``prior = { same_as = "h200" }``: what that GPU's curves hold in this field now."""
+        """``prior = { same_as = "h200" }``: what that GPU's curves hold in this field now, or ``times`` as much."""
         prior = d.get("prior") if isinstance(d, dict) else None
         if not isinstance(prior, dict):
             return d
-        if set(prior) != {"same_as"} or not d.get("curves"):
+        if not {"same_as"} <= set(prior) <= {"same_as", "times"} or not d.get("curves"):
             raise ValueError(Message("prior = {0}: give a number, or same_as = a file of kernel curves, beside curves", prior))
-        return {**d, "prior": getattr(load_curves(str(prior["same_as"])), d["field"])}
+        return {**d, "prior": getattr(load_curves(str(prior["same_as"])), d["field"]) * prior.get("times", 1.0)}
 
     @property
     def name(self) -> str:

@@ -422,9 +422,12 @@ def _collective_s(setting: Setting, row: Row) -> Array:
         graph = e.custom_all_reduce and row.phase == "decode"
         return token_exchange_s(setting.cluster, message, row.copies, row.reach, float(ranks), float(stride), captured=graph)
     exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.dispatcher == "deepep" else None
-    return collective_s(
+    found = collective_s(
         setting.cluster, row.collective, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange
     )
+    # attention groups hold as many tokens each in the graphs of decoding, prompts of any length in prefill
+    uneven = row.group == "ep" and row.phase == "prefill" and row.collective in ("all_gather", "reduce_scatter")
+    return found / e.uneven_gather_rate if uneven else found
 
 
 def _waiting_s(setting: Setting, row: Row) -> float:

@@ -173,6 +173,18 @@ def test_a_stated_batch_bounds_a_saturated_server() -> None:
     assert few > 1.2 * free
 
 
+def test_a_saturated_pass_holds_whole_prompts_of_every_attention_group() -> None:
+    """A prompt longer than a pass is read whole by each of eight groups at once, not by three of them."""
+    fields = {"framework": "TensorRT-LLM (PyTorch backend)", "model": "Qwen3-235B-A22B", "gpu": "H200", "weights": "fp8"}
+    cut = {"n_gpus": "8", "tp": "8", "pp_ep": "EP set", "attention_data_parallel": "1"}
+    figure = {"metric": "requests/s", "unit": "req/s", "value": "1", "batch": "saturating"}
+    run = row(**fields, **cut, **figure, prompt_len="20000", output_len="1")
+    times = run.times
+    assert times.setting.serving.attention_groups == 8
+    assert times.setting.pass_tokens < 20000
+    assert predicted(run) == pytest.approx(float(times.prefill_s(20000, 8.0)) / 8.0)
+
+
 LOOP = {
     "framework": "vllm", "notes": "version 0.12.0", "gpu": "H200", "model": "llama-3.1-70b", "weights": "fp8", "n_gpus": "4",
     "tp": "4", "batch": "8", "prompt_len": "1024", "output_len": "256", "unit": "s", "load": "closed-loop",
@@ -297,10 +309,12 @@ def test_a_fit_finds_a_common_factor_and_leaves_models_out(tmp_path: Path) -> No
 
 
 def test_a_prior_of_another_chip_is_that_chips_value() -> None:
-    """The H20 has the H200's memory: what is believed of it beforehand follows the H200's file."""
+    """Each multiprocessor of the H20 reads as fast as each of the H200: what is believed beforehand follows the H200's file."""
+    h20, h200 = (load_accelerator(name) for name in ("h20-96gb", "h200-sxm-141gb"))
+    each = [float(chip.memory_bandwidth_bytes_per_s) / float(chip.num_sms or 1) for chip in (h200, h20)]
     for field in ("matmul_bandwidth_fraction", "memory_fraction"):
         constant = next(c for c in load_constants() if c.name == f"h20.{field}")
-        assert constant.prior == getattr(load_curves("h200"), field)
+        assert constant.prior == pytest.approx(getattr(load_curves("h200"), field) * each[0] / each[1], rel=1e-3)
     fields = {"field": "memory_fraction", "spread": 0.2, "lower": 0.1, "upper": 1.2}
     with pytest.raises(PlannerError, match="same_as = a file of kernel curves"):
         Constant.build({**fields, "curves": "h20", "prior": {"like": "h200"}}, "constant")

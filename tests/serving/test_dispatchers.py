@@ -67,7 +67,20 @@ def test_a_fabric_without_deepep_takes_the_librarys_time(fabric: str, phase: Pha
     for row in (there, back):
         assert float(row.communication_bytes[0]) == 2.0 * tokens * setting.model.hidden_size
         theirs = collective_s(setting.cluster, str(row.collective), row.communication_bytes, 32.0, 1.0)  # type: ignore[arg-type]
-        assert seconds(setting, row) == pytest.approx(float(theirs[0]))
+        uneven = setting.engine.uneven_gather_rate if phase == "prefill" else 1.0
+        assert seconds(setting, row) == pytest.approx(float(theirs[0]) / uneven)
+
+
+@pytest.mark.parametrize("engine", ["tensorrt-llm", "vllm", "sglang"])
+def test_prompts_of_unlike_attention_groups_are_gathered_more_slowly(engine: str) -> None:
+    """One broadcast and one reduce for each rank, or an all-reduce of all tokens; graphs of decoding hold equal parts."""
+    assert load_engine(engine).uneven_gather_rate < 1.0
+    setting = deployment(load_model("qwen3-235b-a22b"), on=cluster("dgx-h200"), engine=engine, weights="fp8", tp=1, ep=8)
+    setting = replace(setting, serving=setting.serving.replaced(dispatcher="gather"))
+    even = replace(setting, engine=setting.engine.replaced(uneven_gather_rate=1.0))
+    times, other = Times(setting=setting), Times(setting=even)
+    assert float(times.prefill_s(2048, 8)) > float(other.prefill_s(2048, 8))
+    assert float(times.decode_s(64, 2048)) == float(other.decode_s(64, 2048))
 
 
 def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:

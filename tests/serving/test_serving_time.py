@@ -476,7 +476,9 @@ def test_narrow_weights_are_expanded_once_a_pass_and_16_bit_ones_never() -> None
     assert moved[0] - moved[1] == pytest.approx(matrices * (2.0 + 8.5 / 8.0), rel=0.01)
 
 
-@pytest.mark.parametrize("card", ["a100-sxm4-80gb", "rtx-4090-24gb", "rtx-5090-32gb", "h100-sxm5-80gb", "b200-sxm-180gb"])
+@pytest.mark.parametrize(
+    "card", ["a100-sxm4-80gb", "rtx-4090-24gb", "rtx-5090-32gb", "h20-96gb", "h100-sxm5-80gb", "b200-sxm-180gb"]
+)
 def test_narrow_weights_gain_by_their_kernels(card: str) -> None:
     """One token is faster by fewer bytes on every card. Of many rows Marlin takes 0.97 to 1.01 of the 16-bit time (vllm pull
     request 24722) where a warp's instructions are all there are, and more where they are not; Machete no more than Marlin,

@@ -74,14 +74,15 @@ def predicted(run: ServingRun, times: Times | None = None, slots: int | None = N
 def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """Seconds per request of a replica that is never idle, at the batch that memory and engine allow.
 
-    Each request takes its own share of prefill passes, which are full, and holds one of the batch's places while it decodes.
+    Each request takes its own share of prefill passes, which hold as many whole prompts as fit into each attention group's, one
+    at least, and holds one of the batch's places while it decodes.
     Where so many requests of one length were sent at once, they leave together too: batch after batch, the last one smaller.
     """
     if slots < 1:
         raise PlannerError("not even one sequence fits")
     slots = min(slots, run.batch) if run.batch else slots
-    tokens = times.setting.pass_tokens * times.setting.serving.attention_groups
-    together = max(min(tokens / run.prompt, float(slots)), 1.0)
+    each = max(times.setting.pass_tokens // run.prompt, 1.0)
+    together = min(each * times.setting.serving.attention_groups, float(slots))
     prefill = float(times.prefill_s(run.prompt, together)) / together
     context = run.prompt + run.output / 2.0
     step = float(times.decode_s(float(slots), context))
