@@ -73,6 +73,11 @@ def _imbalance(setting: Setting) -> Number:
     return 1.0 if setting.model.capacity_factor is not None else _surplus(setting)
 
 
+def _own_pairs(setting: Setting) -> Number:
+    """Token-expert pairs that come back to a rank: those of its own tokens, however unevenly the experts got them."""
+    return expert_tokens(setting) / setting.etp / _imbalance(setting)
+
+
 def _in_turn(setting: Setting) -> float:
     """Experts of which each token takes neighbours: all, under a forced router that gives them out in turn; else 0."""
     turns = setting.job.routing == "forced" and setting.framework.forced_routing == "in_turn"
@@ -121,7 +126,7 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),
         Row(name="token counts to the host gradient", block=BLOCK, phase="backward", host_s=host),
         *_permute("permute", setting),
-        *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
+        *_exchange("dispatch", setting, "all_gather", "reduce_scatter", arriving=1.0),
         *_sort_received("sort by expert", setting),
         *_pad("pad for fp8", setting),
     )
@@ -130,14 +135,21 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
 def _combine(setting: Setting) -> tuple[Row, ...]:
     """Send results back, weigh them by the router's probabilities and sum the top-k of each token."""
     m, w = setting.model, setting.width
-    kept = w * expert_tokens(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
+    kept = w * _weighed(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
     return (
         *_pad("unpad", setting),
         *_sort_received("sort by rank", setting),
-        *_exchange("combine", setting, "reduce_scatter", "all_gather"),
+        *_exchange("combine", setting, "reduce_scatter", "all_gather", arriving=1.0 / _imbalance(setting)),
         *_weigh(setting),
         *_permute("unpermute", setting, kept),
     )
+
+
+def _weighed(setting: Setting) -> Number:
+    """Pairs whose output meets its probability: back on the tokens' own rank where each pair travels and PyTorch's operators
+    weigh it (torchtitan, models/moe.py), else on the experts'."""
+    f = setting.framework
+    return _own_pairs(setting) if f.dispatcher in PAIRS and not f.fused_permutation else expert_tokens(setting)
 
 
 def _weigh(setting: Setting) -> tuple[Row, ...]:
@@ -146,7 +158,7 @@ def _weigh(setting: Setting) -> tuple[Row, ...]:
     f = setting.framework
     if f.fused_permutation or f.compile or not (f.weighs_expert_outputs and f.grouped_experts):
         return ()
-    held = setting.width * expert_tokens(setting) * float(setting.model.hidden_size)
+    held = setting.width * _weighed(setting) * float(setting.model.hidden_size)
     return pointwise("weigh outputs", BLOCK, forward_bytes=2.0 * held, backward_bytes=4.0 * held, backward_kernels=2.0)
 
 
@@ -212,8 +224,12 @@ def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
     return _copies(rows, setting)
 
 
-def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective) -> tuple[Row, ...]:
+def _exchange(
+    name: str, setting: Setting, forward: Collective, backward: Collective, *, arriving: Number
+) -> tuple[Row, ...]:
     """Tokens to their experts' ranks or back; gather or scatter over an expert's tensor-parallel group.
+
+    The fullest rank receives its surplus, and sends it back: ``arriving`` is what a rank is left with of the forward message.
 
     ``alltoall`` sends each token-expert pair (Megatron-Core, AllToAllDispatcher). ``deepep`` and ``hybridep`` send a token once
     to each node of its experts, over the network, and there once to each of their ranks (DeepSeek-V3 report, section
@@ -241,6 +257,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
                 copies=copies,
                 reach=m.router_reach,
                 in_turn=_in_turn(setting),
+                arriving=arriving if phase == "forward" else 1.0,
             )
             for what, phase in phases
         )

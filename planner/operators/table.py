@@ -277,7 +277,7 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
                     name=Message("{0} kept", row.name),
                     block=row.block,
                     phase="forward",
-                    saved_bytes=row.communication_bytes * selective,
+                    saved_bytes=row.communication_bytes * row.arriving * selective,
                 )
             )
         if isinstance(row.work, Matmul) and not row.core:

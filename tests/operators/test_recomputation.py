@@ -14,10 +14,11 @@ from planner.operators.table import build_table
 from planner.workload.layout import Layout, as_columns
 
 
-def layer(fields: dict[str, Any], stack: str, layout: Layout, **changes: object) -> dict[str, float]:
-    """Sums over the rows of one layer: flops forward and redone, bytes saved; experts get equal shares."""
-    even = job(routing="forced")
-    found, _ = distinct_axes(as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), even)
+def layer(fields: dict[str, Any], stack: str, layout: Layout, load: float = 1.0, **changes: object) -> dict[str, float]:
+    """Sums over the rows of one layer: flops forward and redone, bytes saved; the fullest rank has ``load`` times the mean."""
+    found, _ = distinct_axes(
+        as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), job(expert_load=load)
+    )
     rows = next(iter(build_table(found).layers.values()))
     total = {phase: sum(float(np.max(r.flops)) for r in rows if r.phase == phase) for phase in ("forward", "recompute")}
     total["saved"] = sum(float(np.max(r.saved_bytes)) for r in rows)
@@ -62,6 +63,10 @@ def test_torchtitan_keeps_what_an_exchange_of_tokens_brought() -> None:
     tokens, fields = job().seq_len, model(MIXTRAL)
     exchanged = 2.0 * 2.0 * fields.top_k * tokens * fields.hidden_size
     assert spread["saved"] - here["saved"] == pytest.approx(exchanged)
+    # of uneven experts the fullest rank keeps what it got; what comes back are each rank's own pairs (models/moe.py:
+    # routed_output has bs * slen * top_k rows after self.experts, whose hooks dispatch and combine)
+    uneven = layer(MIXTRAL, "torchtitan", Layout(zero=3, ep=8, recompute="selective"), load=1.5)
+    assert uneven["saved"] - here["saved"] == pytest.approx(exchanged * (1.5 + 1.0) / 2.0)
     whole = layer(MIXTRAL, "torchtitan", Layout(zero=3, ep=8, recompute="full"))
     assert whole["saved"] == pytest.approx(2.0 * tokens * fields.hidden_size)
 
