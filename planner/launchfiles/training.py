@@ -55,6 +55,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     _precision(said, framework)
     _tuning(said, framework)
     _recomputation(said)
+    _compiled_parts(f)
     _experts(said)
     table = _cluster(said, cluster)
     num_gpus = _sharding_and_batch(said, table, framework)
@@ -135,6 +136,16 @@ def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: i
         if field != "name" and not of_experts and not alone and getattr(catalog, field, None) != value:
             found[field] = value
     return found
+
+
+def _compiled_parts(f: dict[str, Any]) -> None:
+    """framework.compile and compiled_loss where torchtitan compiles its layers or its loss alone (CompileConfig.components)."""
+    parts = names_of(f.get("said.compiled", ""))
+    if not parts or not f.get("framework.compile"):
+        return
+    f["framework.compile"] = "model" in parts
+    if ("loss" in parts) != ("model" in parts):
+        f["framework.compiled_loss"] = "always" if "loss" in parts else "never"
 
 
 def _overlap_of_tensors(said: Said, in_catalog: float) -> None:

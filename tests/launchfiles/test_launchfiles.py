@@ -368,6 +368,22 @@ def test_a_torchtitan_configuration(tmp_path: Path) -> None:
     assert "enable_async_tensor_parallel" in launch.unmodelled[0]
 
 
+@pytest.mark.parametrize(
+    ("parts", "means"),
+    [
+        ('["model", "loss"]', {"compile": True}),
+        ('["loss"]', {"compiled_loss": "always"}),
+        ('["model"]', {"compile": True, "compiled_loss": "never"}),
+    ],
+)
+def test_torchtitan_compiles_its_layers_or_its_loss_alone(tmp_path: Path, parts: str, means: dict[str, Any]) -> None:
+    """CompileConfig.components; its DeepSeek-V3 of October 2025 compiled the loss alone (pytorch/torchtitan#1789)."""
+    text = TITAN.replace("enable = true\n", f"enable = true\ncomponents = {parts}\n")
+    launch = read(tmp_path, {"llama3_70b.toml": text}, cluster={**H100, "num_gpus": 256})
+    assert launch.tables["framework"] == {"name": "torchtitan", **means}
+    assert not any("components" in line for line in (*launch.unmodelled, *launch.not_understood))
+
+
 AXOLOTL = """
 base_model: NousResearch/Meta-Llama-3-8B
 load_in_4bit: true
