@@ -224,9 +224,7 @@ def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
     return _copies(rows, setting)
 
 
-def _exchange(
-    name: str, setting: Setting, forward: Collective, backward: Collective, *, arriving: Number
-) -> tuple[Row, ...]:
+def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective, *, arriving: Number) -> tuple[Row, ...]:
     """Tokens to their experts' ranks or back; gather or scatter over an expert's tensor-parallel group.
 
     The fullest rank receives its surplus, and sends it back: ``arriving`` is what a rank is left with of the forward message.

@@ -16,9 +16,7 @@ from planner.workload.layout import Layout, as_columns
 
 def layer(fields: dict[str, Any], stack: str, layout: Layout, load: float = 1.0, **changes: object) -> dict[str, float]:
     """Sums over the rows of one layer: flops forward and redone, bytes saved; the fullest rank has ``load`` times the mean."""
-    found, _ = distinct_axes(
-        as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), job(expert_load=load)
-    )
+    found, _ = distinct_axes(as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), job(expert_load=load))
     rows = next(iter(build_table(found).layers.values()))
     total = {phase: sum(float(np.max(r.flops)) for r in rows if r.phase == phase) for phase in ("forward", "recompute")}
     total["saved"] = sum(float(np.max(r.saved_bytes)) for r in rows)
