@@ -44,7 +44,7 @@ def answered(report: str) -> dict[str, float]:
 
 def off(report: str, name: str) -> float:
     """Answer over truth, less 1."""
-    return answered(report)[name] / REPORTS[report]["figures"][name][0] - 1.0
+    return float(answered(report)[name] / REPORTS[report]["figures"][name][0]) - 1.0
 
 
 def test_reports_say_what_they_were_asked() -> None:
