@@ -15,7 +15,15 @@ from planner.operators.table import build_table
 from planner.performance.block_cost import BlockCost
 from planner.performance.evaluation import evaluate, stage_memory
 from planner.performance.memory import (
-    KINDS, StageMemory, States, _freed_at_once, _overhead, gradient_buffers, model_states, peak, weight_copies,
+    KINDS,
+    StageMemory,
+    States,
+    _freed_at_once,
+    _overhead,
+    gradient_buffers,
+    model_states,
+    peak,
+    weight_copies,
 )  # fmt: skip
 from planner.performance.step_time import PARTS, StageTime, synchronization_s
 from planner.uncertainty.interval import ResidualClass, interval
@@ -181,7 +189,7 @@ def test_one_llama_layer_moves_rotary_bytes_of_all_its_heads() -> None:
 @pytest.mark.parametrize(("pp", "zero", "bytes_"), [(1, 2, 2800), (1, 3, 1820), (2, 2, 6600), (2, 3, 6600)])
 def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, zero: int, bytes_: float) -> None:
     """16-bit copies of 1,100 parameters, 10 of them at the ends, 300 in the largest layer. ZeRO 2: 2,200 bytes and a layer's
-    gradient of 600. ZeRO 3: two layers and the ends, 1,220, and that gradient. A pipeline: all of them, and 4 bytes of gradient."""
+    gradient of 600. ZeRO 3: two layers and the ends, 1,220, and that gradient. A pipeline: all, and 4 bytes of gradient."""
     stack = framework("fsdp")
     columns = as_columns(Layout(dp=2, pp=pp, zero=zero), 2 * pp)  # type: ignore[arg-type]
     found = weight_copies(content(), columns, stack, precisions(job(), stack))
@@ -225,7 +233,9 @@ def test_each_kind_of_group_of_more_than_one_has_a_communicator() -> None:
         assert float(_overhead(as_columns(one, one.tp * one.pp * one.cp * (one.dp or 1)), stack)[0]) == 1000.0 + 10.0 * groups
 
 
-@pytest.mark.parametrize(("of", "heavier"), [({"position_embedding": "learned", "max_positions": 65536}, 0), ({"num_layers": 5}, 1)])
+@pytest.mark.parametrize(
+    ("of", "heavier"), [({"position_embedding": "learned", "max_positions": 65536}, 0), ({"num_layers": 5}, 1)]
+)
 def test_a_pipeline_holds_on_the_host_what_its_heaviest_stage_does(of: dict[str, Any], heavier: int) -> None:
     """The first has a table of positions, or the second the odd layer; its peak is that of the heavier one, too."""
     question = Question(model(LLAMA, tied_embeddings=False, **of), gpus(2), framework("megatron-core"), job())
