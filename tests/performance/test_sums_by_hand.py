@@ -217,10 +217,10 @@ def moment(optimizer: float, activations: float, pageable: float) -> StageMemory
 def test_the_peak_is_the_fullest_moment_and_of_full_ones_that_which_pages_the_least() -> None:
     """100 bytes and 90: the first, though less of it is firm. Twice 100, whose optimizer states may leave: the firmest."""
     full, less, firm = moment(60.0, 40.0, 60.0), moment(20.0, 70.0, 20.0), moment(10.0, 90.0, 10.0)
-    for several in ((full, less), (less, full)):
-        assert float(peak(several).total_bytes[0]) == 100.0
-    for several in ((full, firm), (firm, full), (less, full, firm)):
-        assert float(peak(several).firm_bytes[0]) == 90.0
+    for two in ((full, less), (less, full)):
+        assert float(peak(two).total_bytes[0]) == 100.0
+    for among in ((full, firm), (firm, full), (less, full, firm)):
+        assert float(peak(among).firm_bytes[0]) == 90.0
     plain = (moment(60.0, 40.0, 0.0), moment(10.0, 90.0, 0.0))
     assert float(peak(plain).activations_bytes[0]) == 40.0  # the first of equals
     assert float(peak(plain[::-1]).activations_bytes[0]) == 90.0
