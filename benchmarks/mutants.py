@@ -8,7 +8,8 @@ any test kills them. The sample is drawn evenly over all mutants of the packages
 
 A first run of the tests, under coverage, tells which of them pass each line and how long they take. A mutant meets those that
 pass its line, the shortest first, then the others of its package, until the budget of CPU seconds is spent; it is killed by the
-first that fails. What survives is listed. `--again mutants.json` runs the survivors of that file once more, after new tests.
+first that fails. What survives is listed; what computes the same is in ``equivalent_mutants.toml``, with the reason, and does
+not count. `--again mutants.json` runs the survivors of that file once more, after new tests.
 Needs the extra ``mutants``: ``make mutants``.
 """
 
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +47,8 @@ OPERATORS = re.compile(
     r"|ReplaceUnaryOperator_(Delete_Not|Delete_USub|USub_UAdd)|NumberReplacer|AddNot|ReplaceAndWithOr|ReplaceOrWithAnd"
     r"|ReplaceTrueWithFalse|ReplaceFalseWithTrue|ZeroIterationForLoop|ReplaceBreakWithContinue|ReplaceContinueWithBreak)"
 )
+EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.toml"
+"""Mutants that compute the same, or nothing that anyone could ask for, each with the reason."""
 LONGEST_S = 900
 """Of the clock, for one mutant: it waits for something that never comes."""
 
@@ -92,14 +96,24 @@ def all_mutants(package: str) -> list[Mutant]:
         if path.name == "__init__.py" or path.name not in ONLY.get(package, (path.name,)):
             continue
         text = path.read_text(encoding="utf-8")
-        nodes, quiet = list(ast_nodes(get_ast(text))), messages(text)
+        nodes, quiet = list(ast_nodes(get_ast(text))), silent(text)
         for name in names:
             operator = get_operator(name)()
             places = [place for node in nodes for place in operator.mutation_positions(node)]
             module = str(path.relative_to(ROOT))
-            made = [Mutant(module, name, n, at[0][0]) for n, at in enumerate(places) if at[0][0] not in quiet]
+            made = [
+                Mutant(module, name, n, start[0])
+                for n, (start, _) in enumerate(places)
+                if not any(first <= start < last for first, last in quiet)
+            ]
             found += [mutant for mutant in made if name != "core/ReplaceBinaryOperator_Pow_Mul" or parses(mutant.text())]
     return found
+
+
+def equivalents() -> dict[tuple[str, str], str]:
+    """Module and change to the reason why no test can notice it."""
+    rows = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
+    return {(row["module"], f"- {row['before']}  + {row['after']}"): row["why"] for row in rows}
 
 
 def parses(text: str) -> bool:
@@ -111,15 +125,23 @@ def parses(text: str) -> bool:
     return True
 
 
-def messages(text: str) -> set[int]:
-    """Lines of errors and notes for people and of caches' sizes, which hold numbers of no formula."""
-    lines: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        made = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("PlannerError", "Message")
-        kept = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lru_cache"
-        if made or kept or isinstance(node, ast.Raise):
-            lines |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return lines
+def silent(text: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """From and to where nothing is computed: errors and sentences for people, what Python checks of itself, caches' sizes."""
+    calls = ("PlannerError", "Message", "lru_cache", "dataclass")
+    found = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Raise | ast.JoinedStr)
+        or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in calls)
+        or (isinstance(node, ast.keyword) and node.arg == "strict")
+        or (isinstance(node, ast.IfExp) and sentence(node.body) and sentence(node.orelse))
+    ]
+    return [((n.lineno, n.col_offset), (n.end_lineno or n.lineno, n.end_col_offset or 0)) for n in found]
+
+
+def sentence(node: ast.AST) -> bool:
+    """Words for people: names of rows and of columns are shorter."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 2
 
 
 class Chosen:
@@ -251,9 +273,11 @@ def ended(number: int, since: float) -> int | None:
 
 
 def tests_of(package: str) -> list[str]:
-    """The mirrored folder and the modules' own doctests."""
-    modules = ONLY.get(package, tuple(path.name for path in sorted((ROOT / "planner" / package).glob("*.py"))))
-    return [f"tests/{package}", *(f"planner/{package}/{name}" for name in modules)]
+    """The mirrored folder, or the mirrored files of its numeric modules, and the modules' own doctests."""
+    if package in ONLY:
+        modules = ONLY[package]
+        return [*(f"tests/{package}/test_{name}" for name in modules), *(f"planner/{package}/{name}" for name in modules)]
+    return [f"tests/{package}", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "planner" / package).glob("*.py")))]
 
 
 def passing(package: str, tree: Path, kept: Path) -> dict[str, Any]:
@@ -334,6 +358,9 @@ def main() -> None:
     else:
         sample = random.Random(options.seed).sample(found, min(options.mutants, len(found)))
     print(f"{len(sample)} of {len(found):,} mutants, seed {options.seed}", flush=True)
+    known_same = equivalents()
+    same = [mutant for mutant in sample if (mutant.module, mutant.change()) in known_same]
+    sample = [mutant for mutant in sample if mutant not in same]
     warm()
     rows = []
     with tempfile.TemporaryDirectory(prefix="mutants") as folder:
@@ -354,6 +381,9 @@ def main() -> None:
     for row in rows:
         if row["fate"] == "survived":
             print(f"  {row['module']}:{row['line']}  {row['change']}")
+    print(f"{len(same)} equivalent, not counted:" if same else "none of them is known as equivalent")
+    for mutant in same:
+        print(f"  {mutant.module}:{mutant.line}  {mutant.change()}  # {known_same[mutant.module, mutant.change()]}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, model, setting
 
 from planner.model.parameters import layer_parameters, parameters_total
-from planner.operators.attention import attention, cross_attention
+from planner.operators.attention import _softmax_traffic, attention, cross_attention
 from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
@@ -19,12 +19,13 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import expert_tokens, mixture_of_experts
 from planner.operators.norm import norm, norm_saved_bytes
 from planner.operators.optimizer import decomposition_flops, low_rank_s, update_bytes
-from planner.operators.row import Matmul, Row, alignment
+from planner.operators.row import Matmul, Row, alignment, linear
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.streams import streams
 from planner.operators.table import build_table
 from planner.operators.teacher import distillation_loss
 from planner.operators.weights import local_parameters, on_one_rank
+from planner.workload.adapters import tuned_model
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
 from planner.workload.resolve import as_framework, as_job, as_model
@@ -519,3 +520,57 @@ def test_scores_pass_a_dropout_only_where_there_is_one(dropout: float, rows: int
     found, _ = distinct_axes(columns, model(GPT, attention_dropout=dropout), stack, asked)
     named = {row.name for row in build_table(found).rows() if row.name == "attention dropout"}
     assert len(named) == rows
+
+
+@pytest.mark.parametrize(
+    ("precision", "in_fp32", "forward", "backward"),
+    [
+        # scaled 2 + 2, masked 2 + 2, the softmax 2 + 2; backward each step has its own gradient, the softmax's reads two
+        ("bf16-pure", False, 4 + 4 + 4, 4 + 4 + 6),
+        # read in 16 bit and written in 32, cast back; backward 4 + 4 read, 2 written, cast
+        ("bf16-pure", True, 4 + 4 + 6 + 6, 4 + 4 + 10 + 6),
+        # autocast's cast to fp32 is a kernel of its own, and all of the softmax is fp32
+        ("bf16", False, 4 + 4 + 6 + 8 + 6, 4 + 4 + 6 + 12 + 6),
+    ],
+)
+def test_scores_pass_memory_as_eager_kernels_read_and_write_them(
+    precision: str, in_fp32: bool, forward: float, backward: float
+) -> None:
+    columns = as_columns(Layout(dp=1), 1)
+    stack, work = (
+        as_framework("huggingface").replaced(attention_kernel="eager"),
+        as_job({"seq_len": S, "global_batch_size": 64, "precision": precision}),
+    )
+    found, _ = distinct_axes(columns, model(LLAMA, softmax_in_fp32=in_fp32), stack, work)
+    assert found.autocast is (precision == "bf16")
+    traffic = _softmax_traffic(found, found.model.layer_kinds[0])
+    assert (traffic.forward_bytes, traffic.backward_bytes) == (forward, backward)
+    assert (traffic.kernels, traffic.backward_kernels) == (6.0, 5.0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_is_cast_to_8_bit_for_each_product_of_a_linear_layer(grouped: bool) -> None:
+    """4 products of 3 x 5 by 5 x 7. Inputs where tokens come to their experts; dy once for both gradients; nothing for dW."""
+    rows = linear("x", "block", Matmul(m=3.0, k=5.0, n=7.0, batch=4.0, grouped=grouped), width=2.0, parameters=1.0)
+    casts = {row.role: row.work.cast for row in rows if isinstance(row.work, Matmul)}
+    assert casts == {"product": 4 * 3 * 5 if grouped else 0, "input gradient": 4 * 3 * 7, "weight gradient": 0}
+    shapes = {row.role: (row.work.m, row.work.k, row.work.n) for row in rows if isinstance(row.work, Matmul)}
+    assert shapes == {"product": (3, 5, 7), "input gradient": (3, 7, 5), "weight gradient": (5, 3, 7)}
+
+
+@pytest.mark.parametrize(("kind", "more"), [("lora", 0), ("qlora", 2 * T * (4096 + 14336))])
+def test_old_bitsandbytes_keeps_the_input_of_each_layer_in_4_bit(kind: str, more: float) -> None:
+    """Until 0.41, of layers in 4 bit alone: the feed-forward's two. Adapters of queries keep their input as it is, and fused
+    attention its output."""
+    kept = []
+    for keeps in (False, True):
+        columns, stack = (
+            as_columns(Layout(dp=1, micro_batch_size=B), 1),
+            as_framework("litgpt").replaced(quantized_keeps_input=keeps),
+        )
+        work = as_job({"kind": kind, "seq_len": S, "global_batch_size": 64, "adapter": {"rank": 8, "target_modules": ["q_proj"]}})
+        columns = as_columns(Layout(dp=1, micro_batch_size=B), 1)
+        found, _ = distinct_axes(columns, tuned_model(as_model("llama-3-8b"), work), stack, work)
+        rows = build_table(found).layers[found.model.layer_kinds[0]]
+        kept.append(sum(amount(row, "saved_bytes") for row in rows))
+    assert kept[1] - kept[0] == more

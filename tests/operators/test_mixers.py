@@ -21,7 +21,7 @@ from planner.model.huggingface import model_from_config
 from planner.model.linears import layer_linears
 from planner.model.mixers import state_bytes
 from planner.model.parameters import layer_parameters, parameters_total
-from planner.operators.mixer import scan_flops, ssd_bytes
+from planner.operators.mixer import kept_elements, scan_flops, ssd_bytes
 from planner.operators.row import changed
 from planner.operators.setting import Setting, compressed_keys
 from planner.operators.table import Table, build_table
@@ -354,3 +354,27 @@ def test_a_scan_takes_its_bytes_at_its_rate_and_no_less_than_its_products() -> N
     least = float(np.ravel(scan.flops)[0]) / card.peak("bf16")
     assert seconds(rate=1e9) >= least
     assert seconds(rate=1e9, in_chunks=False) < least
+
+
+@pytest.mark.parametrize(
+    ("name", "narrow", "wide"),
+    [
+        # fla.ops.gated_delta_rule.chunk: q, k, v of 32 heads of 128; beta and 64 of the chunk's matrix; two decays a head
+        ("qwen3-next-80b-a3b", 3 * 32 * 128 + 32 * (1 + 64), 2 * 32),
+        # fla.ops.kda.chunk: two such matrices, and a decay for each of the 4,096 key elements
+        ("kimi-linear-48b-a3b", 3 * 32 * 128 + 32 * (1 + 2 * 64), 32 * 128),
+        ("minimax-m1", 2 * 3 * 64 * 128, 0),  # q, k, v of 64 heads before and behind their activation
+        ("bamba-9b", 2 * 8192 + 2 * 128 + 128, 0),  # mamba_split_conv1d_scan_combined: x and z, B and C of one group, dt a head
+        ("mamba-130m", 2 * 1536 + 48 + 2 * 16, 0),  # mamba_inner_fn: x and z, the time step's 48, B and C of 16
+        ("lfm2-1.2b", 3 * 2048, 0),  # two gates and the product
+    ],
+)
+def test_what_a_scan_keeps_of_a_token_by_hand(name: str, narrow: int, wide: int) -> None:
+    whole = load_model(name)
+    (m,) = {v for v in (whole.of(kind) for kind in whole.layer_kinds) if v.recurs}
+    assert kept_elements(m) == (narrow, wide)
+
+
+def test_what_time_mixing_keeps_of_a_token_by_hand() -> None:
+    model = model_from_config({"model_type": "rwkv", **RWKV["rwkv"][0]}, "rwkv-4-1b5", "config.json")
+    assert kept_elements(model.of(model.layer_kinds[0])) == (2 * 2048, 0.0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from examples import LLAMA, MIXTRAL, framework, job, model
 
-from planner.operators.row import Matmul
+from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
-from planner.operators.table import build_table
+from planner.operators.table import build_table, dropped_by, redone_by
 from planner.workload.layout import Layout, as_columns
 
 
@@ -100,3 +100,44 @@ def test_biases_of_grouped_experts_cost_passes_over_their_outputs() -> None:
     fields = model(MIXTRAL)
     pairs = float(fields.top_k * job().seq_len)
     assert moved(ffn_bias=True) - moved() > (28.0 + 36.0) * pairs * fields.hidden_size
+
+
+MODULES = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "mla_up_proj")
+
+
+@pytest.mark.parametrize(
+    ("block", "operator", "core", "dropped", "redone"),
+    [
+        # Megatron-Core, transformer_config.py, recompute_modules: what keeps its input only, and what drops its output
+        ("attention", "softmax", True, {"core_attn"}, {"core_attn"}),
+        ("norm", "norm", False, set(), {"layernorm"}),
+        ("attention", "query key value", False, {"layernorm"}, set()),
+        ("attention", "query down", False, {"layernorm"}, set()),
+        ("attention", "key value down", False, {"layernorm"}, set()),
+        ("attention", "query", False, {"layernorm"}, set()),
+        ("attention", "query up", False, set(), {"mla_up_proj"}),
+        ("attention", "key value up", False, set(), {"mla_up_proj"}),
+        ("attention", "query latent norm", False, set(), {"mla_up_proj"}),
+        ("attention", "key value latent norm", False, set(), {"mla_up_proj"}),
+        ("attention", "queries, keys, values kept", False, {"mla_up_proj"}, set()),
+        ("attention", "output projection", False, set(), set()),
+        ("feed_forward", "in projection", False, {"layernorm"}, {"mlp"}),
+        ("feed_forward", "activation", False, {"mlp"}, {"mlp"}),
+        ("feed_forward", "out projection", False, {"mlp"}, {"mlp"}),
+        ("moe", "router", False, {"layernorm"}, {"moe"}),
+        ("moe", "in projection", False, {"moe"}, {"moe"}),
+        ("moe", "activation", False, {"moe"}, {"moe", "moe_act"}),
+        ("moe", "out projection", False, {"moe", "moe_act"}, {"moe"}),
+        ("shared_expert", "in projection", False, {"moe"}, {"moe"}),
+        ("shared_expert", "activation", False, {"moe"}, {"moe"}),
+        ("shared_expert", "out projection", False, {"moe"}, {"moe"}),
+    ],
+)
+def test_modules_that_spare_and_that_redo_a_row(
+    block: str, operator: str, core: bool, dropped: set[str], redone: set[str]
+) -> None:
+    row = Row(name=operator, operator=operator, block=block, phase="forward", core=core)
+    assert {module for module in MODULES if dropped_by(row, frozenset((module,)))} == dropped
+    assert {module for module in MODULES if redone_by(row, frozenset((module,)))} == redone
+    assert not dropped_by(row, frozenset())
+    assert not redone_by(row, frozenset())

@@ -1,4 +1,5 @@
-"""Rows grow as what they count: with sequences in proportion, with tensor-parallel ranks not at all in sum."""
+"""Rows grow as what they count: with sequences in proportion, with a size of the model as a sum of products, with tensor-parallel
+ranks not at all in sum."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planner.model.architecture import Model
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
+from planner.workload.adapters import tuned_model
 from planner.workload.framework import Framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_framework, as_job, as_model
@@ -26,13 +29,13 @@ AMOUNTS = ("flops", "model_flops", "saved_bytes", "workspace_bytes", "communicat
 EAGER = as_framework("huggingface").replaced(attention_kernel="eager")
 
 
-def rows_of(name: str, stack: str | Framework, layout: Layout, **changes: Any) -> list[Row]:
+def rows_of(name: str | Model, stack: str | Framework, layout: Layout, **changes: Any) -> list[Row]:
     """All rows of one micro-batch, forward and backward."""
     model = as_model(name)
     lengths = {"seq_len": 512, "target_len": 256 if model.cross_attention else 0}
     job = as_job({**lengths, "global_batch_size": 64, "routing": "forced", **changes})
     columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
-    setting, _ = distinct_axes(columns, model, as_framework(stack), job)
+    setting, _ = distinct_axes(columns, tuned_model(model, job), as_framework(stack), job)
     return [row for row in build_table(setting).rows() if row.phase in ("forward", "backward")]
 
 
@@ -123,3 +126,58 @@ def test_a_rank_alone_sends_nothing_and_launches_nothing_to_send(name: str, stac
     for row in rows_of(name, stack, Layout(dp=1)):
         if row.collective is not None:
             assert (amount(row, "communication_bytes"), amount(row, "kernels")) == (0.0, 0.0), row.name
+
+
+EVERY = (*AMOUNTS, "bytes_moved", "parameters", "frozen_bytes", "kernels")
+SIZES = ("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "vocab_size")
+
+
+def powers(one: Row, two: Row, three: Row, field: str) -> tuple[float, float, float]:
+    """(a, b, c) of a + b x + c x^2 through the amounts at x = 1, 2 and 3, over the last of them."""
+    first, second, third = (amount(row, field) for row in (one, two, three))
+    c = (first - 2.0 * second + third) / 2.0
+    b = second - first - 3.0 * c
+    unit = abs(third) or 1.0
+    return (first - b - c) / unit, b / unit, c / unit
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_larger_size_never_takes_less(name: str) -> None:
+    """Amounts are sums of products of sizes: of one of them a + b x + c x^2, and no part is less than nothing."""
+    model = as_model(name)
+    for size in SIZES:
+        value = getattr(model, size)
+        if not value:
+            continue
+        tables = [rows_of(model.replaced(**{size: value * x}), "megatron-core", Layout(dp=1)) for x in (1, 2, 3)]
+        for rows in zip(*tables, strict=True):
+            for field in EVERY:
+                assert min(powers(*rows, field)) > -1e-9, (size, rows[0].name, field)
+
+
+CUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "cut": ({"tp": 2, "cp": 2, "sequence_parallel": True, "dp": 1}, {}),
+    "redone": ({"dp": 1, "recompute": "full"}, {}),
+    "core redone": ({"dp": 1, "recompute": "selective"}, {}),
+    "experts apart": ({"dp": 4, "ep": 4}, {}),
+    "adapters": ({"dp": 1}, {"kind": "lora", "adapter": {"rank": 8}}),
+    "adapters on 4 bit": ({"dp": 1}, {"kind": "qlora", "adapter": {"rank": 8}}),
+    "predicted from": ({"dp": 1}, {"multi_token_prediction": 1}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [("deepseek-v3", "predicted from"), *((name, cut) for cut in CUTS if cut != "predicted from" for name in MODELS[::2])],
+)
+def test_each_sequence_adds_as_much_wherever_it_is_worked_on(name: str, cut: str) -> None:
+    """Cut, redone, beside frozen weights or predicted from: what is kept and sent is in proportion to the sequences."""
+    layout, changes = CUTS[cut]
+    stack = "huggingface" if "kind" in changes else "megatron-core"
+    tables = [rows_of(name, stack, Layout(**layout, micro_batch_size=x), **changes) for x in (1, 2, 3)]
+    for rows in zip(*tables, strict=True):
+        for field in EVERY:
+            once, each, square = powers(*rows, field)
+            assert abs(square) < 1e-9, (rows[0].name, field)
+            assert min(once, each) > -1e-9, (rows[0].name, field)
+            assert once < 1e-9 or field not in ("saved_bytes", "communication_bytes"), (rows[0].name, field)

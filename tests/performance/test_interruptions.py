@@ -48,6 +48,7 @@ def test_rates_add_up_and_down_time_is_of_its_own_kind() -> None:
     assert STOPS.rate_per_s == pytest.approx(2.4e-5)
     assert STOPS.failure_share == pytest.approx(10 / 24)
     assert Interruptions().failure_share == 1.0
+    assert {getattr(Interruptions(), one.name) for one in fields(Interruptions)} == {0.0}  # what is not said costs nothing
     down = STOPS.downtime(*(np.array([float(n)]) for n in (1, 2, 3, 4)))
     assert {cause: float(s[0]) for cause, s in down.items()} == {
         "detection": 60.0, "replacement": 120.0, "preemption": 1200.0, "outage": 10_800.0, "rollback": 7200.0,

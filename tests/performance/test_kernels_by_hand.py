@@ -14,7 +14,7 @@ from planner.operators.optimizer import low_rank_s
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.context import Context
 from planner.performance.evaluation import evaluate
-from planner.performance.roofline import _attention_s, _matmul_s
+from planner.performance.roofline import _attention_s, _matmul_s, matmul_efficiency
 from planner.performance.step_time import host_share_bytes_per_s, update_s
 from planner.workload.fp8_recipe import Scaling
 from planner.workload.layout import Layout, as_columns
@@ -57,6 +57,17 @@ def test_a_product_by_hand() -> None:
     compute = 2 * (1024 + 64) * (4096 * 2048 + 1e5) / (0.8 * 0.9 * 300e12)
     assert product(work) == pytest.approx(1e-6 + root_sum(compute, MEMORY), rel=1e-12)
     assert product(work, "fp32") == pytest.approx(1e-6 + root_sum(compute * 0.8 / 0.9 * 300 / 20, MEMORY), rel=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "depth"), [(16.0, 1024.0), (4096.0, 8.0)])
+def test_the_part_of_the_peak_that_one_product_reaches(rows: float, depth: float) -> None:
+    """Its flops over seconds and peak; two operands are read and one written, of 2 bytes, five times over."""
+    work = Matmul(m=rows, n=2048.0, k=depth, batch=5.0)
+    compute = 2 * (depth + 64) * (5 * rows * 2048 + 1e5) / (0.8 * 0.9 * 300e12)
+    moved = 2 * 5 * (rows * depth + depth * 2048 + rows * 2048)
+    seconds = 1e-6 + root_sum(compute, moved / (0.9 * 2e12))
+    found = float(matmul_efficiency(work, ACCELERATOR, curves(), "bf16", 2.0))
+    assert found == pytest.approx(5 * 2 * rows * 2048 * depth / seconds / 300e12, rel=1e-12)
 
 
 def test_grouped_products_lose_rows_and_a_part_of_the_rate() -> None:

@@ -650,3 +650,18 @@ def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str
         assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
         assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)
     assert step_s("llm.c", 1, 50_257) <= step_s("llm.c", 1, 50_304)
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", framework_names())
+def test_a_switch_of_tensor_parallelism_asks_for_nothing_on_one_rank(stack: str) -> None:
+    """Sequence parallelism without tensor parallelism is none: what has not got it refuses two ranks of it alone."""
+    one = framework(stack)
+    layouts = [Layout(tp=tp, sequence_parallel=on, dp=8 // tp) for tp, on in ((1, False), (1, True), (2, True))]
+    question = Question(model(LLAMA), gpus(8), one, job())
+    asked = {str(rule.reason): rule.broken.tolist() for rule in rules(question, as_columns(layouts, 8)) if np.any(rule.broken)}
+    wanted = {reason: broken for reason, broken in asked.items() if reason.endswith(("no sequence_parallel", "no tp"))}
+    missing = {"sequence_parallel", "tp"} - one.answered
+    assert wanted == {f"{stack} has no {feature}": [False, False, True] for feature in missing}

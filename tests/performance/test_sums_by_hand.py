@@ -13,8 +13,18 @@ from examples import LLAMA, MIXTRAL, framework, gpus, job, model, setting
 from planner.operators.optimizer import optimizer_row
 from planner.operators.table import build_table
 from planner.performance.block_cost import BlockCost
-from planner.performance.evaluation import evaluate
-from planner.performance.memory import KINDS, gradient_buffers, model_states, weight_copies
+from planner.performance.evaluation import evaluate, stage_memory
+from planner.performance.memory import (
+    KINDS,
+    StageMemory,
+    States,
+    _freed_at_once,
+    _overhead,
+    gradient_buffers,
+    model_states,
+    peak,
+    weight_copies,
+)  # fmt: skip
 from planner.performance.step_time import PARTS, StageTime, synchronization_s
 from planner.uncertainty.interval import ResidualClass, interval
 from planner.uncertainty.subject import Subject
@@ -174,3 +184,63 @@ def test_one_llama_layer_moves_rotary_bytes_of_all_its_heads() -> None:
     assert {float(np.sum(r.bytes_moved)) for r in rows if r.name == "rotary" and r.phase == "forward"} == {
         2.0 * 2 * 1024 * 12 * 64
     }
+
+
+@pytest.mark.parametrize(("pp", "zero", "bytes_"), [(1, 2, 2800), (1, 3, 1820), (2, 2, 6600), (2, 3, 6600)])
+def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, zero: int, bytes_: float) -> None:
+    """16-bit copies of 1,100 parameters, 10 of them at the ends, 300 in the largest layer. ZeRO 2: 2,200 bytes and a layer's
+    gradient of 600. ZeRO 3: two layers and the ends, 1,220, and that gradient. A pipeline: all, and 4 bytes of gradient."""
+    stack = framework("fsdp")
+    columns = as_columns(Layout(dp=2, pp=pp, zero=zero), 2 * pp)  # type: ignore[arg-type]
+    found = weight_copies(content(), columns, stack, precisions(job(), stack))
+    assert float(found[0]) == bytes_
+
+
+@pytest.mark.parametrize(("largest", "ends", "share"), [(300, 10, 300 / 1100), (300, 400, 400 / 1100), (5000, 10, 1.0)])
+def test_an_optimizer_in_backward_holds_the_gradients_of_one_layer_or_of_the_ends(
+    largest: float, ends: float, share: float
+) -> None:
+    states = States(**{f.name: np.array([2.0**i]) for i, f in enumerate(fields(States))})
+    found = _freed_at_once(states, content(largest_layer_parameters=largest, end_parameters=ends))
+    freed = {"gradients_bytes", "update_elements"}
+    assert {f.name: float(getattr(found, f.name)[0]) for f in fields(States)} == {
+        f.name: pytest.approx(2.0**i * (share if f.name in freed else 1.0)) for i, f in enumerate(fields(States))
+    }
+
+
+def moment(optimizer: float, activations: float, pageable: float) -> StageMemory:
+    held = {f.name: np.zeros(1) for f in fields(StageMemory)}
+    given = {"optimizer_bytes": optimizer, "activations_bytes": activations, "pageable_bytes": pageable, "phase": activations}
+    return StageMemory(**{**held, **{name: np.array([value]) for name, value in given.items()}})
+
+
+def test_the_peak_is_the_fullest_moment_and_of_full_ones_that_which_pages_the_least() -> None:
+    """100 bytes and 90: the first, though less of it is firm. Twice 100, whose optimizer states may leave: the firmest."""
+    full, less, firm = moment(60.0, 40.0, 60.0), moment(20.0, 70.0, 20.0), moment(10.0, 90.0, 10.0)
+    for two in ((full, less), (less, full)):
+        assert float(peak(two).total_bytes[0]) == 100.0
+    for among in ((full, firm), (firm, full), (less, full, firm)):
+        assert float(peak(among).firm_bytes[0]) == 90.0
+    plain = (moment(60.0, 40.0, 0.0), moment(10.0, 90.0, 0.0))
+    assert float(peak(plain).activations_bytes[0]) == 40.0  # the first of equals
+    assert float(peak(plain[::-1]).activations_bytes[0]) == 90.0
+
+
+def test_each_kind_of_group_of_more_than_one_has_a_communicator() -> None:
+    stack = framework("megatron-core", context_bytes=1000.0, communicator_bytes=10.0)
+    for degrees, groups in (({}, 0), ({"tp": 2}, 1), ({"pp": 2}, 1), ({"cp": 2}, 1), ({"dp": 2}, 1), ({"dp": 2, "ep": 2}, 2)):
+        one = Layout(**{"dp": 1, **degrees})
+        assert float(_overhead(as_columns(one, one.tp * one.pp * one.cp * (one.dp or 1)), stack)[0]) == 1000.0 + 10.0 * groups
+
+
+@pytest.mark.parametrize(
+    ("of", "heavier"), [({"position_embedding": "learned", "max_positions": 65536}, 0), ({"num_layers": 5}, 1)]
+)
+def test_a_pipeline_holds_on_the_host_what_its_heaviest_stage_does(of: dict[str, Any], heavier: int) -> None:
+    """The first has a table of positions, or the second the odd layer; its peak is that of the heavier one, too."""
+    question = Question(model(LLAMA, tied_embeddings=False, **of), gpus(2), framework("megatron-core"), job())
+    columns = as_columns(Layout(pp=2, zero=1, offload_optimizer=True), 2)
+    on_host = [float(stage.moments[0].host_bytes[0]) for stage in stage_memory(question, columns)]
+    assert on_host[heavier] > on_host[1 - heavier] > 0
+    found = evaluate(question, columns)
+    assert float(found.memory.host_bytes[0]) == on_host[heavier]

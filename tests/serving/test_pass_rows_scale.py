@@ -1,0 +1,118 @@
+"""Rows of a pass grow as what they count: with sequences and cached tokens in proportion, with a size of the model as a sum of
+products of which none is less than nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from serving_examples import deployment
+
+from planner.operators.row import Row
+from planner.serving.rows import Phase, Shape, pass_rows
+from planner.serving.setting import Setting
+from planner.workload.resolve import as_model
+
+MODELS = (
+    *("gpt2", "llama-3-8b", "gemma-2-9b", "gemma-4-e2b", "mixtral-8x7b", "qwen1.5-moe-a2.7b", "deepseek-v2-lite"),
+    *("deepseek-v3.2", "deepseek-v4-flash", "qwen3-next-80b-a3b", "minimax-m1", "jamba-1.5-large", "falcon-mamba-7b"),
+    *("falcon-h1-0.5b", "nemotron-3-super-120b-a12b"),
+)
+WAYS: dict[str, tuple[int, dict[str, Any]]] = {
+    "vllm": (1, {}),
+    "cut": (2, {"tp": 2}),
+    "huggingface": (1, {"engine": "huggingface"}),
+}
+AMOUNTS = ("flops", "bytes_moved", "communication_bytes", "workspace_bytes", "kernels")
+PASSES: tuple[tuple[Phase, float, float], ...] = (("prefill", 128.0, 0.0), ("prefill", 64.0, 512.0), ("decode", 1.0, 300.0))
+ROUTED = {"experts in", "experts out"}
+"""Their weights are read for those experts alone that some token chose: each further token adds fewer."""
+
+
+def parts(*amounts: float) -> tuple[float, float, float]:
+    """(a, b, c) of a + b x + c x^2 through the amounts at x = 1, 2 and 3, over the last of them."""
+    first, second, third = amounts
+    c = (first - 2.0 * second + third) / 2.0
+    b = second - first - 3.0 * c
+    unit = abs(third) or 1.0
+    return (first - b - c) / unit, b / unit, c / unit
+
+
+def rows(setting: Setting, phase: Phase, sequences: Any, queries: float, past: Any) -> tuple[Row, ...]:
+    shape = np.broadcast_arrays(np.asarray(sequences, dtype=float), queries, np.asarray(past, dtype=float))
+    return pass_rows(setting, Shape(phase=phase, sequences=shape[0], queries=shape[1], past=shape[2]))
+
+
+def three(row: Row, field: str) -> Any:
+    return np.broadcast_to(np.asarray(getattr(row, field), dtype=float), (3,))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [(name, way) for name in MODELS for way in WAYS if (name, way) != ("falcon-mamba-7b", "cut")],  # one head, which is whole
+)
+def test_each_sequence_adds_as_much_work(name: str, way: str) -> None:
+    """What is computed and sent is in proportion; of what is moved weights are not."""
+    count, fields = WAYS[way]
+    setting = deployment(as_model(name), count, **fields)
+    for phase, queries, past in PASSES:
+        for row in rows(setting, phase, [1.0, 2.0, 3.0], queries, past):
+            for field in AMOUNTS:
+                once, each, square = parts(*three(row, field))
+                if field == "bytes_moved" and row.name in ROUTED:
+                    assert square < 1e-9
+                    assert each > 0.0
+                    continue
+                assert abs(square) < 1e-9, (row.name, phase, field)
+                assert min(once, each) > -1e-9, (row.name, phase, field)
+                assert once < 1e-9 or field not in ("flops", "communication_bytes"), (row.name, phase, field)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_larger_size_never_makes_a_pass_cheaper(name: str) -> None:
+    model = as_model(name)
+    for size in ("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "vocab_size"):
+        value = getattr(model, size)
+        if not value:
+            continue
+        settings = [deployment(model.replaced(**{size: value * x})) for x in (1, 2, 3)]
+        for phase, queries, past in PASSES[::2]:
+            tables = (rows(setting, phase, 4.0, queries, past) for setting in settings)
+            for found in zip(*tables, strict=True):
+                for field in AMOUNTS:
+                    amounts = [float(np.ravel(getattr(row, field))[0]) for row in found]
+                    assert min(parts(*amounts)) > -1e-9, (size, found[0].name, phase, field)
+
+
+@pytest.mark.parametrize("way", ["vllm", "cut", "huggingface"])
+@pytest.mark.parametrize("name", ["gpt2", "llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite", "falcon-h1-0.5b"])
+def test_each_cached_token_adds_as_much_to_a_step(name: str, way: str) -> None:
+    """Where every layer attends to all: keys and values read once, two products a head; nothing but attention grows."""
+    count, fields = WAYS[way]
+    grown = set()
+    for row in rows(deployment(as_model(name), count, **fields), "decode", 4.0, 1.0, [999.0, 1999.0, 2999.0]):
+        for field in AMOUNTS:
+            once, each, square = parts(*three(row, field))
+            assert abs(square) < 1e-9, (row.name, field)
+            assert min(once, each) > -1e-9, (row.name, field)
+            if each > 1e-9:
+                grown.add(row.block)
+    assert grown == {"attention"}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-3-8b", "falcon-h1-0.5b"])
+def test_an_engine_without_fused_kernels_launches_more_of_them_over_as_many_bytes(name: str) -> None:
+    """Assumed: five small kernels of PyTorch where an engine has one; multiplications are one in both."""
+    setting = deployment(as_model(name))
+    engines = (setting.engine.model_copy(update={"fused_kernels": fused}) for fused in (True, False))
+    fused, eager = (rows(replace(setting, engine=engine), "decode", 4.0, 1.0, 300.0) for engine in engines)
+    ratios = set()
+    for one, other in zip(fused, eager, strict=True):
+        assert np.all(one.bytes_moved == other.bytes_moved), one.name
+        launched = float(np.ravel(one.kernels)[0])
+        ratios |= (
+            {(one.work is None and not np.any(one.flops), float(np.ravel(other.kernels)[0]) / launched)} if launched else set()
+        )
+    assert ratios == {(True, 5.0), (False, 1.0)}
