@@ -5,6 +5,7 @@ The only conftest: the modules are collected for their doctests too, and two of 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import os
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOWEST.index(name) if (name := item.nodeid.partition("::")[0]) in SLOWEST else len(SLOWEST))
 
 
+def pytest_collection_finish() -> None:
+    """What every test needs is here for good: whoever looks for garbage afterwards does not go through all of it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_prices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where this test's imported prices would go; what was read before is read again only where there are some."""
@@ -50,29 +57,17 @@ def own_prices(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def in_english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever the locale of the person who runs the tests."""
+def the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """English, whatever the locale of the person who runs the tests; the day of the documentation, since prices age, and a test
+    that passes today passes in a year; no words of progress: lines beside ``--json`` come after seconds, on a busy machine where
+    a quiet one says nothing; the same ``__main__``: a page under test runs as that and stays there, and a process that a later
+    test spawns would run it again. One fixture, since nineteen thousand tests take each of them."""
     monkeypatch.setenv("PLANNER_LANG", "en")
+    monkeypatch.setenv(clock.VARIABLE, AS_OF)
+    monkeypatch.setattr(progress, "EVERY_S", math.inf)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     yield
     speak("en")
-
-
-@pytest.fixture(autouse=True)
-def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The day of the documentation: prices age, and a test that passes today passes in a year."""
-    monkeypatch.setenv(clock.VARIABLE, AS_OF)
-
-
-@pytest.fixture(autouse=True)
-def no_word_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines beside ``--json`` come after seconds: on a busy machine where a quiet one says nothing."""
-    monkeypatch.setattr(progress, "EVERY_S", math.inf)
-
-
-@pytest.fixture(autouse=True)
-def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page under test runs as ``__main__`` and stays there; a process that a later test spawns would run it again."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

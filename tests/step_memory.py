@@ -6,8 +6,8 @@ import weakref
 from typing import Any
 
 import torch
+from pretended_cuda import tensors
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from kernels.families.training import make_trainer, stack
 from kernels.models import Step
@@ -30,9 +30,8 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
+        for tensor in tensors(out):
+            self._add(tensor.untyped_storage())
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:

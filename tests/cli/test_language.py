@@ -19,7 +19,7 @@ ASKED = (
 
 
 @pytest.fixture(autouse=True)
-def no_locale(monkeypatch: pytest.MonkeyPatch, in_english: None) -> None:
+def no_locale(monkeypatch: pytest.MonkeyPatch, the_same_everywhere: None) -> None:
     for name in ("PLANNER_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
