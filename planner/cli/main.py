@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -228,13 +229,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def hurry() -> None:
-    """Set this process up for one short answer, a fifth sooner: modules and catalogs are live until its end.
+    """Set this process up for one short answer, a third sooner: modules and catalogs are live until its end.
 
-    Garbage is looked for after 100,000 new objects, not after each 700. Pydantic asks every installed package whether it brings
-    a plugin: not here, where none is of use; who sets the variable is heard.
+    Garbage is looked for after 100,000 new objects, not after each 700, and at the end not at all: the process's memory goes
+    with it. Pydantic asks every installed package whether it brings a plugin: not here, where none is of use. OpenBLAS's threads
+    sleep at once where they have nothing to do, which they would learn by turning in circles for 2^26 ticks (2^4 at least).
+    Who sets these variables is heard.
     """
     gc.set_threshold(100_000, 20, 20)
+    atexit.register(gc.freeze)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 
 FULLWIDTH = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
