@@ -4,11 +4,9 @@ A file is one article with its claims. Its ``[article]`` names the setting in wh
 that its text leaves open (``choices``): an article is judged under one reading, the one under which most of its numbers hold.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -68,7 +66,7 @@ class Figure(Spec):
     source: str = ""
 
     @model_validator(mode="after")
-    def _check(self) -> Figure:
+    def _check(self) -> Self:
         if (self.quantity == "given") != (self.value is not None):
             raise ValueError("value belongs to quantity = 'given', and needs it")
         if self.quantity == "given" and not self.source:
@@ -125,7 +123,7 @@ class Check(Spec):
     not_computed: str | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Check:
+    def _check(self) -> Self:
         excuse = [n for n in ("out_of_scope", "not_computed") if getattr(self, n) is not None]
         if len(excuse) > 1 or (excuse and self.expression is not None):
             raise ValueError(Message("{0!r}: give one of expression, out_of_scope, not_computed", self.what))
@@ -199,7 +197,7 @@ class ClaimFile(Spec):
     claims: list[Claim] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _check(self) -> ClaimFile:
+    def _check(self) -> Self:
         seen: set[str] = set()
         for claim in self.claims:
             if claim.id in seen:

@@ -1,7 +1,5 @@
 """Records of ``python -m kernels run``: read strictly, and their training steps as runs that can be predicted."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

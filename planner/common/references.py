@@ -62,15 +62,23 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Stems of all files."""
-        return list(_files(self.folder))
+        return list(self.files())
+
+    def files(self) -> dict[str, Path]:
+        """Stem -> path of all files, in the order of their names."""
+        return _files(self.folder)
+
+    def texts(self) -> dict[str, str]:
+        """Stem -> text of all files."""
+        return _texts(self.folder)
 
     def mentioning(self, word: str) -> Iterator[str]:
         """Stems of the files whose text holds a word, spelt as names are (``spelt``): few to parse instead of all."""
-        return (name for name, text in _texts(self.folder).items() if word in text)
+        return (name for name, text in _spelt_texts(self.folder).items() if word in text)
 
     def path(self, name: str, field: str) -> Path:
         """The file of that name (or path); PlannerError in ``field`` lists the near names."""
-        files = _files(self.folder)
+        files = self.files()
         found = Path(name) if name.endswith(".toml") else files.get(name.lower())
         if found is None:
             raise PlannerError("{0} = {1!r} is not in {2}; {3}.", field, name, self.what, near(name, files))
@@ -129,7 +137,7 @@ class Catalog:
 
     def clear(self) -> None:
         """Forget what was read, after files have changed."""
-        for read_before in (_files, _texts, _read, _places, _all_places):
+        for read_before in (_files, _texts, _spelt_texts, _read, _places, _all_places):
             read_before.cache_clear()
 
     def _fields(self, name: str, more: Iterable[Place]) -> list[str]:
@@ -215,7 +223,12 @@ def _files(folder: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=1024)
 def _texts(folder: Path) -> dict[str, str]:
-    return {name: spelt(path.read_text(encoding="utf-8")) for name, path in _files(folder).items()}
+    return {name: path.read_text(encoding="utf-8") for name, path in _files(folder).items()}
+
+
+@lru_cache(maxsize=1024)
+def _spelt_texts(folder: Path) -> dict[str, str]:
+    return {name: spelt(text) for name, text in _texts(folder).items()}
 
 
 @lru_cache(maxsize=1024)

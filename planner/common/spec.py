@@ -1,6 +1,7 @@
-"""Base of everything read from a file: frozen, no unknown fields, finite numbers, and where each value comes from."""
+"""Base of everything read from a file: frozen, no unknown fields, finite numbers, and where each value comes from.
 
-from __future__ import annotations
+Modules of specs do without ``from __future__ import annotations``: of text pydantic would evaluate each field's on import.
+"""
 
 import json
 import math

@@ -17,7 +17,6 @@ FILE = Path(__file__).with_name("messages.zh.toml")
 WORDS = ("words", "kind", "part", "answer", "label", "help", "operator", "region")
 """Tables of single words: for a blank {0:word}, for names of lines, and for tables, and for --help."""
 BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
 BETWEEN_FIGURES = re.compile(r"(?<=[\x21-\x7e])，(?=[\x21-\x7e])")
 """A comma at which a narrow cell may break, lest it breaks a figure."""
 AFTER_BRACKET = re.compile(r"(?<=）) (?=\S)")
@@ -116,7 +115,7 @@ def _said(text: str) -> str:
     made = _composed(text) if chinese is None else BLANK.sub(lambda m: _filled(text.values[int(m[1])], m[2]), chinese)
     for old, new in text.changes:
         made = made.replace(old, _said(new), 1)
-    if chinese is None and not CHINESE.search(made):
+    if chinese is None and not any("\u4e00" <= letter <= "\u9fff" for letter in made):
         return made
     made = re.sub(r"[.。]$", "", made)
     return f"{made}。" if text.rstrip().endswith(".") and made[-1:] not in "？?" else made

@@ -6,13 +6,11 @@ constants from their priors. Priors that rest on one reason are wrong together (
 by finite differences on those rows that a constant can touch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -336,7 +334,7 @@ class ParallelPredict:
         self._pool = others(jobs, _remember, list(runs), one) if jobs > 1 else None
         self._runs, self._one, self._jobs = list(runs), one, jobs
 
-    def __enter__(self) -> ParallelPredict:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Published runs and their GPU-hours: how far field totals lie from undisturbed steps with the failure model."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

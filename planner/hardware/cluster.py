@@ -1,14 +1,12 @@
 """On what it runs: accelerators, nodes and clusters, read from ``hardware_profiles/``."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,6 +22,7 @@ from planner.hardware.spellings import same_name
 
 ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
 NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
+CATALOGS = {"accelerators": ACCELERATORS, "nodes": NODES}
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
@@ -186,7 +185,7 @@ class Node(Spec):
     notes: str = ""
 
     @model_validator(mode="after")
-    def _check(self) -> Node:
+    def _check(self) -> Self:
         spans = [link.span for link in self.links if link.span]
         if spans != sorted(spans):
             raise ValueError(Message("links must be listed from near to far; their spans are {0}", spans))
@@ -245,23 +244,17 @@ def gpus_of_host(cluster: Cluster) -> Any:
     return np.minimum(cluster.node.num_gpus, cluster.num_gpus)
 
 
-@lru_cache(maxsize=1024)
-def _index(folder: str) -> dict[str, Path]:
-    return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"), key=str)}
-
-
 @lru_cache(maxsize=1024)  # names that people type
 def _named(folder: str, name: str) -> Path | None:
     """The catalog's file of a profile, by its name or by an alias inside it; None where there is none.
 
     Clouds put dots into the names of their machines (p6-b300.48xlarge), files have hyphens there.
     """
-    files = _index(folder)
-    wanted = spelt(name)
+    catalog, wanted = CATALOGS[folder], spelt(name)
+    files = catalog.files()
     for written in (wanted, wanted.replace(".", "-")):
         if written in files:
             return files[written]
-    catalog = {"accelerators": ACCELERATORS, "nodes": NODES}[folder]
     for stem in catalog.mentioning(f'"{wanted}"'):
         if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):
             return files[stem]
@@ -284,7 +277,7 @@ def _find(folder: str, what: str, name: str) -> Path:
     found = _named(folder, name)
     if found is not None:
         return found
-    files, wanted = _index(folder), spelt(name)
+    files, wanted = CATALOGS[folder].files(), spelt(name)
     known = _without_profile(name)
     if known is not None:
         raise PlannerError(
@@ -314,13 +307,16 @@ def _without_profile(name: str) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=1024)
 def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
-    """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built."""
+    """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built.
+
+    A node states no memory of its GPUs.
+    """
     found = []
-    texts = {stem: path.read_text(encoding="utf-8") for stem, path in _index(folder).items()}
+    texts = CATALOGS[folder].texts()
     for stem, text in texts.items():
         aliases = re.search(r"^aliases = (\[.*\])$", text, flags=re.MULTILINE)
         listed = tuple(json.loads(aliases[1])) if aliases else ()  # a list of strings is the same in TOML and JSON
-        found.append((stem, listed, _memory_stated(text, texts)))
+        found.append((stem, listed, _memory_stated(text, texts) if folder == "accelerators" else 0.0))
     return tuple(found)
 
 
@@ -357,7 +353,7 @@ def load_node(name: str) -> Node:
 @lru_cache(maxsize=1024)
 def _node(name: str, state: tuple[State, ...]) -> Node:
     box = re.fullmatch(r"workstation-(\d+)x-(.+)", name.lower())
-    if box and name.lower() not in _index("nodes"):
+    if box and name.lower() not in NODES.files():
         return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))
     path = _find("nodes", "cluster.node", name)
     table = NODES.table(_name(path))
@@ -431,12 +427,12 @@ def _assumed_link(
 
 def accelerator_names() -> list[str]:
     """All SKUs in ``hardware_profiles/accelerators``."""
-    return list(_index("accelerators"))
+    return ACCELERATORS.names()
 
 
 def node_names() -> list[str]:
     """All node types in ``hardware_profiles/nodes``."""
-    return list(_index("nodes"))
+    return NODES.names()
 
 
 def cluster(

@@ -1,7 +1,5 @@
 """How much of its peaks an accelerator reaches, by the shape of the work; read from ``hardware_profiles/measured``."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Annotated
 

@@ -1,13 +1,11 @@
 """The bill of a whole run: GPU-hours at a dated price, own hardware, storage, egress, preprocessing, energy and CO2."""
 
-from __future__ import annotations
-
 import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -75,7 +73,7 @@ class Costs(Spec):
     own: Ownership | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Costs:
+    def _check(self) -> Self:
         for one, other in (("num_documents", "seconds_per_document"), ("num_vectors", "vector_dimensions")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ValueError(Message("{0} and {1} work together; give both or neither", one, other))

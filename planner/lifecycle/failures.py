@@ -5,8 +5,6 @@ costs detection (or waiting for a node), then a restart, which may itself be int
 next interruption are exponential.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """How far GPU-hours of published runs lie from modelled ones."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from statistics import NormalDist

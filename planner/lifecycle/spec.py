@@ -1,10 +1,8 @@
 """What happens to a run beside its steps: failures, checkpoints, evaluation, stragglers, uneven experts."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -90,7 +88,7 @@ class Run(Spec):
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
     @model_validator(mode="after")
-    def _check(self) -> Run:
+    def _check(self) -> Self:
         self._only_one(("checkpoint_interval_s", "checkpoint_every_steps"))
         self._only_one(("expert_shares", "expert_zipf", "expert_histogram"))
         if (self.evaluation_every_steps is None) != (self.evaluation_tokens is None):

@@ -1,9 +1,7 @@
 """What is trained: the architecture of a dense or mixture-of-experts language model, field by field."""
 
-from __future__ import annotations
-
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
@@ -229,7 +227,7 @@ class Model(Spec):
         return d
 
     @model_validator(mode="after")
-    def _check(self, info: ValidationInfo) -> Model:
+    def _check(self, info: ValidationInfo) -> Self:
         if not self.ffn_hidden_size and self.feed_forward != "none":
             raise ValueError("field ffn_hidden_size is missing")
         self._check_attention()
@@ -433,14 +431,14 @@ class Model(Spec):
                 )
 
     @cached_property
-    def layer_models(self) -> tuple[Model, ...]:
+    def layer_models(self) -> tuple["Model", ...]:
         """The model as each of its variants has it."""
         base = self.model_dump(exclude={"variants", "layer_pattern", "provenance"})
         # pydantic's own, whose errors keep their place within an outer validation
         validated = Model.__pydantic_validator__.validate_python
         return tuple(validated(_changed(base, variant.changes), context=_OF_A_LAYER) for variant in self.variants)
 
-    def of(self, kind: LayerKind) -> Model:
+    def of(self, kind: LayerKind) -> "Model":
         """The model with the fields that hold in a layer of that kind."""
         return self.layer_models[kind.variant - 1] if kind.variant and self.variants else self
 
@@ -462,7 +460,7 @@ class Model(Spec):
             kinds.append(LayerKind(moe, sliding, self._roles[i] if self._roles else 0, variant))
         return tuple(kinds)
 
-    def with_roles(self, roles: tuple[int, ...]) -> Model:
+    def with_roles(self, roles: tuple[int, ...]) -> Self:
         """The same model with a role for each layer."""
         copy = self.model_copy()
         copy.__dict__.pop("layer_kinds", None)  # of the roles before
@@ -480,7 +478,7 @@ class Model(Spec):
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
 
     @property
-    def inside_experts(self) -> Model:
+    def inside_experts(self) -> "Model":
         """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
         return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
 

@@ -1,7 +1,5 @@
 """Layers that differ from the rest of their model, and encoders in front of it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field

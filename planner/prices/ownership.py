@@ -1,7 +1,5 @@
 """Owned hardware: what a GPU-hour costs when the GPU is yours, and when buying beats renting."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import math

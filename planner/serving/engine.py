@@ -1,10 +1,8 @@
 """By which serving software: what its kernels reach, what the host does, how it batches and what memory it takes."""
 
-from __future__ import annotations
-
 import re
 from functools import cache, lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -195,7 +193,7 @@ class Engine(Spec):
         """How tokens of several attention groups come to their experts where nobody asks for another way."""
         return "gather" if self.dispatcher_option else self.dispatcher
 
-    def on(self, card: Accelerator, tp: int = 1) -> Engine:
+    def on(self, card: Accelerator, tp: int = 1) -> Self:
         """The same with the limits that it takes on ``card`` where nobody says them, with layers cut over ``tp`` of them."""
         found = next((entry for entry in self.on_cards if entry.holds(card, tp)), None)
         return self if found is None else self.model_copy(update=found.limits())

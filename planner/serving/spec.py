@@ -1,8 +1,6 @@
 """The ``[serving]`` table: in which format, cut how, for which requests, and what counts as good."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +38,7 @@ class Lengths(Spec):
     maximum: Positive | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Lengths:
+    def _check(self) -> Self:
         needs = {
             "fixed": ("mean",),
             "lognormal": ("mean", "standard_deviation"),
@@ -187,7 +185,7 @@ class Serving(Spec):
         return data
 
     @model_validator(mode="after")
-    def _check(self) -> Serving:
+    def _check(self) -> Self:
         if self.bits_per_weight is not None and self.weights != "exl2":
             raise ValueError(
                 Message("bits_per_weight = {0:g} belongs to weights = 'exl2', not {1!r}", self.bits_per_weight, self.weights)

@@ -5,8 +5,6 @@
 prediction for a new source is the interval. Serving's figures take theirs from classes of residuals.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +70,7 @@ class Interval:
     provenance: Kind = "fitted"
     why: str = ""
 
-    def scaled(self, factor: float) -> Interval:
+    def scaled(self, factor: float) -> "Interval":
         """The interval of ``factor`` times the value: dollars from seconds."""
         return Interval(
             lower=self.lower * factor,
@@ -82,7 +80,7 @@ class Interval:
             why=self.why,
         )
 
-    def inverse(self, numerator: float) -> Interval:
+    def inverse(self, numerator: float) -> "Interval":
         """The interval of ``numerator`` over the value: tokens per second from seconds."""
         return Interval(
             lower=numerator / self.upper,
@@ -92,7 +90,7 @@ class Interval:
             why=self.why,
         )
 
-    def with_factor(self, lower: float, upper: float) -> Interval:
+    def with_factor(self, lower: float, upper: float) -> "Interval":
         """The interval of the value times an independent factor whose own 90 % interval around 1 is (lower, upper).
 
         Logarithms are taken as normal on either side: reaches add as squares, so a wider factor never narrows the product.

@@ -1,7 +1,5 @@
 """By which training software: what it fuses, what it keeps for the backward pass, what it overlaps, what the host does."""
 
-from __future__ import annotations
-
 import shlex
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args

@@ -1,8 +1,6 @@
 """Doing what: how many tokens, in which precision, with which optimizer."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -78,7 +76,7 @@ class Job(Spec):
         return {**data, "quantization": usual} if usual else data
 
     @model_validator(mode="after")
-    def _recipe(self) -> Job:
+    def _recipe(self) -> Self:
         if self.fp8_recipe is not None and self.precision != "fp8":
             raise ValueError(
                 Message(
@@ -90,7 +88,7 @@ class Job(Spec):
         return self
 
     @model_validator(mode="after")
-    def _rank(self) -> Job:
+    def _rank(self) -> Self:
         if self.optimizer_rank is not None and not self.low_rank:
             raise ValueError(
                 Message(
@@ -103,7 +101,7 @@ class Job(Spec):
         return self
 
     @model_validator(mode="after")
-    def _tables(self) -> Job:
+    def _tables(self) -> Self:
         tunes = self.kind in ADAPTERS
         if tunes and self.adapter is None:
             raise ValueError(Message("kind = {0!r} needs the table [job.adapter] with a rank", self.kind))
@@ -165,7 +163,7 @@ class Job(Spec):
         return self.optimizer.startswith("galore-")
 
     @model_validator(mode="after")
-    def _one_length(self) -> Job:
+    def _one_length(self) -> Self:
         given = [n for n in ("num_samples", "num_tokens", "num_steps") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(

@@ -1,7 +1,5 @@
 """Cut how: parallel degrees, sharding, micro-batch, recomputation and offload, for one layout or for millions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -107,7 +105,7 @@ class Layouts:
     def __len__(self) -> int:
         return int(self.tp.shape[0])
 
-    def take(self, index: Any) -> Layouts:
+    def take(self, index: Any) -> "Layouts":
         """The rows that ``index`` selects (mask or positions)."""
         return Layouts(**{name: getattr(self, name)[index] for name in FIELDS})
 
@@ -116,7 +114,7 @@ class Layouts:
         """Shape that the columns broadcast to: ``(n,)``, or one axis for each choice of a block of layouts."""
         return np.broadcast_shapes(*(getattr(self, name).shape for name in FIELDS))
 
-    def at(self, positions: NDArray[np.intp]) -> Layouts:
+    def at(self, positions: NDArray[np.intp]) -> "Layouts":
         """The layouts at flat ``positions`` of a block, as columns of shape ``(n,)``."""
         index = np.unravel_index(positions, self.shape)
         return Layouts(**{name: at_index(getattr(self, name), index) for name in FIELDS})

@@ -1,8 +1,6 @@
 """What fine-tuning changes of a job: adapters on a frozen model, how the frozen weights are stored, a teacher to learn from."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,7 +43,7 @@ class Adapter(Spec):
         return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
-    def _check(self) -> Adapter:
+    def _check(self) -> Self:
         if not self.target_modules:
             raise ValueError("target_modules = []: name at least one linear layer, or all-linear")
         if self.layers is not None and self.last_layers is not None:
@@ -83,7 +81,7 @@ class Quantization(Spec):
     compute_dtype: Literal["fp16", "bf16", "fp32"] | None = None  # of multiplications with these weights; None = the job's
 
     @model_validator(mode="after")
-    def _check(self) -> Quantization:
+    def _check(self) -> Self:
         blocks = self.format in ("nf4", "fp4")
         for field, fits in (("double_quantization", blocks), ("block_size", blocks), ("group_size", self.format[:4] == "gptq")):
             if getattr(self, field) is not None and not fits:
