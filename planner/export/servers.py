@@ -51,9 +51,10 @@ def export_deployment(d: Deployment, server: str) -> dict[str, str]:
 
 
 def _places(d: Deployment) -> int:
-    """Sequences that one replica decodes together, as planned."""
+    """Sequences that one attention group decodes together, as planned."""
     s = d.serving
-    return max(s.batch, s.max_batch or min(slots_of(d.times), d.engine.max_batch))
+    batch, slots = (int(s.fullest_group(n)) for n in (s.batch, slots_of(d.times)))
+    return max(batch, s.max_batch or min(slots, d.engine.max_batch))
 
 
 def _context(d: Deployment) -> int:
@@ -229,8 +230,8 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "quantization": _quantization(d, "sglang"),
         "kv-cache-dtype": "fp8_e4m3" if s.kv_dtype == "fp8" else None,
         "context-length": _context(d),
-        "max-running-requests": _places(d),
-        "chunked-prefill-size": s.chunked_prefill_tokens or s.pass_tokens or d.engine.prefill_tokens,
+        "max-running-requests": groups * _places(d),
+        "chunked-prefill-size": groups * (s.chunked_prefill_tokens or s.pass_tokens or 0) or d.engine.prefill_tokens,
         "enable-mixed-chunk": s.chunked_prefill_tokens is not None,
         "mem-fraction-static": d.engine.memory_fraction,
         "cuda-graph-bs": " ".join(map(str, s.captured_batches)) or None,

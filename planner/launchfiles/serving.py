@@ -65,8 +65,12 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
                 Message("the container has {0} GPUs, but its server uses {1}: the answer is for those", held, needed)
             )
     found = load_engine(engine)
-    _passes(said, found.on(as_cluster(table).accelerator) if {"accelerator", "node"} & set(table) else found)
+    _passes(said, found.on(as_cluster(table).accelerator, _ranks(f)) if {"accelerator", "node"} & set(table) else found)
     return {"model": named, "cluster": table, "serving": _table(f, "serving")}
+
+
+def _ranks(f: Mapping[str, Any]) -> int:
+    return max(whole(f, "serving.tp") or 1, whole(f, "serving.ep") or 1)
 
 
 def _gpus(f: Mapping[str, Any]) -> int:
@@ -140,11 +144,15 @@ def _weights(said: Said, checkpoint: Any) -> None:
 
 
 def _passes(said: Said, found: Engine) -> None:
-    """Tokens of a prefill pass, written only where they differ from the engine's default on this GPU."""
+    """Tokens of a prefill pass, written only where they differ from the engine's default on this GPU; these and places are those
+    of one attention group."""
     f = said.fields
+    groups = max(int(f.get("serving.ep") or 1) // int(f.get("serving.tp") or 1), 1) if found.shares_limits else 1
+    if f.get("said.all_places") is not None:
+        f.setdefault("serving.max_batch", max((whole(f, "said.all_places") or 1) // groups, 1))
     tokens = length(said, "said.prefill", -1)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
-        f.setdefault("serving.chunked_prefill_tokens", tokens)
+        f.setdefault("serving.chunked_prefill_tokens", max(tokens // groups, 1))
     physical = length(said, "said.physical_batch", -1)
     if physical is not None and physical > 0 and physical != found.prefill_tokens:
         f.setdefault("serving.pass_tokens", physical)

@@ -27,6 +27,10 @@ LIMITS = ("max_batch", "prefill_tokens")
 OF_CARD = (*LIMITS, "least_reserved_bytes", "graph_sequences")
 """Fields that an engine may take by the card (``on_cards``); those of its batches first."""
 
+WIDE_GRAPH = 300
+"""Sequences above which a CUDA graph of one of several attention groups takes half as much memory again (sgl-project/sglang,
+server_args.py, _handle_gpu_memory_settings)."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -165,6 +169,7 @@ class Engine(Spec):
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
+    shares_limits: bool = False  # its server's tokens of a pass, and its places, are those of all attention groups together
     splits_prompts: bool = True  # such a pass may take the beginning of a prompt
     schedules_ahead: bool = False  # the next pass is put together while one runs: who comes meanwhile joins the one after
     reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
@@ -176,6 +181,7 @@ class Engine(Spec):
     least_reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # what it leaves at least, however small its passes
     graph_sequences: Annotated[int, Field(ge=0)] = 0  # of the widest CUDA graph
     reserved_bytes_per_graph_sequence: Annotated[float, Field(ge=0)] = 0.0  # more of them for each of these
+    reserved_bytes_per_group_sequence: Annotated[float, Field(ge=0)] = 0.0  # the same, for each of several attention groups
     reserved_bytes_per_token: Annotated[float, Field(ge=0)] = 0.0  # more of them for each token of a prefill pass
     reserved_bytes_per_gpu: Annotated[float, Field(ge=0)] = 0.0  # more of them for each GPU of a replica
     memory_counts: Literal["all", "weights_and_cache", "cache"] = "all"  # what that is a fraction for (memory.limit_bytes)
@@ -273,26 +279,31 @@ def _table(name: str) -> dict[str, Any]:
 
 def engine_for(spec: Serving, card: Accelerator) -> Engine:
     """The engine of a deployment with the limits that it takes on ``card``, and the part of it that it takes or is told to."""
-    engine = load_engine(spec.engine).on(card, spec.tp)
+    engine = load_engine(spec.engine).on(card, max(spec.tp, spec.ep))
     return engine.model_copy(update={"memory_fraction": memory_fraction(engine, spec, card)})
 
 
 def memory_fraction(engine: Engine, spec: Serving, card: Accelerator) -> float:
     """The part of ``card`` that a deployment states, else that of its engine.
 
-    An engine that leaves a number of bytes free takes f = max(1 - max(r + g b + t p + u tp pp, m) / C, 0) of a card of C bytes,
-    in thousandths: r = ``reserved_bytes``, g = ``reserved_bytes_per_graph_sequence`` (b = ``graph_sequences``), t =
-    ``reserved_bytes_per_token`` (p = tokens of a prefill pass), u = ``reserved_bytes_per_gpu``, m = ``least_reserved_bytes``.
-    With f = 0 nothing fits.
+    An engine that leaves a number of bytes free takes f = max(1 - max(r + g b + a b G + t p + u n, m) / C, 0) of a card of C
+    bytes, in thousandths: r = ``reserved_bytes``, g = ``reserved_bytes_per_graph_sequence`` (b = ``graph_sequences``), a =
+    ``reserved_bytes_per_group_sequence`` where there are G > 1 attention groups, half as much again for graphs wider than
+    ``WIDE_GRAPH``, t = ``reserved_bytes_per_token`` (p = tokens of a prefill pass of all groups), u = ``reserved_bytes_per_gpu``
+    (n GPUs of a replica), m = ``least_reserved_bytes``. With f = 0 nothing fits.
     """
     if spec.memory_fraction is not None:
         return spec.memory_fraction
     if not engine.reserved_bytes:
         return engine.memory_fraction
-    here = engine.on(card, spec.tp)
-    tokens = spec.chunked_prefill_tokens or spec.pass_tokens or here.prefill_tokens
+    here, groups = engine.on(card, max(spec.tp, spec.ep)), spec.attention_groups
+    told = spec.chunked_prefill_tokens or spec.pass_tokens
+    tokens = told * (groups if here.shares_limits else 1) if told else here.prefill_tokens
     left = here.reserved_bytes + here.reserved_bytes_per_graph_sequence * here.graph_sequences
-    left += here.reserved_bytes_per_token * tokens + here.reserved_bytes_per_gpu * spec.tp * spec.pp
+    if groups > 1:
+        wide = 1.5 if here.graph_sequences > WIDE_GRAPH else 1.0
+        left += wide * here.reserved_bytes_per_group_sequence * here.graph_sequences * groups
+    left += here.reserved_bytes_per_token * tokens + here.reserved_bytes_per_gpu * spec.gpus_per_replica
     return max(round(1.0 - max(left, here.least_reserved_bytes) / card.memory_bytes, 3), 0.0)
 
 

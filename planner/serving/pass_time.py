@@ -118,9 +118,11 @@ class Times:
         return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
 
     def launched(self, shape: Shape) -> NDArray[np.bool_]:
-        """Whether no graph holds a decode step: its kernels are launched as those of a pass with prompts."""
+        """Whether no graph holds a decode step: its kernels are launched as those of a pass with prompts. Graphs are of the
+        batches that are stated, else of all up to the engine's widest."""
         s = self.setting.serving
-        return ~np.isin(np.rint(s.fullest_group(shape.sequences)), s.captured_batches) & bool(s.captured_batches)
+        here, widest = np.rint(s.fullest_group(shape.sequences)), self.setting.engine.graph_sequences
+        return ~np.isin(here, s.captured_batches) if s.captured_batches else np.asarray((here > widest) & (widest > 0))
 
     @cached_property
     def on_device(self) -> Times:

@@ -78,8 +78,9 @@ class Setting:
 
     @property
     def pass_tokens(self) -> int:
-        """Most tokens of one prefill pass."""
-        return self.serving.pass_tokens or self.engine.prefill_tokens
+        """Most tokens of one prefill pass of an attention group."""
+        groups = self.serving.attention_groups if self.engine.shares_limits else 1
+        return self.serving.pass_tokens or max(self.engine.prefill_tokens // groups, 1)
 
     @cached_property
     def dispatcher(self) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 import planner
 from planner.common.references import Place
+from planner.export.servers import export_deployment
 from planner.hardware.cluster import cluster, load_accelerator
 from planner.hardware.custom_nodes import custom_node
 from planner.launchfiles import read_launch
@@ -178,3 +179,49 @@ def test_a_commands_pass_is_said_where_it_is_not_the_cards_own(card: str, tokens
     found = read_launch([script], cluster={"accelerator": card, "num_gpus": 1}).tables["serving"]
     assert found.get("chunked_prefill_tokens") == (tokens if kept else None)
     assert "memory_fraction" not in found
+
+
+DEEPSEEK = {"model": "deepseek-v3", "cluster": "8xh200"}
+GROUPS = {"prompt": 512, "output": 64, "tp": 1, "ep": 8, "clients": 8}
+
+
+@pytest.mark.parametrize(("engine", "tokens"), [("sglang", 1024), ("vllm", 8192), ("tensorrt-llm", 8192)])
+def test_a_pass_of_all_attention_groups_is_shared_where_the_server_counts_so(engine: str, tokens: int) -> None:
+    """SGLang divides chunked_prefill_size by dp_size under attention groups; the others say it of each rank."""
+    d = planner.serve(**DEEPSEEK, serving={**GROUPS, "engine": engine})
+    assert d.times.setting.pass_tokens == tokens
+    said = planner.serve(**DEEPSEEK, serving={**GROUPS, "engine": engine, "pass_tokens": 4096})
+    assert said.times.setting.pass_tokens == 4096
+
+
+def test_sglang_leaves_more_for_the_graphs_of_attention_groups() -> None:
+    """3 MiB for each captured sequence and group, 4.5 where graphs are wider than 300 (_handle_gpu_memory_settings)."""
+    for card, each in (("l40s", 3.0), ("h200-sxm-141gb", 4.5)):
+        accelerator = load_accelerator(card)
+        spec = Serving.build({"engine": "sglang", "prompt": 512, "output": 64, "tp": 1, "ep": 8}, "serving")
+        widest = WIDEST[card][1]
+        mib = 512 + 1.5 * SGLANG[card] + 2 * widest + 1024 + each * widest * 8
+        found = engine_for(spec, accelerator).memory_fraction
+        assert found == pytest.approx(1 - mib * 2**20 / accelerator.memory_bytes, abs=0.0005)
+
+
+def test_a_command_of_attention_groups_is_read_and_written_for_all_of_them(tmp_path: Path) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(
+        "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --dp 8 --enable-dp-attention --ep-size 8 "
+        "--chunked-prefill-size 65536 --max-running-requests 1024 --mem-fraction-static 0.85"
+    )
+    found = read_launch([script], cluster={"node": "dgx-h200"}).tables["serving"]
+    assert (found["chunked_prefill_tokens"], found["max_batch"]) == (8192, 128)
+    d = planner.serve(model="deepseek-v3", cluster="8xh200", serving={**found, "clients": 8})
+    text = export_deployment(d, "sglang")["launch.sh"]
+    assert "--chunked-prefill-size 65536" in text
+    assert "--max-running-requests 1024" in text
+
+
+def test_batches_wider_than_every_graph_are_launched_kernel_by_kernel() -> None:
+    setting = planner.serve(
+        model="llama-3.2-1b", cluster="1xh100", serving={"engine": "sglang", "prompt": 16, "output": 16, "clients": 8}
+    ).times
+    widest = setting.setting.engine.graph_sequences
+    assert float(setting.decode_s(widest, 16)) < setting.prompt_launch_s < float(setting.decode_s(widest + 1, 16))
