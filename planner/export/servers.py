@@ -197,6 +197,8 @@ def vllm_files(d: Deployment) -> dict[str, str]:
         "pipeline-parallel-size": s.pp,
         "data-parallel-size": s.ep // s.tp if wide else s.dp,
         "enable-expert-parallel": wide,
+        "enable-eplb": s.redundant_experts > 0,
+        "eplb-config.num_redundant_experts": s.redundant_experts or None,
         **_exchange(d),
         "dtype": _dtype(d),
         "quantization": _quantization(d, "vllm"),
@@ -225,6 +227,8 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "dp-size": groups if groups > 1 else s.dp,
         "enable-dp-attention": groups > 1,
         "ep-size": s.ep if s.ep > 1 else None,
+        "enable-eplb": s.redundant_experts > 0,
+        "ep-num-redundant-experts": s.redundant_experts or None,
         **_exchange(d),
         "dtype": _dtype(d),
         "quantization": _quantization(d, "sglang"),
@@ -259,6 +263,8 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
         )
     if s.speculative is not None:
         raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
+    if s.redundant_experts:
+        raise refuse("tensorrt-llm", "serving.redundant_experts is not exported", "leave it out, or export to vllm")
     if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
         raise refuse(
             "tensorrt-llm", Message("serving.weights = {0!r} is not a format of this server", s.weights), "use bf16, fp8 or nvfp4"

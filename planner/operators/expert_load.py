@@ -88,8 +88,7 @@ def sorted_load(shares: Array, ep: int) -> float:
 def rebalanced_load(shares: Array, ep: int) -> float:
     """``expert_load`` where experts are placed by their measured load: the fullest first, each on the emptiest rank with room.
 
-    Longest-processing-time order (Graham 1969) with E / ep places on a rank, as expert-parallel load balancers pack without
-    copies. Copies of full experts (DeepSeek's EPLB with redundant experts) are not counted: they only lower it.
+    Longest-processing-time order (Graham 1969) with E / ep places on a rank, as expert-parallel load balancers pack.
     """
     if len(shares) % ep:
         return expert_load(shares, ep)  # says why not
@@ -99,6 +98,22 @@ def rebalanced_load(shares: Array, ep: int) -> float:
         rank = int(np.argmin(np.where(room > 0, ranks, np.inf)))
         ranks[rank], room[rank] = ranks[rank] + share, room[rank] - 1
     return float(max(ranks.max() * ep, 1.0))
+
+
+@lru_cache(maxsize=256)
+def expert_copies(shares: tuple[float, ...], redundant: int) -> tuple[int, ...]:
+    """Copies of each expert where ``redundant`` more than one each are given out: each to the expert with the most tokens a copy
+    (deepseek-ai/EPLB, eplb.py, replicate_experts)."""
+    each, copies = np.asarray(shares), np.ones(len(shares), dtype=int)
+    for _ in range(redundant):
+        copies[int(np.argmax(each / copies))] += 1
+    return tuple(int(n) for n in copies)
+
+
+def copied_shares(shares: Array, redundant: int) -> Array:
+    """Shares of the copies, shape ``(num_experts + redundant,)``: those of one expert split its tokens evenly."""
+    copies = np.asarray(expert_copies(tuple(float(x) for x in shares), redundant))
+    return np.repeat(shares / copies, copies)
 
 
 PLACEMENTS: dict[str, Callable[[Array, int], float]] = {
@@ -111,9 +126,11 @@ PLACEMENTS: dict[str, Callable[[Array, int], float]] = {
 
 
 @lru_cache(maxsize=1024)
-def zipf_load(exponent: float, num_experts: int, ep: int, placement: str) -> float:
-    """Tokens on the fullest of ``ep`` ranks over the mean, of experts whose popularity follows Zipf's law."""
-    return PLACEMENTS[placement](zipf_shares(exponent, num_experts), ep)
+def zipf_load(exponent: float, num_experts: int, ep: int, placement: str, redundant: int = 0) -> float:
+    """Tokens on the fullest of ``ep`` ranks over the mean, of experts whose popularity follows Zipf's law, with ``redundant``
+    copies of the fullest."""
+    shares = zipf_shares(exponent, num_experts)
+    return PLACEMENTS[placement](copied_shares(shares, redundant) if redundant else shares, ep)
 
 
 def dropped_share(shares: Array, capacity_factor: float) -> float:

@@ -240,6 +240,7 @@ def draft_setting(setting: Setting) -> Setting | None:
         expert_load=None,
         expert_zipf=0.0,
         expert_placement=None,
+        redundant_experts=0,
         group_size=None,
         bits_per_weight=None,
         keep_16_bit=None,

@@ -44,6 +44,7 @@ Feature = Literal[
     "prefix_cache",
     "speculative",
     "expert_offload",
+    "redundant_experts",
     "kv_fp8",
     "kv_int8",
     "prefill_wait",

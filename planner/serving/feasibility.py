@@ -102,7 +102,7 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     if m.memory_length or m.relative_attention:
         raise PlannerError("model.name = {0!r}: segment memory (Transformer-XL) cannot be served here.", m.name)
     if not m.num_experts:
-        for field, least in (("ep", 1), ("expert_offload", 0), ("expert_load", 1), ("expert_zipf", 0)):
+        for field, least in (("ep", 1), ("expert_offload", 0), ("expert_load", 1), ("expert_zipf", 0), ("redundant_experts", 0)):
             if (getattr(s, field) or 0) > least:
                 raise PlannerError(
                     "serving.{0} = {1:g}: {2} is dense, it has no experts; leave it out.", field, getattr(s, field), m.name
@@ -227,6 +227,7 @@ def _require_features(setting: Setting) -> None:
         "kv_int8": s.kv_dtype == "int8",
         "paged_cache": s.block_size is not None,
         "expert_offload": s.expert_offload > 0,
+        "redundant_experts": s.redundant_experts > 0,
         "prefill_wait": s.prefill_wait_steps > 0,
         "disaggregated": s.prefill_pool is not None,
         "pass_tokens": s.pass_tokens is not None,
@@ -339,7 +340,15 @@ def _require_cut(setting: Setting) -> None:
         )
     if s.pp > m.num_layers:
         raise PlannerError("serving.pp = {0}: {1} has only {2} layers; use at most that many stages.", s.pp, m.name, m.num_layers)
-    if s.ep > 1 and m.num_experts % s.ep:
+    if s.redundant_experts and setting.stored_experts % s.ep:
+        raise PlannerError(
+            "serving.redundant_experts = {0}: {1} experts and so many copies do not fill {2} ranks evenly; use {3}, or {2} more.",
+            s.redundant_experts,
+            m.num_experts,
+            s.ep,
+            -m.num_experts % s.ep or s.ep,
+        )
+    if s.ep > 1 and setting.stored_experts % s.ep:
         raise PlannerError(
             "serving.ep = {0}: does not divide {1}'s {2} experts; use a divisor of it.", s.ep, m.name, m.num_experts
         )

@@ -536,10 +536,11 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     f = sizes["out"].k
     lanes = 2.0 if m.gated_ffn else 1.0
     mean_pairs = shape.tokens * k / s.ep
-    touched, pairs = fullest_rank(m.num_experts, m.top_k, shape.tokens, s.ep, s.rank_load(m.num_experts), s.expert_zipf)
+    load, copies = s.rank_load(m.num_experts), s.redundant_experts
+    touched, pairs = fullest_rank(m.num_experts, m.top_k, shape.tokens, s.ep, load, s.expert_zipf, copies)
     load = pairs / mean_pairs
-    each = setting.layer_bytes(kind, "experts.") * s.ep / m.num_experts
-    first = setting.layer_bytes(kind, "experts.in") * s.ep / m.num_experts
+    each = setting.layer_bytes(kind, "experts.") * s.ep / setting.stored_experts
+    first = setting.layer_bytes(kind, "experts.in") * s.ep / setting.stored_experts
     quantized = "experts" not in setting.format.kept
     sorted_bytes = local.tokens * (12.0 * m.num_experts + 4.0 * k * h * setting.width / s.tp)
     rows = [
@@ -576,7 +577,7 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
         ),
     ]
     if quantized and setting.format.quantized and setting.format.compute is None and setting.engine.launch_s_per_expert:
-        launches = 2.0 * m.num_experts / s.ep  # of both products, for each expert that lies here
+        launches = 2.0 * setting.stored_experts / s.ep  # of both products, for each expert that lies here
         idle_s = launches * setting.engine.launch_s_per_expert
         rows.append(Row(name="a kernel for each expert", block="experts", phase=shape.phase, idle_s=idle_s))
     if s.expert_offload:

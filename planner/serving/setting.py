@@ -141,6 +141,11 @@ class Setting:
         model = self.model.inside_experts
         return self if model is self.model else replace(self, model=model)
 
+    @property
+    def stored_experts(self) -> int:
+        """Experts of a layer that all ranks hold together, copies counted."""
+        return self.model.num_experts + self.serving.redundant_experts
+
     @cached_property
     def etp(self) -> float:
         """GPUs that share one expert."""
@@ -156,13 +161,14 @@ class Setting:
     def shards(self, shard: Shard) -> float:
         """GPUs over which a tensor is cut."""
         tp, kv_heads = float(self.serving.tp), float(self.model.num_kv_heads)
+        ranks = self.serving.ep / (self.stored_experts / self.model.num_experts if self.model.num_experts else 1.0)
         return {
             "tensor": tp,
             "kv_heads": min(tp, kv_heads),
             "vocabulary": tp,
             "replicated": 1.0,
-            "expert": self.serving.ep * self.etp,
-            "expert_replicated": float(self.serving.ep),
+            "expert": ranks * self.etp,
+            "expert_replicated": ranks,
         }[shard]
 
     def tensor_bytes(self, tensor: ParameterTensor) -> float:

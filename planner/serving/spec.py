@@ -164,6 +164,7 @@ class Serving(Spec):
     expert_load: Annotated[float, Field(ge=1)] | None = None  # tokens on the fullest expert rank / mean; None = of expert_zipf
     expert_zipf: Annotated[float, Field(ge=0, le=4)] = 0.0  # exponent of the experts' popularity; 0 = all alike
     expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # of popular experts on ranks; None = random
+    redundant_experts: Annotated[int, Field(ge=0, le=65_536, strict=True)] = 0  # copies of full experts, on all ranks together
     num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
@@ -242,6 +243,14 @@ class Serving(Spec):
                     self.expert_placement,
                 )
             )
+        if self.redundant_experts and (self.ep == 1 or self.expert_placement in ("random", "sorted")):
+            raise ValueError(
+                Message(
+                    "redundant_experts = {0} needs ep above 1 and experts placed by their load: leave expert_placement out, or "
+                    "redundant_experts",
+                    self.redundant_experts,
+                )
+            )
         if self.expert_load is not None and self.expert_load > self.ep:
             raise ValueError(
                 Message(
@@ -260,7 +269,8 @@ class Serving(Spec):
             return min(self.expert_load, float(self.ep))
         if not self.expert_zipf or self.ep == 1:
             return 1.0
-        return zipf_load(self.expert_zipf, num_experts, self.ep, self.expert_placement or "random")
+        usual = "rebalanced" if self.redundant_experts else "random"
+        return zipf_load(self.expert_zipf, num_experts, self.ep, self.expert_placement or usual, self.redundant_experts)
 
     def _check_load(self) -> None:
         """Raise ValueError for two loads at once, or a closed loop of more than the simulation takes."""
