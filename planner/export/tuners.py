@@ -152,6 +152,7 @@ def _usual(plan: Plan) -> dict[str, Any]:
         "gradient_checkpointing": plan.layout.recompute == "full",
         "bf16": plan.job.precision in ("bf16", "bf16-pure"),
         "fp16": plan.job.precision == "fp16",
+        "torch_compile": plan.framework.compile or None,
     }
 
 
@@ -317,6 +318,7 @@ def torchtune_files(plan: Plan) -> dict[str, str]:
         "dtype": "fp32" if job.precision in ("fp32", "tf32") else "bf16",
         "enable_activation_checkpointing": plan.layout.recompute == "full",
         "enable_activation_offloading": plan.layout.offload_activations,
+        "compile": plan.framework.compile,
         "optimizer": _optimizer(
             plan,
             tool,

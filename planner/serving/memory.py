@@ -13,6 +13,9 @@ from planner.serving.kv_cache import sequence_bytes
 from planner.serving.setting import Setting
 from planner.serving.weights import stage_bytes
 
+GATED_TENSORS = 3.0
+"""Live tensors of a gated feed-forward's inner size, which ``workspace_ffn`` counts where nothing else is live: gate, up and their
+product (vllm, layers/activation.py, SiluAndMul: an output beside its input of twice the size)."""
 KINDS = ("weights", "kv_cache", "workspace", "overhead")
 
 
@@ -35,9 +38,9 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
     """Live tensors of one pass of ``tokens``: hidden vectors, the feed-forward's inner ones, logits.
 
     Logits of the last token of each sequence, or of all tokens where the engine computes them. Experts have two buffers, for
-    inputs and for results of both products, as wide as the wider one; three of ``workspace_ffn`` count them once. Where a GPU
-    sees the tokens of all attention groups it has room for all of their pairs with experts: all may choose those that it holds
-    (vLLM, fused_moe/modular_kernel.py, workspace_shapes; TensorRT-LLM, moe_kernels.cu, getWorkspaceDeviceBufferSizes). Of itself
+    inputs and for results of both products, as wide as the wider one, in place of those ``GATED_TENSORS``. Where a GPU sees the
+    tokens of all attention groups it has room for all of their pairs with experts: all may choose those that it holds (vLLM,
+    fused_moe/modular_kernel.py, workspace_shapes; TensorRT-LLM, moe_kernels.cu, getWorkspaceDeviceBufferSizes). Of itself
     neither takes them in parts: vLLM no more since its pull request 34086 (2026), TensorRT-LLM only where
     moe_config.max_num_tokens is given (configurable_moe.py: else max_num_tokens x dp_size).
     """
@@ -46,7 +49,7 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
     if m.num_experts:  # routed copies of the tokens, and the widest of dense and shared blocks
         own, hidden = float(m.expert_ffn_hidden_size or 0) / setting.etp, float(m.expert_latent_size or m.hidden_size)
         pairs = m.top_k * s.attention_groups / (1.0 if setting.dispatcher in ("none", "gather") else s.ep)
-        routed = pairs * (max(own, hidden) + max((2.0 if m.gated_ffn else 1.0) * own, hidden)) / 3.0
+        routed = pairs * (max(own, hidden) + max((2.0 if m.gated_ffn else 1.0) * own, hidden)) / GATED_TENSORS
         shared = m.num_shared_experts * float(m.shared_expert_ffn_hidden_size or 0) / s.tp
         dense = inner if any(not kind.moe for kind in m.layer_kinds) else 0.0
         inner = max(routed, shared, dense)

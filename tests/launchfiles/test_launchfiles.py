@@ -170,13 +170,14 @@ TUNED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("tool", list(TUNERS))
 @pytest.mark.parametrize("gpus", [1, 4])
-def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, compiled: bool, tmp_path: Path) -> None:
     exported = 0
     for job in TUNED:
         before = planner.plan(
             model="qwen2.5-0.5b",
             cluster={"node": "dgx-h100", "num_gpus": gpus},
-            framework="peft",
+            framework={"name": "peft", "compile": compiled},
             job={"seq_len": 1024, "global_batch_size": 16, "num_steps": 100, **job},
             layout={"micro_batch_size": 2, "recompute": "full", "zero": 3 if gpus > 1 else 0},
         )
@@ -185,7 +186,9 @@ def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path:
         except PlannerError:  # what the tool cannot express
             continue
         exported += 1
-        assert_same(before, read(tmp_path, files))
+        launch = read(tmp_path, files)
+        assert launch.tables["framework"].get("compile", False) == compiled
+        assert_same(before, launch)
     assert exported >= 2
 
 
