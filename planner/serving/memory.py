@@ -14,8 +14,8 @@ from planner.serving.setting import Setting
 from planner.serving.weights import stage_bytes
 
 GATED_TENSORS = 3.0
-"""Live tensors of a gated feed-forward's inner size, which ``workspace_ffn`` counts where nothing else is live: gate, up and their
-product (vllm, layers/activation.py, SiluAndMul: an output beside its input of twice the size)."""
+"""Live tensors of a gated feed-forward's inner size, which ``workspace_ffn`` counts where nothing else is live: gate, up and
+their product (vllm, layers/activation.py, SiluAndMul: an output beside its input of twice the size)."""
 KINDS = ("weights", "kv_cache", "workspace", "overhead")
 
 
