@@ -536,8 +536,8 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     f = sizes["out"].k
     lanes = 2.0 if m.gated_ffn else 1.0
     mean_pairs = shape.tokens * k / s.ep
-    load, copies = s.rank_load(m.num_experts), s.redundant_experts
-    touched, pairs = fullest_rank(m.num_experts, m.top_k, shape.tokens, s.ep, load, s.expert_zipf, copies)
+    spread, copies = s.rank_load(m.num_experts), s.redundant_experts
+    touched, pairs = fullest_rank(m.num_experts, m.top_k, shape.tokens, s.ep, spread, s.expert_zipf, copies)
     load = pairs / mean_pairs
     each = setting.layer_bytes(kind, "experts.") * s.ep / setting.stored_experts
     first = setting.layer_bytes(kind, "experts.in") * s.ep / setting.stored_experts
