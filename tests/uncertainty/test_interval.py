@@ -178,7 +178,8 @@ SEEN = ResidualClass(
     [
         ({}, {}, 0), ({}, {"num_gpus": 128}, 0), ({}, {"num_gpus": 129}, 1), ({}, {"num_gpus": 1}, 0),  # up to twice the most
         ({}, {"parameters": 32e9}, 0), ({}, {"parameters": 33e9}, 1), ({}, {"parameters": 1e9}, 0),
-        ({}, {"parameters": 0.9e9}, 1), ({}, {"parameters": 0.9e9, "num_gpus": 129}, 2), ({"curves": ""}, {}, 1), ({"framework": "", "curves": ""}, {}, 1),
+        ({}, {"parameters": 0.9e9}, 1), ({}, {"parameters": 0.9e9, "num_gpus": 129}, 2),
+        ({"curves": ""}, {}, 1), ({"framework": "", "curves": ""}, {}, 1),
         ({"metric": "serving_memory"}, {"num_gpus": 129}, 0), ({"metric": "serving_memory", "framework": ""}, {}, 0),
         ({"metric": "serving_memory"}, {"parameters": 33e9}, 1),
     ],
