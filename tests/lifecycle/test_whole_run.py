@@ -18,7 +18,14 @@ from planner.lifecycle.bill import bill_of
 from planner.lifecycle.failures import failure_rates, load_failure_rates, simulate_losses, waiting_s
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.sensitivity import tornado
-from planner.lifecycle.simulation import CAUSES, capped_slowdown, checkpoint_bytes, expected_run, straggler_factor
+from planner.lifecycle.simulation import (
+    CAUSES,
+    _detections_s,
+    capped_slowdown,
+    checkpoint_bytes,
+    expected_run,
+    straggler_factor,
+)
 from planner.lifecycle.spec import MEAN_TIMES, Run
 from planner.operators.expert_load import (
     PLACEMENTS,
@@ -605,3 +612,27 @@ def test_maintenance_comes_after_so_many_hours_of_all_work(answer: Plan) -> None
     busy = sum(found[cause] for cause in ("compute", "expert_imbalance", "stragglers", "power_cap", "warmup", "evaluation"))
     assert min(found[cause] for cause in ("stragglers", "power_cap", "warmup", "evaluation")) > HOUR / 60
     assert found["maintenance"] == pytest.approx(math.floor(busy / HOUR) * 90.0)
+
+
+def test_recovery_lasts_from_what_the_run_supposes_to_the_slowest_of_clusters() -> None:
+    """400 s to 1,000 s, 300 s of them the restart: half of the clusters detect in 100 s, 5 % in 700 s, and between them the
+    logarithm follows the normal law: at 75 % of clusters 400 x 2.5^(0.674 / 1.645) - 300."""
+    draws = 20_000
+    spec = Run.build({"detection_s": 100.0, "restart_s": 300.0, "slowest_recovery_s": 1000.0, "num_simulations": draws}, "run")
+    found = np.sort(_detections_s(spec, np.random.default_rng(1)))
+    assert (found[0], found[-1]) == pytest.approx((100.0, 700.0))
+    assert np.mean(found > 100.1) == pytest.approx(0.5, abs=0.02)
+    assert np.mean(found > 699.9) == pytest.approx(0.05, abs=0.01)
+    assert found[draws * 3 // 4] == pytest.approx(400.0 * 2.5 ** (0.6745 / 1.6449) - 300.0, rel=0.05)
+    sure = Run.build({"detection_s": 100.0, "num_simulations": 100}, "run")
+    assert set(_detections_s(sure, np.random.default_rng(1))) == {100.0}
+
+
+@pytest.mark.parametrize("field", ["published", "none"])
+def test_nodes_that_come_in_evenly_are_paid_for_half_of_that_time(answer: Plan, field: str) -> None:
+    run = expected_run(answer, {"ramp_up_s": 100 * HOUR, "field": field})
+    for hours, seconds in ((run.gpu_hours, run.wall_s), (run.budget_gpu_hours, run.budget_s)):
+        paid = 50.0 * run.plan.num_gpus * (field_factor().factor if field == "none" and seconds is run.budget_s else 1.0)
+        assert hours.expected == pytest.approx(seconds.expected * run.plan.num_gpus / HOUR - paid)
+        if field == "published":
+            assert hours.lower == pytest.approx(seconds.lower * run.plan.num_gpus / HOUR - paid)

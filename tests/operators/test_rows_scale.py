@@ -129,7 +129,10 @@ def test_a_rank_alone_sends_nothing_and_launches_nothing_to_send(name: str, stac
 
 
 EVERY = (*AMOUNTS, "bytes_moved", "parameters", "frozen_bytes", "kernels")
-SIZES = ("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "vocab_size")
+SIZES = (
+    *("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "v_head_dim", "vocab_size", "kv_lora_rank"),
+    *("recurrent_key_head_dim", "recurrent_value_head_dim", "index_head_dim", "per_layer_embedding_size"),
+)
 
 
 def powers(one: Row, two: Row, three: Row, field: str) -> tuple[float, float, float]:

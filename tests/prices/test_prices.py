@@ -40,6 +40,15 @@ def test_an_import_joins_the_catalog_and_may_be_repeated(tmp_path: Path, own_pri
     assert [p.name for p in own_prices.parent.iterdir()] == ["prices.csv"]
 
 
+def test_an_import_makes_the_folders_of_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "not" / "yet" / "prices.csv"
+    monkeypatch.setenv("PLANNER_PRICES", str(own))
+    for new in (1, 0):
+        load_prices.cache_clear()
+        assert import_prices(write(tmp_path / "a.csv", GOOD), TODAY).new == new
+    assert own.exists()
+
+
 def test_other_currencies_are_read_at_the_catalogs_rate_or_at_ones_own(tmp_path: Path) -> None:
     head = "provider,accelerator,term,price_per_gpu_hour,currency,usd_per_currency_unit,date,source\n"
     text = head + "A,t4,spot,2,EUR,1.1,2026,x\nB,t4,spot,2,USD,,2026-05,x\n"

@@ -114,3 +114,17 @@ def test_a_name_of_an_offer_has_the_memory_of_the_card_that_it_stands_for() -> N
     for (_, size), card in GPUHUNT_NAMES.items():
         said = card.rpartition("-")[2].removesuffix("gb")
         assert not said.isdigit() or size == int(said) or card == "gb300-278gb", (size, card)
+
+
+@pytest.mark.parametrize("share", [-1.0, -0.5, 1.5, 2.0, True, "half"])
+def test_a_share_of_hours_that_other_work_uses_is_one_of_all(share: Any) -> None:
+    with pytest.raises(PlannerError, match=r"price\.other_use"):
+        as_price({"usd_per_gpu_hour": 2.0, "other_use": share}, "h100-sxm5-80gb")
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_a_share_of_hours_is_taken_as_it_is_given(share: float) -> None:
+    for price in ({"usd_per_gpu_hour": 2.0}, {"term": "on-demand"}):
+        asked = as_price({**price, "other_use": share}, "h100-sxm5-80gb")
+        assert asked is not None
+        assert asked.other_use == share

@@ -18,7 +18,12 @@ from planner.workload.resolve import as_model
 MODELS = (
     *("gpt2", "llama-3-8b", "gemma-2-9b", "gemma-4-e2b", "mixtral-8x7b", "qwen1.5-moe-a2.7b", "deepseek-v2-lite"),
     *("deepseek-v3.2", "deepseek-v4-flash", "qwen3-next-80b-a3b", "minimax-m1", "jamba-1.5-large", "falcon-mamba-7b"),
-    *("falcon-h1-0.5b", "nemotron-3-super-120b-a12b"),
+    *("falcon-h1-0.5b", "nemotron-3-super-120b-a12b", "llama-3.2-11b-vision"),
+)
+OWN: dict[str, dict[str, Any]] = {"llama-3.2-11b-vision": {"images": 2, "engine": "vllm-v0"}}
+SIZES = (
+    *("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "v_head_dim", "vocab_size", "kv_lora_rank"),
+    *("recurrent_key_head_dim", "recurrent_value_head_dim", "index_head_dim", "per_layer_embedding_size"),
 )
 WAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "vllm": (1, {}),
@@ -56,7 +61,7 @@ def three(row: Row, field: str) -> Any:
 def test_each_sequence_adds_as_much_work(name: str, way: str) -> None:
     """What is computed and sent is in proportion; of what is moved weights are not."""
     count, fields = WAYS[way]
-    setting = deployment(as_model(name), count, **fields)
+    setting = deployment(as_model(name), count, **{**fields, **OWN.get(name, {})})
     for phase, queries, past in PASSES:
         for row in rows(setting, phase, [1.0, 2.0, 3.0], queries, past):
             for field in AMOUNTS:
@@ -73,11 +78,11 @@ def test_each_sequence_adds_as_much_work(name: str, way: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_larger_size_never_makes_a_pass_cheaper(name: str) -> None:
     model = as_model(name)
-    for size in ("hidden_size", "ffn_hidden_size", "expert_ffn_hidden_size", "head_dim", "vocab_size"):
+    for size in SIZES:
         value = getattr(model, size)
         if not value:
             continue
-        settings = [deployment(model.replaced(**{size: value * x})) for x in (1, 2, 3)]
+        settings = [deployment(model.replaced(**{size: value * x}), **OWN.get(name, {})) for x in (1, 2, 3)]
         for phase, queries, past in PASSES[::2]:
             tables = (rows(setting, phase, 4.0, queries, past) for setting in settings)
             for found in zip(*tables, strict=True):

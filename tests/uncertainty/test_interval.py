@@ -13,19 +13,26 @@ from scipy.special import stdtrit
 from scipy.stats import t
 
 from planner.evidence.held_out import load_held_out, subjects
+from planner.model.catalog import load_model
 from planner.performance.risk import FitRule
 from planner.uncertainty.effects import standing
+from planner.uncertainty.hierarchy import SLOPES
 from planner.uncertainty.interval import (
     STUDENT_95,
     Interval,
     Metric,
+    ResidualClass,
     Subject,
+    _holds,
+    _outside,
     bounding_factors,
     interval,
     probability_below,
     student_below,
     student_quantile,
 )
+from planner.uncertainty.subject import smallness
+from planner.workload.layout import Layout
 
 LOW = st.floats(0.2, 1.0)
 UP = st.floats(1.0, 5.0)
@@ -151,3 +158,62 @@ def test_a_family_that_takes_its_kernels_from_another_is_told_by_what_was_measur
 def test_a_risk_of_one_in_a_thousand_needs_the_margin_that_the_docs_say() -> None:
     """docs/concepts/intervals.md: 7.6 times that of one in twenty, in the logarithm."""
     assert student_quantile(0.999, 2) / STUDENT_95 == pytest.approx(7.6, abs=0.05)
+
+
+def test_a_multiple_and_a_quotient_of_an_interval_have_their_own_ends() -> None:
+    """3 times 2 to 8 around 5 is 6 to 24 around 15; 40 over it is 5 to 20 around 8."""
+    found = Interval(lower=2.0, expected=5.0, upper=8.0)
+    assert [found.scaled(3.0).lower, found.scaled(3.0).expected, found.scaled(3.0).upper] == [6.0, 15.0, 24.0]
+    assert [found.inverse(40.0).lower, found.inverse(40.0).expected, found.inverse(40.0).upper] == [5.0, 8.0, 20.0]
+
+
+SEEN = ResidualClass(
+    metric="step_time", framework="megatron-core", curves="h100", rows=20, lower=-0.1, upper=0.1, fewest_gpus=8, most_gpus=64,
+    fewest_parameters=2e9, most_parameters=16e9,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "changes", "reasons"),
+    [
+        ({}, {}, 0), ({}, {"num_gpus": 128}, 0), ({}, {"num_gpus": 129}, 1), ({}, {"num_gpus": 1}, 0),  # up to twice the most
+        ({}, {"parameters": 32e9}, 0), ({}, {"parameters": 33e9}, 1), ({}, {"parameters": 1e9}, 0),
+        ({}, {"parameters": 0.9e9}, 1), ({}, {"parameters": 0.9e9, "num_gpus": 129}, 2),
+        ({"curves": ""}, {}, 1), ({"framework": "", "curves": ""}, {}, 1),
+        ({"metric": "serving_memory"}, {"num_gpus": 129}, 0), ({"metric": "serving_memory", "framework": ""}, {}, 0),
+        ({"metric": "serving_memory"}, {"parameters": 33e9}, 1),
+    ],
+)  # fmt: skip
+def test_a_question_far_from_every_run_is_outside(of: dict[str, str], changes: dict[str, float], reasons: int) -> None:
+    assert len(_outside(SEEN.replaced(**of), replace(SUBJECT, **changes))) == reasons  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("of", "num_nodes", "holds"),
+    [
+        ({}, 4, True), ({"nodes": "several"}, 4, True), ({"nodes": "one"}, 4, False), ({"nodes": "one"}, 1, True),
+        ({"nodes": "several"}, 1, False), ({"framework": ""}, 4, True), ({"framework": "fsdp"}, 4, False),
+        ({"curves": "a100"}, 4, False), ({"curves": ""}, 4, True), ({"family": "dense"}, 4, True), ({"family": "moe"}, 4, False),
+        ({"precision": "16-bit"}, 4, False),
+    ],
+)  # fmt: skip
+def test_a_class_is_of_those_that_are_alike_in_all_that_it_names(of: dict[str, str], num_nodes: int, holds: bool) -> None:
+    assert _holds(SEEN.replaced(**of), replace(SUBJECT, num_nodes=num_nodes)) is holds
+
+
+@pytest.mark.parametrize(
+    ("tokens", "layout", "doublings"),
+    [(4096, {}, 0.0), (8192, {}, -1.0), (4096, {"tp": 4}, 2.0), (4096, {"cp": 2}, 1.0), (4096, {"micro_batch_size": 8}, -3.0)],
+)
+def test_a_typical_multiplication_is_of_4096_tokens_by_a_square_of_that_width(
+    tokens: int, layout: dict[str, int], doublings: float
+) -> None:
+    assert load_model("llama-2-7b").hidden_size == 4096
+    assert float(smallness(load_model("llama-2-7b"), tokens, Layout(**layout))) == pytest.approx(doublings, abs=1e-12)
+
+
+def test_what_is_assumed_of_a_slope_widens_and_is_not_sure() -> None:
+    """What is farther or says less is no better known beforehand; exp(0.5) is the most that is supposed."""
+    assert {
+        name for slopes in SLOPES.values() for name, (mean, unsure) in slopes.items() if not 0.0 <= mean <= 0.5 >= unsure > 0.0
+    } == set()
