@@ -19,7 +19,7 @@ from planner.uncertainty.interval import Interval
 from planner.web.answers import Answer, whole_run
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
-from planner.web.text import t
+from planner.web.text import t, three
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 """Of cards and headings; the report carries it too."""
@@ -29,7 +29,7 @@ def duration(value: float | None) -> str:
     """Seconds in a unit that reads well, three digits as ``planner plan`` has them.
 
     >>> duration(0.0123), duration(142.16), duration(2.5 * 86400)
-    ('12.3 ms', '2.37 min', '2.5 days')
+    ('12.3 ms', '2.37 min', '2.50 days')
     """
     if value is None:
         return "–"
@@ -39,15 +39,6 @@ def duration(value: float | None) -> str:
 
 UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 120.0), ("min", 60.0, HOUR_S), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
 """(unit, seconds, used below so many seconds)."""
-
-
-def three(value: float) -> str:
-    """Three digits, and all of those before the point.
-
-    >>> three(23.563), three(1234.5)
-    ('23.6', '1,234')
-    """
-    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def gib(value: float) -> str:

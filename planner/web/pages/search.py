@@ -53,6 +53,17 @@ SHOWN = (
 
 SAME_FOR_ALL = ("accelerator", "num_gpus", "framework", "group")
 """Columns that are shown where they tell the rows apart: the title says what all have."""
+FORMATS = {
+    "budget_usd": "localized",
+    "cost_usd": "localized",
+    "run_s": "%.2f",
+    "headroom_bytes": "%.1f",
+    "peak_total_bytes": "%.1f",
+    "step_time_s": "%.3f",
+    "mfu": "%.1f%%",
+    "fit_probability": "%.1f%%",
+}
+"""Of a column: as many decimals in every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,9 +327,11 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         shown = shown.drop(columns="budget_usd")
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
+    for name in ("mfu", "fit_probability"):
+        shown[name] = 100.0 * shown[name]
     shown["run_s"] = shown["run_s"] / DAY_S
-    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
-    shown = shown.round({**digits, "cost_usd": 0, "budget_usd": 0})
+    config = {t(f"search.column_{name}"): st.column_config.NumberColumn(format=form) for name, form in FORMATS.items()}
+    shown = shown.round(dict.fromkeys(("budget_usd", "cost_usd"), 0))
     shown.columns = [t(f"search.column_{name}") for name in shown.columns]
     rows = st.dataframe(
         shown,
@@ -328,7 +341,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         key="search.table",
         height=300,
         alt=t("search.table_alt"),
-        column_config={t("search.column_fit_probability"): st.column_config.NumberColumn(format="percent")},
+        column_config=config,
     )
     clicked = event.get("selection", {}).get("chosen", []) if event else []
     if clicked and "rank" in clicked[0]:
