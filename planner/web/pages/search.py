@@ -115,24 +115,28 @@ def page() -> None:
 
 def _form(tables: state.Tables) -> Wanted:
     card = inputs.card_of(tables)
-    left, middle, right = st.columns(3)
-    objective = left.selectbox(
-        t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key=f"search.objective.{language()}"
+    objective = st.segmented_control(
+        t("search.objective"),
+        OBJECTIVES,
+        default=OBJECTIVES[0],
+        required=True,
+        format_func=lambda n: t(f"search.by_{n}"),
+        key=f"search.objective.{language()}",
     )
+    left, middle, right = st.columns(3)
     now = inputs.num_gpus(tables)
     some = t("in.any_of")
-    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}", placeholder=some)
+    gpus = left.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}", placeholder=some)
     others = [name for name in accelerator_names() if name != "cpu"]
-    cards = right.multiselect(
+    cards = middle.multiselect(
         t("search.accelerators"),
         _first(card, others),
         default=[card] if card else [],
         key=f"search.cards.{card}",
         placeholder=some,
     )
-    left, middle, right = st.columns(3)
     stack = stack_name(tables)
-    stacks = left.multiselect(
+    stacks = right.multiselect(
         t("search.frameworks"),
         _first(stack, framework_names()),
         default=[stack],
@@ -140,7 +144,8 @@ def _form(tables: state.Tables) -> Wanted:
         placeholder=some,
     )
     limits = state.current().get("ask", {})
-    deadline = middle.number_input(
+    left, middle, _ = st.columns(3)
+    deadline = left.number_input(
         t("search.deadline"),
         0.0,
         value=limits.get("days"),
@@ -149,7 +154,7 @@ def _form(tables: state.Tables) -> Wanted:
         key="search.deadline",
         placeholder=t("ask.no_limit"),
     )
-    budget = right.number_input(
+    budget = middle.number_input(
         t("search.budget"),
         0.0,
         value=limits.get("usd"),
