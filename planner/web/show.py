@@ -128,7 +128,7 @@ def card(answer: Answer, wide: bool = False) -> str:
     if plan.parameters_active != plan.parameters_total:
         model += " · " + t("show.active", count=count(plan.parameters_active))
     where = f"{short_text(plan.cluster.name, 80)} · {short_text(plan.framework.name)}"
-    sub = "<br>".join(escape(line) for line in (model, where, plan.layout.label))
+    sub = "<br>".join((escape(model), escape(where), layout(plan.layout.label)))
     chip = f"<span class='chip'>{escape(t('show.automatic'))}</span>" if not answer.tables.get("layout") else ""
     why = "" if plan.fits else f"<p class='why'>{escape(short_text(parts(*reasons(answer)), 400))}</p>"
     return (
@@ -162,6 +162,34 @@ def term(name: str) -> str:
         return escape(name)
     explained = f"<abbr title='{escape(t(f'glossary.{known}'), quote=True)}'>{known}</abbr>"
     return escape(name).replace(known, explained, 1)
+
+
+SHORT = {
+    "tp": "in.tp",
+    "pp": "in.pp",
+    "vpp": "in.vpp",
+    "cp": "in.cp",
+    "ep": "in.ep",
+    "etp": "in.etp",
+    "dp": "in.dp",
+    "sp": "in.sequence_parallel",
+    "zero": "in.zero",
+    "shard": "remedy.shard_group_size",
+    "mbs": "in.micro_batch",
+}
+"""Abbreviations in the label of a layout."""
+
+
+def layout(label: str) -> str:
+    """The label of a layout as HTML, each abbreviation explained on hover.
+
+    >>> layout("tp2 recompute full")
+    "<abbr title='Tensor parallel'>tp2</abbr> recompute full"
+    """
+    names = [(part, SHORT.get(part.rstrip("0123456789"))) for part in label.split()]
+    return " ".join(
+        f"<abbr title='{escape(t(key), quote=True)}'>{escape(part)}</abbr>" if key else escape(part) for part, key in names
+    )
 
 
 def budgeted(answer: Answer) -> tuple[str, str]:

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 from planner.reports.text import count  # noqa: E402
-from planner.web import show  # noqa: E402
+from planner.studies.ways import Wish, serving_way  # noqa: E402
+from planner.web import presets, question, show  # noqa: E402
 from planner.web.guard import short_text  # noqa: E402
 from planner.web.text import LANGUAGES, say, speaking  # noqa: E402
 
@@ -195,6 +196,12 @@ def test_a_gpu_for_llama_3_70b_at_five_requests_a_second(visitor, command):
         assert visitor.t("ask.first", ttft=ttft, tpot=tpot) in words
         hourly = found["price"]["usd_per_gpu_hour"] * found["num_gpus"]
         assert visitor.t("ask.hourly", usd=show.dollars(hourly)) in words
+    scenario = presets.preset("serve_70b")
+    _, asked = question.asked_of(scenario, scenario["cases"][0]["tables"])
+    way = serving_way(asked, card, Wish())
+    assert way.enough
+    assert way.num_gpus == int(gpus)  # no fewer of them would do
+    assert show.gib(way.deployment.loaded_total_bytes) in words
 
 
 def test_a_config_is_pasted(visitor, command, tmp_path):
