@@ -12,6 +12,7 @@ PATIENCE_S = 300.0
 """How long a test waits for what must come, before it gives up: no test says how fast anything is (a benchmark does)."""
 SLOWEST = (
     "tests/web/test_web_browser.py",
+    "tests/web/test_web_tasks.py",
     "tests/calibration/test_calibration.py",
     "tests/layout_search/test_search.py",
     "tests/test_notebooks.py",

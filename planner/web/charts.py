@@ -15,7 +15,7 @@ import streamlit as st
 
 from planner.web.figure import Figure, Spec
 from planner.web.guard import short_text
-from planner.web.text import language, say, t
+from planner.web.text import language, say, t, three
 
 BAR = 34
 """Height of a bar, pixels."""
@@ -191,7 +191,7 @@ def stacked(
                         "order": names.index(part),
                         "middle": end + value / 2,
                         "shown": f"{value:.4g}",
-                        "inside": f"{value:.3g}" if value > 0.055 * widest else "",
+                        "inside": three(value) if value > 0.055 * widest else "",
                         "ink": ink_on(paint[part]),
                         "total": total,
                         "edge": 1.05 * widest,

@@ -19,7 +19,7 @@ from planner.uncertainty.interval import Interval
 from planner.web.answers import Answer, whole_run
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
-from planner.web.text import t
+from planner.web.text import t, three
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 """Of cards and headings; the report carries it too."""
@@ -29,7 +29,7 @@ def duration(value: float | None) -> str:
     """Seconds in a unit that reads well, three digits as ``planner plan`` has them.
 
     >>> duration(0.0123), duration(142.16), duration(2.5 * 86400)
-    ('12.3 ms', '2.37 min', '2.5 days')
+    ('12.3 ms', '2.37 min', '2.50 days')
     """
     if value is None:
         return "–"
@@ -39,15 +39,6 @@ def duration(value: float | None) -> str:
 
 UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 120.0), ("min", 60.0, HOUR_S), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
 """(unit, seconds, used below so many seconds)."""
-
-
-def three(value: float) -> str:
-    """Three digits, and all of those before the point.
-
-    >>> three(23.563), three(1234.5)
-    ('23.6', '1,234')
-    """
-    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def gib(value: float) -> str:
@@ -137,7 +128,7 @@ def card(answer: Answer, wide: bool = False) -> str:
     if plan.parameters_active != plan.parameters_total:
         model += " · " + t("show.active", count=count(plan.parameters_active))
     where = f"{short_text(plan.cluster.name, 80)} · {short_text(plan.framework.name)}"
-    sub = "<br>".join(escape(line) for line in (model, where, plan.layout.label))
+    sub = "<br>".join((escape(model), escape(where), layout(plan.layout.label)))
     chip = f"<span class='chip'>{escape(t('show.automatic'))}</span>" if not answer.tables.get("layout") else ""
     why = "" if plan.fits else f"<p class='why'>{escape(short_text(parts(*reasons(answer)), 400))}</p>"
     return (
@@ -171,6 +162,34 @@ def term(name: str) -> str:
         return escape(name)
     explained = f"<abbr title='{escape(t(f'glossary.{known}'), quote=True)}'>{known}</abbr>"
     return escape(name).replace(known, explained, 1)
+
+
+SHORT = {
+    "tp": "in.tp",
+    "pp": "in.pp",
+    "vpp": "in.vpp",
+    "cp": "in.cp",
+    "ep": "in.ep",
+    "etp": "in.etp",
+    "dp": "in.dp",
+    "sp": "in.sequence_parallel",
+    "zero": "in.zero",
+    "shard": "remedy.shard_group_size",
+    "mbs": "in.micro_batch",
+}
+"""Abbreviations in the label of a layout."""
+
+
+def layout(label: str) -> str:
+    """The label of a layout as HTML, each abbreviation explained on hover.
+
+    >>> layout("tp2 recompute full")
+    "<abbr title='Tensor parallel'>tp2</abbr> recompute full"
+    """
+    names = [(part, SHORT.get(part.rstrip("0123456789"))) for part in label.split()]
+    return " ".join(
+        f"<abbr title='{escape(t(key), quote=True)}'>{escape(part)}</abbr>" if key else escape(part) for part, key in names
+    )
 
 
 def budgeted(answer: Answer) -> tuple[str, str]:

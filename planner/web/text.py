@@ -70,6 +70,15 @@ def say(chosen: str, key: str, **values: Any) -> str:
     return text.format(**values) if values else text
 
 
+def three(value: float) -> str:
+    """Three digits, as many in every figure beside it, and all of those before the point.
+
+    >>> three(23.563), three(17.0), three(101.2), three(999.7), three(1234.5), three(0.0)
+    ('23.6', '17.0', '101', '1,000', '1,234', '0')
+    """
+    return f"{value:#,.3g}".rstrip(".") if value and abs(value) < 999.5 else f"{value:,.0f}"
+
+
 def about(label: str, text: str) -> str:
     """A text behind what it is about, with the colon of the language."""
     return f"{label}：{text}" if language() == "zh" else f"{label}: {text}"

@@ -26,11 +26,8 @@ pytestmark = pytest.mark.skipif(
 
 
 import planner  # noqa: E402
-from planner.reports.text import count  # noqa: E402
 from planner.scenarios.scenario import PLAN_TABLES, read_scenario  # noqa: E402
-from planner.studies.equal_terms import on_equal_terms  # noqa: E402
-from planner.studies.ways import Wish, serving_way  # noqa: E402
-from planner.web import presets, question, state  # noqa: E402
+from planner.web import state  # noqa: E402
 
 RECORD = DATA / "cpu-record.json"
 PAGES = ("", "compare", "memory", "run", "search", "serving", "roofline", "explore", "calibrate", "evidence")
@@ -279,64 +276,12 @@ def test_a_phone_shows_every_moment_of_a_step_and_columns_of_one_width(page, add
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 
 
-def test_a_ready_made_question_gets_a_verdict_that_is_the_plans(page, address):
-    page.get(f"{address}/?lang=en")
-    b.wait_ready(page)
-    click(page, "7B, all weights")
-    b.wait_for(page, "return document.querySelector('.answer')?.innerText.includes('2 x rtx-4090-24gb')")
-    answer = plan_of(presets.preset("tune_7b"))
-    found = b.figures(page)
-    assert found["answer"] == ["Yes" if answer.recommended else "Perhaps"]
-    shown = page.execute_script("return [...document.querySelectorAll('.st-key-sentence input')].map(e => e.value)")
-    assert {"llama-2-7b", "2", "100"} <= set(shown)  # model, GPUs, million tokens: the sentence is the question of the verdict
-    assert found["gib"] == [f"{answer.peak_total_bytes / 2**30:,.1f} GiB"]
-    assert found["tokens"] == [f"{answer.tokens_per_s:,.0f}"]
-    assert problems(page) == []
-
-
 def test_a_row_of_the_list_needs_no_more_than_a_tick(page, address):
     page.get(f"{address}/?lang=en")
     b.wait_ready(page)
     b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')")
     assert "Tick a row" in text_of(page)
     assert b.figures(page)["answer"]
-
-
-def test_mixture_against_dense_on_equal_dollars(page, address):
-    page.get(f"{address}/compare?lang=en")
-    b.wait_ready(page)
-    click(page, "equal dollars")
-    first, other = (plan_of(state.default_scenario(), i) for i in (0, 1))
-    sides = on_equal_terms(["a", "b"], [first, other], "dollars")
-    eventually(page, lambda: count(sides[1].tokens) in text_of(page))
-    assert count(sides[1].tokens) in page.find_element("css selector", "table.figures").text
-    click(page, "as given")
-
-
-def test_spot_costs_what_the_command_line_says(opened):
-    click(opened, "Price", '[role="tab"]')
-    opened.find_element("css selector", 'input[aria-label*="Price per GPU-hour"]').click()
-    b.wait_for(opened, "return document.querySelectorAll('[role=option]').length >= 4")
-    click(opened, "spot", "[role=option]")
-    scenario = state.default_scenario()
-    scenario["cases"][0]["tables"]["price"] = {"term": "spot"}
-    wanted = f"${plan_of(scenario).cost_usd:,.0f}"
-    eventually(opened, lambda: b.figures(opened)["cost"][0] == wanted)
-
-
-def test_a_gpu_for_five_requests_a_second_is_what_serve_says(page, address):
-    page.get(f"{address}/?lang=en")
-    b.wait_ready(page)
-    click(page, "Llama 3 70B at 5 requests/s")
-    words = b.wait_for(page, "const e = document.querySelector('.answer'); return /holds? it/.test(e?.innerText) && e.innerText")
-    gpus, card = re.search(r"(\d+) x (\S+) holds?", words).groups()
-    scenario = presets.preset("serve_70b")
-    _, asked = question.asked_of(scenario, scenario["cases"][0]["tables"])
-    way = serving_way(asked, card, Wish())
-    assert way.enough
-    assert way.num_gpus == int(gpus)
-    assert f"{way.deployment.loaded_total_bytes / 2**30:,.1f} GiB" in words
-    assert problems(page) == []
 
 
 def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address, folder):
@@ -360,31 +305,6 @@ def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address,
     content = downloaded(folder, "megatron.zip", lambda: click(page, "Launch files for megatron"))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert any("--tensor-model-parallel-size" in archive.read(entry).decode() for entry in archive.namelist())
-
-
-def test_another_gpu_beside_this_one_takes_a_copy_and_a_choice(page, address):
-    tables = {
-        "model": {"name": "llama-2-7b"},
-        "cluster": {"accelerator": "a100-sxm4-80gb", "num_gpus": 8},
-        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
-    }
-    scenario = state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]})
-    page.get(f"{address}/compare?lang=en&s={state.encode(scenario)}")
-    b.wait_ready(page)
-    click(page, "Add", '[data-testid="stSidebar"] button')
-    click(page, "A copy of this one")
-    fields = page.find_elements("css selector", '[data-testid="stSidebar"] input[role="combobox"]')
-    field = next(one for one in fields if "a100-sxm4-80gb" in one.get_attribute("value"))
-    field.click()
-    field.send_keys("h100-sxm5-80gb")
-    click(page, "h100-sxm5-80gb", "[role=option]")
-    b.wait_for(page, "return document.querySelectorAll('[data-figure=where]')[1]?.innerText.includes('h100-sxm5-80gb')")
-    settled(page)
-    other = {"cases": [{"tables": {**tables, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8}}}]}
-    plans = [plan_of(scenario), plan_of(other)]
-    assert b.figures(page)["tokens"] == [f"{plan.tokens_per_s:,.0f}" for plan in plans]
-    assert f"× {plans[1].step_time_s / plans[0].step_time_s:.2f}" in page.find_element("css selector", "table.figures").text
-    assert problems(page) == []
 
 
 def plan_of(scenario, case=0):

@@ -471,6 +471,26 @@ def test_a_deployment_on_the_page_is_that_of_planner_serve(model, card, gpus, lo
     assert (one.total_bytes, one.load, one.expense) == (other.total_bytes, other.load, other.expense)
 
 
+def test_limits_of_latency_count_the_requests_that_planner_serve_counts(monkeypatch):
+    """planner serve llama-2-7b --on 8xa100-sxm4-80gb --rate 8 --prompt 1024 --output 256 --ttft 60ms --tpot 20ms"""
+    load = {"requests_per_s": 8.0, "prompt": 1024, "output": 256}
+    cluster = {"accelerator": "a100-sxm4-80gb", "num_gpus": 8}
+    test = opened(monkeypatch, "serving", scenario(model={"name": "llama-2-7b"}, cluster=cluster, serving=load))
+    assert "data-figure='within'" not in html(test)
+    for name, value in (("ttft_target_s", 0.06), ("tpot_target_s", 0.02)):
+        next(n for n in test.number_input if n.key.endswith(f"serving.{name}")).set_value(value).run()
+    assert not test.exception
+    limits = {"ttft_target_s": 0.06, "tpot_target_s": 0.02}
+    asked, _ = quick_serving("llama-2-7b", "8xa100-sxm4-80gb", {**load, **limits})
+    line = asked.cases[0].tables
+    other = planner.serve(**{n: line[n] for n in ("model", "cluster")}, serving={**line["serving"], **line.get("load", {})})
+    assert 0.0 < other.load.within_targets < 1.0
+    assert f"data-figure='within'>{other.load.within_targets:.1%}" in html(test)
+    next(g for g in test.button_group if "serving.mode" in g.key).set_value("batch").run()
+    assert not test.exception
+    assert not set(case_of(test)["tables"]["serving"]) & set(limits)
+
+
 @pytest.mark.parametrize("moved", ["tp", "pp", "dp", "ep"])
 @pytest.mark.parametrize("gpus", [1, 2, 3, 6, 8, 16, 24])
 def test_a_slider_of_the_cut_stays_and_the_others_fill_the_gpus(gpus, moved):
@@ -558,12 +578,14 @@ def test_the_page_does_or_names_every_command():
     assert set(commands.ON_PAGE.values()) <= {*main.PAGES, "sidebar"}
 
 
-def test_the_page_has_or_names_every_option_of_the_questions_that_it_answers():
-    """``run``'s and the others' options are either controls of the page or named with a command that takes them."""
+def test_the_page_has_or_names_every_option_of_the_commands_that_it_does():
+    """Options are either controls of the page or named with a command that takes them."""
     from planner.cli.main import Doors
 
-    asked = ("plan", "compare", "run", "search", "serve", "size", "tune", "sweep", "limit", "own", "operators")
-    params = {name: Doors(name="planner").get_command(None, name).params for name in asked}
+    found = {name: Doors(name="planner").get_command(None, name) for name in commands.ON_PAGE}
+    params = {name: command.params for name, command in found.items()}
+    for name, command in found.items():  # planner models derive ...
+        params |= {f"{name} {part}": one.params for part, one in getattr(command, "commands", {}).items()}
     known = {opt for found in params.values() for one in found for opt in one.opts if opt.startswith("--")}
     elsewhere = {option for _, options in commands.OPTIONS_ELSEWHERE.values() for option in options}
     assert known - commands.OPTIONS_ON_PAGE - elsewhere == set()
@@ -571,7 +593,8 @@ def test_the_page_has_or_names_every_option_of_the_questions_that_it_answers():
     assert not elsewhere & commands.OPTIONS_ON_PAGE
     for command, options in commands.OPTIONS_ELSEWHERE.values():
         words = command.split()
-        taken = {opt for one in params[words[1]] for opt in one.opts}
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in params else words[1]
+        taken = {opt for one in params[name] for opt in one.opts}
         assert {word for word in words if word.startswith("--")} <= taken, command
         assert set(options) <= taken, command
 

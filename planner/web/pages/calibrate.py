@@ -164,7 +164,7 @@ def _profile(name: str) -> None:
     before: Comparison | None = st.session_state.get("before", {}).get(name)
     made = calibrated()[name]
     st.divider()
-    st.html(f"<h2>{t('calibrate.profile')} {escape(short_text(name))}</h2>")
+    st.html(f"<h2>{escape(about(t('calibrate.profile'), short_text(name)))}</h2>")
     st.caption(markdown(made.source, 300))
     if found is not None:  # else read from a file, or made in another session: its record is not here
         show.section(t("calibrate.how_far"))
@@ -204,7 +204,7 @@ def verdict(found: Comparison, before: Comparison | None) -> str:
             parts.append(t("calibrate.was_is", metric=name, was=was, off=is_off, rows=rows, inside=inside))
         else:
             parts.append(t("calibrate.is_off", metric=name, off=is_off, rows=rows, inside=inside))
-    return " ".join(f"{part[0].upper()}{part[1:]}" for part in parts)
+    return t("show.next").join(f"{part[0].upper()}{part[1:]}" for part in parts)
 
 
 def percent(error: float) -> str:

@@ -115,7 +115,8 @@ def table(found: Sequence[Answer]) -> str:
                 continue
             value, note = figure(one.plan)
             moot = " class='moot'" if not one.plan.fits and key not in ("gib", "parameters", "where", "layout") else ""
-            cells.append(f"<td{moot}><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>")
+            told = show.layout(value) if key == "layout" else escape(value)
+            cells.append(f"<td{moot}><span data-figure='{key}'>{told}</span><small>{escape(note)}</small></td>")
         cells += [
             f"<td>{_difference(between[one.label], ratio) if _both(figure, first, one.plan) else ''}</td>" for one in others
         ]

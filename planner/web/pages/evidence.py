@@ -327,10 +327,11 @@ def _operators() -> None:
     numbers = {"flops": 1e9, "bytes_moved": 1e6, "saved_bytes": 1e6, "workspace_bytes": 1e6, "communication_bytes": 1e6}
     names = ("block", "name", "phase", "repeats", *numbers, "parameters", "kernels", "collective", "group")
     said_of = {name: [label(row[name]) for row in rows] for name in ("block", "name", "phase")}  # pandas keeps no messages
-    shown = table[list(names)].assign(**{name: (table[name] / unit).round(3) for name, unit in numbers.items()}, **said_of)
+    shown = table[list(names)].assign(**{name: table[name] / unit for name, unit in numbers.items()}, **said_of)
     shown = shown[
         (table[["flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes"]] != 0).any(axis=1)
     ]
     shown.columns = [t(f"operator.{name}") for name in names]
-    st.dataframe(shown, hide_index=True, height=520, alt=t("evidence.operators"))
+    config = {t(f"operator.{name}"): st.column_config.NumberColumn(format="%.3f") for name in numbers}
+    st.dataframe(shown, hide_index=True, height=520, alt=t("evidence.operators"), column_config=config)
     take(t("download.table_csv"), lambda: csv_bytes(table), "operators.csv", "text/csv", "evidence.operators.csv")

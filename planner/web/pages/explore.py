@@ -22,7 +22,7 @@ from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
-from planner.web.text import about, language, t
+from planner.web.text import about, language, t, three
 
 MOST_POINTS = 400
 USUAL: Mapping[str, str] = {
@@ -172,7 +172,7 @@ def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
     found = []
     for name, points in lines.items():
         first, last = points[0], points[-1]
-        ends = {"first": show.three(first["y"]), "start": first["x"], "last": show.three(last["y"]), "end": last["x"]}
+        ends = {"first": three(first["y"]), "start": first["x"], "last": three(last["y"]), "end": last["x"]}
         found.append(t("explore.ends", name=short_text(name, 40), **ends))
     return show.parts(*found)
 

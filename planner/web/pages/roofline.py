@@ -106,6 +106,7 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
 
 
 def _listed(points: Sequence[RowPoint]) -> None:
+    intensity, rate = t("chart.intensity_axis"), t("chart.tflops_axis")
     rows = [
         {
             t("operator.block"): label(p.block),
@@ -113,9 +114,10 @@ def _listed(points: Sequence[RowPoint]) -> None:
             t("operator.phase"): word(p.phase),
             t("operator.repeats"): round(p.repeats),
             t("chart.tip_share"): f"{p.share:.1%}",
-            t("chart.intensity_axis"): round(p.intensity, 1),
-            t("chart.tflops_axis"): round(p.rate_flops_per_s / TERA, 1),
+            intensity: p.intensity,
+            rate: p.rate_flops_per_s / TERA,
         }
         for p in points[:MOST]
     ]
-    st.dataframe(rows, hide_index=True, alt=t("roofline.listed"))
+    one_digit = st.column_config.NumberColumn(format="%.1f")
+    st.dataframe(rows, hide_index=True, alt=t("roofline.listed"), column_config={intensity: one_digit, rate: one_digit})

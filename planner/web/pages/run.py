@@ -27,7 +27,7 @@ from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said, word
 from planner.web.pages.compare import Cell
-from planner.web.text import about, t
+from planner.web.text import about, t, three
 
 FAILURES = ("published", "none")
 
@@ -138,7 +138,7 @@ def _kwh(value: float) -> str:
 
 
 def _carbon(grams: float) -> str:
-    return t("run.tonnes", value=show.three(grams / 1e6)) if grams >= 1e6 else t("run.kilograms", value=show.three(grams / 1e3))
+    return t("run.tonnes", value=three(grams / 1e6)) if grams >= 1e6 else t("run.kilograms", value=three(grams / 1e3))
 
 
 def _interruptions(run: WholeRun) -> Cell:
@@ -374,7 +374,11 @@ def _lines(labels: Sequence[str], bills: Sequence[Bill | None]) -> None:
     rows = line_rows(labels, bills)
     if rows:
         with st.expander(t("run.lines")):
-            st.dataframe(rows, hide_index=True, alt=t("run.lines"))
+            config = {
+                t("run.column_quantity"): st.column_config.NumberColumn(format="localized"),
+                t("run.column_line_usd"): st.column_config.NumberColumn(format="%.2f"),
+            }
+            st.dataframe(rows, hide_index=True, alt=t("run.lines"), column_config=config)
 
 
 def _months(labels: Sequence[str], found: Sequence[Any]) -> None:
@@ -405,10 +409,11 @@ def _elsewhere(plan: Any) -> None:
             rows.append(
                 {
                     t("run.column_term"): name,
-                    t("in.usd"): round(price.usd_per_gpu_hour, 2),
+                    t("in.usd"): price.usd_per_gpu_hour,
                     t("run.column_between"): t("show.between", lower=f"{low:.2f}", upper=f"{high:.2f}"),
                     t("run.column_quote"): priced(price),
                     t("run.column_age"): show.staleness(price),
                 }
             )
-        st.dataframe(rows, hide_index=True, alt=t("run.elsewhere", card=card))
+        cents = {t("in.usd"): st.column_config.NumberColumn(format="%.2f")}
+        st.dataframe(rows, hide_index=True, alt=t("run.elsewhere", card=card), column_config=cents)

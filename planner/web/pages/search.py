@@ -53,6 +53,17 @@ SHOWN = (
 
 SAME_FOR_ALL = ("accelerator", "num_gpus", "framework", "group")
 """Columns that are shown where they tell the rows apart: the title says what all have."""
+FORMATS = {
+    "budget_usd": "localized",
+    "cost_usd": "localized",
+    "run_s": "%.2f",
+    "headroom_bytes": "%.1f",
+    "peak_total_bytes": "%.1f",
+    "step_time_s": "%.3f",
+    "mfu": "%.1f%%",
+    "fit_probability": "%.1f%%",
+}
+"""Of a column: as many decimals in every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,24 +115,28 @@ def page() -> None:
 
 def _form(tables: state.Tables) -> Wanted:
     card = inputs.card_of(tables)
-    left, middle, right = st.columns(3)
-    objective = left.selectbox(
-        t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key=f"search.objective.{language()}"
+    objective = st.segmented_control(
+        t("search.objective"),
+        OBJECTIVES,
+        default=OBJECTIVES[0],
+        required=True,
+        format_func=lambda n: t(f"search.by_{n}"),
+        key=f"search.objective.{language()}",
     )
+    left, middle, right = st.columns(3)
     now = inputs.num_gpus(tables)
     some = t("in.any_of")
-    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}", placeholder=some)
+    gpus = left.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}", placeholder=some)
     others = [name for name in accelerator_names() if name != "cpu"]
-    cards = right.multiselect(
+    cards = middle.multiselect(
         t("search.accelerators"),
         _first(card, others),
         default=[card] if card else [],
         key=f"search.cards.{card}",
         placeholder=some,
     )
-    left, middle, right = st.columns(3)
     stack = stack_name(tables)
-    stacks = left.multiselect(
+    stacks = right.multiselect(
         t("search.frameworks"),
         _first(stack, framework_names()),
         default=[stack],
@@ -129,7 +144,8 @@ def _form(tables: state.Tables) -> Wanted:
         placeholder=some,
     )
     limits = state.current().get("ask", {})
-    deadline = middle.number_input(
+    left, middle, _ = st.columns(3)
+    deadline = left.number_input(
         t("search.deadline"),
         0.0,
         value=limits.get("days"),
@@ -138,7 +154,7 @@ def _form(tables: state.Tables) -> Wanted:
         key="search.deadline",
         placeholder=t("ask.no_limit"),
     )
-    budget = right.number_input(
+    budget = middle.number_input(
         t("search.budget"),
         0.0,
         value=limits.get("usd"),
@@ -316,9 +332,11 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         shown = shown.drop(columns="budget_usd")
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
+    for name in ("mfu", "fit_probability"):
+        shown[name] = 100.0 * shown[name]
     shown["run_s"] = shown["run_s"] / DAY_S
-    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
-    shown = shown.round({**digits, "cost_usd": 0, "budget_usd": 0})
+    config = {t(f"search.column_{name}"): st.column_config.NumberColumn(format=form) for name, form in FORMATS.items()}
+    shown = shown.round(dict.fromkeys(("budget_usd", "cost_usd"), 0))
     shown.columns = [t(f"search.column_{name}") for name in shown.columns]
     rows = st.dataframe(
         shown,
@@ -328,7 +346,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         key="search.table",
         height=300,
         alt=t("search.table_alt"),
-        column_config={t("search.column_fit_probability"): st.column_config.NumberColumn(format="percent")},
+        column_config=config,
     )
     clicked = event.get("selection", {}).get("chosen", []) if event else []
     if clicked and "rank" in clicked[0]:

@@ -36,6 +36,7 @@ SATURATED = 0.95
 """Of the capacity: above it percentiles depend on how long it lasts, not on the deployment."""
 MODES = ("rate", "clients", "batch")
 """What a deployment is asked about: requests that arrive, people who wait in turn, or one batch by itself."""
+LIMITS = ("ttft_target_s", "tpot_target_s", "e2e_target_s")
 MODE_FIELDS = {"rate": "requests_per_s", "clients": "clients", "batch": "batch"}
 CLIENTS = [2**i for i in range(13)]
 MOST_LINES = 4
@@ -151,6 +152,17 @@ def _controls(case: int, tables: state.Tables, found: Deployment | None) -> None
         for name in ("prompt", "output"):
             if isinstance(given.get(name), int):
                 controls.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
+    if mode_of(given) != "batch":
+        _limits(case, given)
+
+
+def _limits(case: int, given: Mapping[str, Any]) -> None:
+    """The latencies that a request must keep to be counted (``planner serve --ttft --tpot``); empty: none."""
+    names = LIMITS[2:] if given.get("embeds") else LIMITS
+    for column, name in zip(st.columns(len(LIMITS), gap="medium"), names, strict=False):
+        with column:
+            told = {"step": 0.01, "format": "%.6g", "placeholder": t("ask.no_limit")}
+            controls.number(case, "serving", name, t(f"serving.{name}"), given.get(name), min_value=0.001, **told)
 
 
 def _cut(case: int, tables: state.Tables, found: Deployment | None) -> None:
@@ -223,7 +235,7 @@ def _mode(case: int, given: dict[str, Any]) -> None:
 
     def store() -> None:
         chosen = st.session_state[key]
-        for name in MODE_FIELDS.values():
+        for name in (*MODE_FIELDS.values(), *(LIMITS if chosen == "batch" else ())):
             given.pop(name, None)
         given[MODE_FIELDS[chosen]] = {"rate": 2.0, "clients": 16, "batch": 8}[chosen]
         st.session_state["revision"] += 1
@@ -375,6 +387,9 @@ def _under_load(found: Deployment) -> list[show.Item]:
         spread = t("show.comma").join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
         note = show.parts(span, spread)
         rows.append((name, f"{t(f'serving.{name}')}{t('show.comma')}p95", show.duration(values["p95"]), note))
+    if load.within_targets is not None:
+        useful = t("serving.goodput", rate=f"{load.goodput_requests_per_s:.3g}")
+        rows.append(("within", t("serving.within"), f"{load.within_targets:.1%}", useful))
     if vectors:
         return [*rows, _vectors(found, load.requests_per_s, ""), _usd_of_input(found)]
     usd = found.expense.usd_per_million_tokens if found.expense else None
