@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from planner.cli.choices import as_choice, set_fields
+from planner.cli.guesses import of_field
 from planner.cli.options import RISK, Allow, Price, Provider, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -64,6 +65,8 @@ def one_question(words: list[str], on: str | None, command: str, several: str, a
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
     if words[1].lower() in COUNTED:
         return PlannerError("{0}: a number stands without the name of what it counts, such as 512 or 100B.", words[1], **said)
+    if named := next(filter(None, (of_field(word, ("--set",)) for word in words[1:])), ""):
+        return PlannerError("{0}: a field stands after an option: {1}.", words[1], named, **said)
     for at in range(1, len(words)) if on is None else ():
         first, last = " ".join(words[:at]), " ".join(words[at:])
         for model, gpus in ((first, last), (last, first)):

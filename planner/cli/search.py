@@ -88,9 +88,15 @@ class Sought(Given):
         return next(iter(self.places()), None)
 
     def quick(self, method: Method) -> Scenario:
-        """As of one question, but each of several types of GPU has its own usual precision."""
+        """As of one question, but each of several types of GPU has its own usual precision where those differ."""
+        from planner.hardware.asked import cluster_table
+        from planner.hardware.cluster import load_accelerator
+        from planner.workload.resolve import as_cluster, usual_precision
+
         found = super().quick(method)
-        if "precision" not in self.job() and (len(self.places()) > 1 or self.accelerator is not None):
+        cards = [as_cluster(cluster_table(place)).accelerator for place in self.places()]
+        cards += map(load_accelerator, self.accelerators() or ())
+        if "precision" not in self.job() and len(set(map(usual_precision, cards))) > 1:
             del found.cases[0].tables["job"]["precision"]
         return found
 
