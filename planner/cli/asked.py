@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from planner.cli.choices import as_choice, set_fields
+from planner.cli.guesses import of_field
 from planner.cli.options import RISK, Allow, Price, Provider, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.quantities import COUNTS, SECONDS, share
 
 if TYPE_CHECKING:
+    from planner.scenarios.quick import Method
     from planner.scenarios.scenario import Scenario
 
 Target = Annotated[str, typer.Argument(metavar="SCENARIO|MODEL", help="A scenario (file or shipped name), or a model with --on.")]
@@ -63,6 +65,8 @@ def one_question(words: list[str], on: str | None, command: str, several: str, a
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
     if words[1].lower() in COUNTED:
         return PlannerError("{0}: a number stands without the name of what it counts, such as 512 or 100B.", words[1], **said)
+    if named := next(filter(None, (of_field(word, ("--set",)) for word in words[1:])), ""):
+        return PlannerError("{0}: a field stands after an option: {1}.", words[1], named, **said)
     for at in range(1, len(words)) if on is None else ():
         first, last = " ".join(words[:at]), " ".join(words[at:])
         for model, gpus in ((first, last), (last, first)):
@@ -177,7 +181,7 @@ class OfStep:
         """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
-        from planner.scenarios.quick import changed_scenario, part_of_layout, quick_scenario, usual_notes, with_tables
+        from planner.scenarios.quick import changed_scenario, part_of_layout, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
         refuse_several(self.target)
@@ -189,7 +193,7 @@ class OfStep:
         if self.on is not None and (named_model or not is_scenario(self.target)):
             refuse_turned(self.target, self.on)
             method: Any = named[0].lstrip("-") if named else usually
-            found = quick_scenario(self.target, self.on, method, self.job(), self.others() | self.whole())
+            found = self.quick(method)
             given = self.job() | _names_of_job({**changes, looked_for: None})
             return changed_scenario(found, changes), (*usual_notes(found, given), *more_of_layout(part_of_layout(found, changes)))
         if named_model and not is_scenario(self.target):
@@ -200,11 +204,21 @@ class OfStep:
             raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")
         own = {f"job.{name}": value for name, value in self.job().items()}
         own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
-        if self.on is not None:
-            scenario = with_tables(scenario, {"cluster": cluster_table(self.on)})
+        if (place := self.place()) is not None:
+            scenario = with_tables(scenario, {"cluster": cluster_table(place)})
             scenario = replace(scenario, title=Message("{0}; here on {1}", scenario.title, self.on))
         scenario = with_tables(scenario, self.whole())
         return changed_scenario(scenario, own | changes), more_of_layout(part_of_layout(scenario, changes))
+
+    def place(self) -> str | None:
+        """The GPUs that are asked about."""
+        return self.on
+
+    def quick(self, method: Method) -> Scenario:
+        """The question of a model on GPUs, with what is usual for ``method``."""
+        from planner.scenarios.quick import quick_scenario
+
+        return quick_scenario(self.target, self.place() or "", method, self.job(), self.others() | self.whole())
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """The tables that options give as a whole: none here."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from difflib import SequenceMatcher
 
 from planner.common.errors import PlannerError
+from planner.common.spellings import places
 
 EXAMPLES = {
     "--seq-len": "4k",
@@ -112,6 +113,24 @@ def instead(asked: str, taken: Collection[str], command: str = "", value: str | 
     given = None if value is None else value + UNITS.get(asked, "") * value.replace(".", "", 1).isdecimal()
     found = (_written(text, asked, taken, command.rpartition(" ")[2], given, on) for text in GUESSES.get(asked, ()))
     return next(filter(None, found), "")
+
+
+FIELD = re.compile(r"(?:model|cluster|framework|job|layout|price|run|cost|serving)(?:\.\w+)+")
+"""A field of a scenario, with its table."""
+
+
+def of_field(word: str, taken: Collection[str]) -> str:
+    """The option of a field that stands without one, with its value where it has one; empty for any other word.
+
+    >>> of_field("job.seq_len=8192", ["--set"]), of_field("tp=2", ["--set"]), of_field("job.seq_len", ["--set", "--field"])
+    ('--set job.seq_len=8192', '--set layout.tp=2', '--field job.seq_len')
+    >>> of_field("job.seq_len=2048,4096", ["--set", "--vary"]), of_field("llama-3-8b", ["--set"])
+    ('--vary job.seq_len=2048,4096', '')
+    """
+    name, equals, value = word.partition("=")
+    field = name if FIELD.fullmatch(name) else next(iter(places(name)), "") if equals else ""
+    option = "--field" if not equals else "--vary" if "--vary" in taken else "--set"
+    return f"{option} {field}{equals}{shlex.quote(value) if value else ''}" if field and option in taken else ""
 
 
 def _written(text: str, asked: str, taken: Collection[str], command: str, value: str | None, on: str | None) -> str:

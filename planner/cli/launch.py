@@ -135,6 +135,7 @@ def plan_of_launch(
             {
                 "label": case.label,
                 "launch": launch.to_dict(),
+                "usual": list(launch.of_layout()),
                 **answer.to_dict(),
                 **instead_json(case, answer, given.choice()["allow"]),
             }
@@ -142,7 +143,7 @@ def plan_of_launch(
         return
     show_understood(launch, tables)
     allow = given.choice()["allow"]
-    show_answer(title, case, answer, (), case.outlook(answer), details=details, explain=explain, allow=allow)
+    show_answer(title, case, answer, launch.of_layout(), case.outlook(answer), details=details, explain=explain, allow=allow)
 
 
 def launch_title(launch: Launch, files: list[str] | None) -> str:

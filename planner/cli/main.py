@@ -8,9 +8,9 @@ import importlib
 import json
 import os
 import re
+import shlex
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +69,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 """Every command: group -> name -> (module of this package and what it holds, its line in ``planner --help``)."""
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 HELP = {"help_option_names": ["-h", "--help"]}
+LISTS = {
+    "compare": ("--on",),
+    "search": ("--on", "--gpus", "--accelerator", "--framework", "--term"),
+    "size": ("--on",),
+    "tune": ("--methods",),
+}
+"""Command -> options whose value is a list with commas."""
 
 
 class Command(Spoken, TyperCommand):
@@ -83,6 +90,14 @@ class Command(Spoken, TyperCommand):
             values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
             said: dict[str, Any] = {"code": "usage", "field": one.opts[0]}
             if len(values) > 1 and not one.multiple:
+                if one.opts[0] in LISTS.get(self.name or "", ()) and None not in values:
+                    raise PlannerError(
+                        "{0}: is given twice; a list stands in one word: {0} {1}.",
+                        one.opts[0],
+                        ",".join(map(str, values)),
+                        **said,
+                        value=values[1],
+                    )
                 raise PlannerError(
                     "{0}: is given twice, {1!r} and {2!r}; give it once.", one.opts[0], *values[:2], **said, value=values[1]
                 )
@@ -208,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         given = spoken_in(given)
-        given = [halfwidth(word, before.translate(FULLWIDTH)) for before, word in pairwise(["", *given])]
+        given = typed_in_ascii(given)
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
@@ -245,32 +260,45 @@ def hurry() -> None:
 FULLWIDTH = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: 0x20}
 
 
-PATHS = (
-    *("--from", "--write", "--plot", "--out", "-o", "--memory", "--rows", "--months", "--focus", "--xlsx"),
-    *("--markdown", "--scenario", "--report"),
-)
-"""Options whose value is a path, in every command that has them; a test holds them so. (--output is one of ``init`` alone.)"""
+def typed_in_ascii(given: list[str]) -> list[str]:
+    """The words of a command line with letters, digits and marks of Chinese keyboards as ASCII has them; paths as they are."""
+    plain = [word.translate(FULLWIDTH) for word in given]
+    if plain == given:
+        return given
+    paths = path_options(next((word for word in plain if word in COMMANDS), ""))
+    return [halfwidth(word, before, paths) for before, word in zip(["", *plain], given, strict=False)]
 
 
-def halfwidth(word: str, before: str = "") -> str:
+def path_options(name: str) -> frozenset[str]:
+    """The options of a command, and of the commands of it, whose value is a path."""
+    commands = [Doors(name="planner").get_command(None, name)] if name in COMMANDS else []
+    options = []
+    while commands:
+        one = commands.pop()
+        commands += getattr(one, "commands", {}).values()
+        options += [param for param in one.params if param.param_type_name == "option"]
+    return frozenset(spelled for one in options if str(one.metavar).startswith(("FILE", "FOLDER")) for spelled in one.opts)
+
+
+def halfwidth(word: str, before: str = "", paths: Collection[str] = ()) -> str:
     """A word with the letters, digits and marks of Chinese keyboards as ASCII has them; a path stays as it is: one that exists
-    and the value of an option that takes a path, which may be the word ``before``.
+    and the value of one of the options ``paths``, which may be the word ``before``.
 
     >>> halfwidth("８×Ｈ１００"), halfwidth("－－tokens＝１００Ｂ")
     ('8×H100', '--tokens=100B')
-    >>> halfwidth("－－write＝（一）.toml"), halfwidth("（一）.toml", "--write")
+    >>> halfwidth("－－write＝（一）.toml", "", ["--write"]), halfwidth("（一）.toml", "--write", ["--write"])
     ('--write=（一）.toml', '（一）.toml')
     """
+
+    def is_path(option: str, value: str) -> bool:
+        return option in paths or value.endswith(".toml") or os.path.exists(value)
+
     found = word.translate(FULLWIDTH)
-    if found == word or (_is_path(before, word) and not found.startswith("--")):
+    if found == word or (is_path(before, word) and not found.startswith("--")):
         return word
     name, mark, _ = found.partition("=")
     value = word[len(name) + 1 :]  # each letter of Chinese keyboards is one of ASCII
-    return f"{name}={value}" if mark and _is_path(name, value) else found
-
-
-def _is_path(option: str, value: str) -> bool:
-    return option in PATHS or value.endswith(".toml") or os.path.exists(value)
+    return f"{name}={value}" if mark and is_path(name, value) else found
 
 
 def spoken_in(given: list[str]) -> list[str]:
@@ -346,7 +374,7 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     if type(error).__name__ == "NoSuchOption":
         text, remedy = _no_such_option(option, context, command, given, remedy)
     elif "unexpected extra argument" in str(error.message) and context is not None:
-        remedy = _further_words(context, remedy)
+        remedy = _further_words(context, str(error.message).partition("(s) (")[2].rstrip(")").split(), remedy)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
@@ -373,8 +401,8 @@ def _no_such_option(option: str, context: Any, command: str, given: Sequence[str
     named, others = right(option), _takers(option)
     if named and not (named.startswith("`") and others):
         return text, Message("write {0}; {1}", named, remedy)
-    if option == "--model":
-        return text, Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
+    if elsewhere := _stands_elsewhere(option, params, command, given, remedy):
+        return text, elsewhere
     near_ones = alike(option, [one for one in taken if one.startswith("--")])
     if near_ones:
         return Message("No such option: {0} (Possible options: {1})", option, ", ".join(near_ones)), remedy
@@ -383,9 +411,27 @@ def _no_such_option(option: str, context: Any, command: str, given: Sequence[str
     return text, remedy
 
 
-def _further_words(context: Any, remedy: str) -> str:
-    """What to do with words that a command does not take: look for them, or ask about each."""
-    names = {one.name for one in context.command.params}
+def _stands_elsewhere(option: str, params: Sequence[Any], command: str, given: Sequence[str], remedy: str) -> str:
+    """Where what an option gives elsewhere stands in this command; empty where it stands nowhere."""
+    on, value = _given_to("--on", given), _value_of(option, given)
+    if option == "--model":
+        return Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
+    if option == "--on" and any(str(one.metavar).startswith("GPUS") for one in params):
+        return Message("the GPUs stand without an option: {0} {1}; {2}", command, on or "8xh100", remedy)
+    if option == "--from" and any(one.name == "target" for one in params):
+        file = " ".join(["--from", shlex.quote(value or "launch.sh"), *([] if on is None else ["--on", on])])
+        return Message("`planner plan {0} --write mine.toml` writes the question, and {1} takes mine.toml", file, command)
+    return ""
+
+
+def _further_words(context: Any, words: Sequence[str], remedy: str) -> str:
+    """What to do with words that a command does not take: the option of a field, look for them, or ask about each."""
+    from planner.cli.guesses import of_field
+
+    params = context.command.params
+    names = {one.name for one in params}
+    if named := next(filter(None, (of_field(word, [spelled for one in params for spelled in one.opts]) for word in words)), ""):
+        return Message("write {0}; {1}", named, remedy)
     if "search" in names:
         return Message("words to look for stand after {0}; {1}", "--search", remedy)
     if "target" in names:

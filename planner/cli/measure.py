@@ -33,7 +33,7 @@ def measure_command(
     clock: Annotated[str, typer.Option("--clock", help="wall, or cpu for a CPU that others use too.")] = "wall",
     base: Annotated[str | None, typer.Option("--base", help="Catalog accelerator whose datasheet values to keep.")] = None,
     scenario: Annotated[
-        Path | None, typer.Option("--scenario", metavar="MINE.toml", help="Also measure the matrix products of this plan.")
+        Path | None, typer.Option("--scenario", metavar="FILE.toml", help="Also measure the matrix products of this plan.")
     ] = None,
     one_gpu: Annotated[bool, typer.Option("--one-gpu", help="Do not measure all GPUs together.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")] = False,

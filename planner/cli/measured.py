@@ -48,7 +48,7 @@ def validate_command(
     framework: Annotated[str | None, typer.Option("--framework", help="For a record: the calibrated host constants.")] = None,
     scenario: Annotated[
         Path | None,
-        typer.Option("--scenario", metavar="S.toml", help="For a profiler trace (Kineto JSON): the scenario that it ran."),
+        typer.Option("--scenario", metavar="FILE.toml", help="For a profiler trace (Kineto JSON): the scenario that it ran."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="For a trace: how many steps it holds; as its marks say when left out.")
@@ -329,7 +329,7 @@ def calibrate_command(
     records: Annotated[
         list[Path], typer.Argument(metavar="RECORD.json...", help="What python -m kernels run wrote, alone and under torchrun.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="MY-GPU.toml", help="Where the profile goes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.toml", help="Where the profile goes.")],
     base: Annotated[str | None, typer.Option("--base", help="Catalog accelerator whose datasheet values to keep.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Laid, OfLayout, grouped, laying, other_cases, stepping
+from planner.cli.guesses import of_field
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.options import UNREAD, names
 from planner.cli.output import check_new, check_plot, print_json, show, tell
@@ -120,6 +121,9 @@ def compare_command(
     served_tokens = _served_tokens(served, at)
     places: list[str | None] = [None] if given.on is None else [*(names(given.on) or [given.on])]
     targets = (given.target, *(more or ()))
+    for word in targets:
+        if named := of_field(word, ("--set",)):
+            raise PlannerError("{0}: a field stands after an option: {1}.", word, named, code="usage", value=word)
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]

@@ -41,8 +41,10 @@ def _tables(*renderables: Any) -> None:
 class Written:
     """What a run writes beside its answer."""
 
-    months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month: .csv, .xlsx, .parquet, .json.")] = None
-    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill in the columns of FOCUS.")] = None
+    months: Annotated[
+        Path | None, typer.Option("--months", metavar="FILE", help="Write dollars by month: .csv, .xlsx, .parquet, .json.")
+    ] = None
+    focus: Annotated[Path | None, typer.Option("--focus", metavar="FILE", help="Write the bill in the columns of FOCUS.")] = None
     xlsx: Annotated[
         Path | None,
         typer.Option("--xlsx", metavar="FILE.xlsx", help="Write a workbook: bill, months, what moves it, assumptions."),

@@ -20,6 +20,7 @@ from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion
+    from planner.scenarios.quick import Method
     from planner.scenarios.scenario import Case, Scenario
 
 DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
@@ -57,6 +58,9 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
 class Sought(Given):
     """What is searched, what is best and what is ruled out."""
 
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090 ...; of several the best: 8xh100,16xa100-80gb.")
+    ] = None
     objective: Annotated[str, typer.Option("--objective", "--by", help="cost, time, memory or energy.")] = "time"
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, separated by commas; the scenario's when left out.")] = (
         None
@@ -74,6 +78,27 @@ class Sought(Given):
     def others(self) -> dict[str, dict[str, Any]]:
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
+
+    def places(self) -> list[str]:
+        """The GPUs that --on lists."""
+        return names(self.on) or ([] if self.on is None else [self.on])
+
+    def place(self) -> str | None:
+        """The first of those; the others are searched besides."""
+        return next(iter(self.places()), None)
+
+    def quick(self, method: Method) -> Scenario:
+        """As of one question, but each of several types of GPU has its own usual precision where those differ."""
+        from planner.hardware.asked import cluster_table
+        from planner.hardware.cluster import load_accelerator
+        from planner.workload.resolve import as_cluster, usual_precision
+
+        found = super().quick(method)
+        cards = [as_cluster(cluster_table(place)).accelerator for place in self.places()]
+        cards += map(load_accelerator, self.accelerators() or ())
+        if "precision" not in self.job() and len(set(map(usual_precision, cards))) > 1:
+            del found.cases[0].tables["job"]["precision"]
+        return found
 
     def scenario(
         self, usually: str = "pretrain", unread: tuple[str, ...] = (), looked_for: str = ""
@@ -109,11 +134,14 @@ class Sought(Given):
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
         from planner.common.quantities import dollars, duration_s, share
+        from planner.hardware.asked import cluster_table
         from planner.layout_search.question import Objective, as_question
 
         run = scenario.cases[0].require_sound_run()
+        tables = search_tables(scenario.cases[0], names(self.framework), names(self.term))
+        tables["cluster"] = [tables["cluster"], *map(cluster_table, self.places()[1:])]
         return as_question(
-            **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
+            **tables,
             objective=meant(self.objective, get_args(Objective)),
             gpus=whole_numbers(self.gpus, "--gpus"),
             accelerators=self.accelerators(),

@@ -42,7 +42,10 @@ def _shown(value: Any, conversion: str, form: str) -> str:
     several = isinstance(value, list | tuple | dict | set | frozenset)
     if conversion == "r" or several:
         return format(shown_value(value, LONGEST_LIST if conversion and several else None), form)
-    return format(value, form) if not _is_endless(value) else shown_value(value)
+    if _is_endless(value):
+        return shown_value(value)
+    text = format(value, form)
+    return format(value, ",.0f") if form.endswith("g") and "e+" in text and abs(value) < 1e15 else text
 
 
 LONGEST_LIST = 120
@@ -77,6 +80,8 @@ class Message(str):
     >>> text = Message("{0} = {1!r}: use {2:,}", "job.seq_len", "x", 4096)
     >>> text, text.key, text.values
     ("job.seq_len = 'x': use 4,096", '{0} = {1}: use {2}', ('job.seq_len', "'x'", '4,096'))
+    >>> Message("{0:.3g} ms of {1:,g} tokens", 14812.4, 10486016.0)  # no exponents: people read digits
+    '14,812 ms of 10,486,016 tokens'
     """
 
     key: str

@@ -76,7 +76,7 @@ def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
     if _is_node(name):
         return {"node": name, "num_nodes": nodes}
     asked = _cluster_table(name, field)
-    if "node" in asked and "num_nodes" not in asked:
+    if "node" in asked and asked == _of_type(asked["node"], None):
         return {**asked, "num_nodes": nodes}
     accelerator = accelerator_named(name, field)
     usual = reference_node(accelerator)
@@ -91,6 +91,12 @@ def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
         field=field,
         value=text,
     )
+
+
+def _of_type(node: str, number: str | None) -> dict[str, Any]:
+    """So many nodes of a type, or so many racks where its name means one: 2xgb200-nvl72 are 144 GPUs."""
+    racks = load_node(node).nodes_per_rack
+    return {"node": node, **({"num_nodes": int(number or 1) * racks} if number or racks > 1 else {})}
 
 
 def _is_asked(text: str) -> bool:
@@ -136,11 +142,11 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
     if number is None and not _is_known(name):
         number, name = _counted(name)
     if _is_node(name):
-        return {"node": name, **({"num_nodes": int(number)} if number else {})}
+        return _of_type(name, number)
     if not is_asked_for("accelerators", name) and not accelerators_meant(name, _cards()):
         server = servers_meant(name, _servers())
         if len(server) == 1:
-            return {"node": server[0], **({"num_nodes": int(number)} if number else {})}
+            return _of_type(server[0], number)
         if server:
             raise PlannerError("{0} {1}: means any of {2}; name one.", field, text, ", ".join(server), field=field, value=text)
     return {"accelerator": accelerator_named(name, field), "num_gpus": int(number or 1)}

@@ -182,6 +182,7 @@ class Node(Spec):
     max_power_w: Annotated[float, Field(ge=0)] = 0.0
     host_link_bytes_per_s: BytesPerSecond | None = None  # where the board gives a GPU fewer lanes than the card has
     gpus_per_host_link: Annotated[int, Field(gt=0, strict=True)] = 1  # GPUs behind one switch share its lanes to the host
+    nodes_per_rack: Annotated[int, Field(gt=0, strict=True)] = 1  # of what its name means: NVL72 is a rack of 18 nodes of 4
     notes: str = ""
 
     @model_validator(mode="after")

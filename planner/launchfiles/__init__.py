@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.launchfiles.reading import collect
 from planner.launchfiles.serving import serving_tables
 from planner.launchfiles.training import Tables, training_tables
@@ -31,6 +32,18 @@ class Launch:
     unmodelled: tuple[str, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def of_layout(self) -> tuple[str, ...]:
+        """A note which part of the layout the files give; nothing of a server."""
+        if self.serves:
+            return ()
+        sized = any("batch" in line.field and line.field != "job.global_batch_size" for line in self.lines)
+        given = [name for name in self.tables["layout"] if sized or name != "micro_batch_size"]
+        choose = Message("--write mine.toml, then `planner search mine.toml` chooses")
+        if not given:
+            return (Message("the layout is as the tool has it where nothing is said, not chosen: {0}", choose),)
+        told = "of the layout the launch files give {0}; the rest is as the tool has it where nothing is said, not chosen: {1}"
+        return (Message(told, ", ".join(given), choose),)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -324,9 +324,11 @@ def _around(form: Format, script: Script, around: Mapping[str, str]) -> Iterator
     for release in (form.release_of(image) for image in images):
         if release is not None:
             yield "image-release", release
+    passed = (word.removeprefix("--env=").partition("=") for command in script.commands for word in command)
+    given = {name: value for name, mark, value in passed if mark} | dict(around)  # docker run -e NAME=VALUE, env NAME=VALUE
     for name in form.environment:
-        if name in around:
-            yield name, around[name]
+        if name in given:
+            yield name, given[name]
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:

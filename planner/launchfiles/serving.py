@@ -28,7 +28,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     _captured(said)
     f |= over
     server = next(form.framework for form in said.formats if form.kind == "serve")
-    release = str(f.get("said.release", ""))
+    release = "v0" if f.get("said.core") == "v0" else str(f.get("said.release", ""))
     engine = str(f.get("serving.engine") or (f"{server}-{release}" if release else server))
     f["serving.engine"] = engine
     _cut(said)

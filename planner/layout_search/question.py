@@ -264,6 +264,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     jobs = {c: as_job(job, c) for c in clusters}
     check_sizes(the_model, jobs[clusters[0]])
     stacks, notes = _frameworks(framework, the_model, jobs)
+    notes = (*notes, *_precisions(jobs))
     admitted, accepted = allowed(allow), check_risk(risk)
 
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
@@ -333,6 +334,14 @@ def _frameworks(
     usual = {cluster: default_framework(model, cluster, job) for cluster, job in jobs.items()}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
     return {cluster: [found.framework] for cluster, found in usual.items()}, whys
+
+
+def _precisions(jobs: Mapping[Cluster, Job]) -> tuple[str, ...]:
+    """A note where the job's precision is the usual one of each type of GPU, and those differ."""
+    found = {cluster.accelerator.name: job.precision for cluster, job in jobs.items()}
+    if len(set(found.values())) < 2:
+        return ()
+    return (Message("precision, as usual: {0}", join_messages(", ", [Message("{0} on {1}", p, a) for a, p in found.items()])),)
 
 
 def _several(value: Any) -> list[Any]:

@@ -238,6 +238,25 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
     )
 
 
+MOST_STEP_TOKENS = 2**28
+"""Of a step, from which a batch may have been meant in tokens: four times the largest published, 67 million (Kimi K2, arXiv
+2507.20534; DeepSeek-V3 63 million, arXiv 2412.19437)."""
+
+
+def step_notes(job: Job) -> tuple[str, ...]:
+    """A warning where a step takes more tokens than anybody's: tokens given for sequences."""
+    if job.tokens_per_step <= MOST_STEP_TOKENS:
+        return ()
+    return (
+        Message(
+            "warning: a step takes {0:,.0f} million tokens, and published ones at most 67: job.global_batch_size = {1:,} counts "
+            "sequences, not tokens",
+            job.tokens_per_step / 1e6,
+            job.global_batch_size,
+        ),
+    )
+
+
 def rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """All rules, most basic first: the first broken one explains the layout."""
     yield from _degree_rules(q, x)

@@ -22,7 +22,7 @@ from planner.common import clock, data
 from planner.common.arguments import as_day
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of, unknown_field
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
@@ -125,11 +125,12 @@ def find_price(
         _require_none(accelerator, provider=provider, region=region)
         return estimate
     if provider is not None or region is not None:
-        quotes = _narrow(quotes, "term", term, accelerator)
-        for field, wanted in (("provider", provider), ("region", region)):
+        kept, among = quotes, dict[str, str]()
+        for field, wanted in (("term", term), ("provider", provider), ("region", region)):
             if wanted is not None:
-                quotes = _narrow(quotes, field, wanted, accelerator)
-        return _with_interval(_newest_of(quotes, item), 0.0, now)
+                kept = _narrow(kept, field, wanted, accelerator, among, quotes)
+                among[field] = wanted
+        return _with_interval(_newest_of(kept, item), 0.0, now)
     ranked = _comparable(quotes, term)
     if ranked and (term in BY_QUOTES or not _comparable(quotes, "on-demand")):
         chosen = ranked[(len(ranked) - 1) // 2]
@@ -414,11 +415,23 @@ def _require_known(provider: str | None) -> None:
         raise PlannerError("price.provider = {0!r}: no such quote of any GPU; {1}.", provider, near(provider, sorted(known)))
 
 
-def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) -> list[Price]:
+def _narrow(
+    quotes: Sequence[Price], field: str, wanted: str, accelerator: str, among: Mapping[str, str], every: Sequence[Price]
+) -> list[Price]:
+    """The quotes with ``field`` as wanted; ``among``: what they all have already, of ``every`` quote of the accelerator.
+
+    PlannerError names both, what else is quoted there, and the terms at which what is wanted is quoted.
+    """
     kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
     if not kept:
         have = sorted({getattr(p, field) or "(none given)" for p in quotes})
-        raise PlannerError("price.{0} = {1!r}: no such quote for {2}; {3}.", field, wanted, accelerator, near(wanted, have))
+        places = join_messages(", ", [Message("price.{0} = {1!r}", name, value) for name, value in among.items()])
+        at = Message(" at {0}", places) if among else ""
+        terms = sorted({p.term for p in every if getattr(p, field).lower() == wanted.lower()})
+        other = Message("; {0} quotes it at {1}", wanted, ", ".join(terms)) if among and terms else ""
+        raise PlannerError(
+            "price.{0} = {1!r}: no such quote for {2}{3}; {4}{5}.", field, wanted, accelerator, at, near(wanted, have), other
+        )
     return kept
 
 

@@ -156,7 +156,7 @@ def _rows(
     sizes: Mapping[int, int] | None = None,
 ) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
-    several = rows[["accelerator", "num_gpus", "framework", "price"]].drop_duplicates().shape[0] > 1
+    several = len(q.setups) > 1
     budgets = [outlook_of(int(rank) - 1) for rank in rows["rank"]]
     without = {"cluster"} if not several else set()
     without |= {"equals"} if sizes is None else set()
@@ -190,7 +190,7 @@ def _rows(
 def _where(row: dict[Any, Any], prices: Mapping[str, str]) -> str:
     """Cluster, framework and price of a row; ``prices``: the messages of the frame's texts."""
     price = prices.get(row["price"]) or Message("no price")
-    return Message("{0} x {1}, {2}, {3}", row["num_gpus"], row["accelerator"], row["framework"], price)
+    return Message("{0} x {1} ({2}), {3}, {4}", row["num_gpus"], row["accelerator"], row["node"], row["framework"], price)
 
 
 def _budgeted(outlook: Outlook, show: Callable[[float | None], str]) -> RenderableType:

@@ -174,7 +174,7 @@ def _cut(d: Deployment) -> str:
 
 def _on(d: Deployment) -> str:
     s = d.serving
-    load = "" if s.requests_per_s is None else Message(", {0:g} requests/s", s.requests_per_s)
+    load = "" if s.requests_per_s is None else Message(", {0:,.4g} requests/s", s.requests_per_s)
     if s.clients is not None:
         load = ", 1 client" if s.clients == 1 else Message(", {0:,} clients", s.clients)
     draft = "" if s.speculative is None else Message("; draft {0}", speculative_words(d))

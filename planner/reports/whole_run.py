@@ -112,7 +112,7 @@ def run_table(
 def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # type: ignore[no-untyped-def]
     head("bill")
     table.add_row("  price per GPU-hour", *price_cells([None if b is None else b.price for b in bills]))
-    table.add_row("  asked elsewhere", *["-" if b is None or b.market is None else _market(b) for b in bills])
+    table.add_row("  asked elsewhere", *[_market(b) for b in bills])
     for item in ITEMS:
         if any(b is not None and b.items_usd[item].expected > 0 for b in bills):
             name = "  " + ITEM_NAMES[item]
@@ -202,8 +202,10 @@ def _mean(run: WholeRun, bill: Bill | None, show: Callable[[float], str]) -> str
     return Message("{0}, {1} for GPUs", text, dollars(run.mean_wall_s / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour))
 
 
-def _market(bill: Bill) -> str:
-    assert bill.market is not None
+def _market(bill: Bill | None) -> str:
+    """From the cheapest to the dearest provider; nothing where one alone quotes it, whose price is taken."""
+    if bill is None or bill.market is None or bill.market.num_providers < 2:
+        return "-"
     low, high = bill.market.cheapest, bill.market.dearest
     ends = (Message("${0:.2f} ({1}, {2})", one.usd_per_gpu_hour, one.provider, one.date) for one in (low, high))
     return Message("{0} to {1}, {2} providers", *ends, bill.market.num_providers)

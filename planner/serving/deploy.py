@@ -336,7 +336,7 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
         room = limit_bytes(setting, one) - fixed - float(one.workspace_bytes)
         return (
             Message(
-                "the cache of one sequence of {0:.0f} tokens needs {1:.1f} GiB on a GPU, {2:.1f} are left beside "
+                "the cache of one sequence of {0:,.0f} tokens needs {1:.1f} GiB on a GPU, {2:.1f} are left beside "
                 "weights and workspace",
                 longest,
                 float(one.kv_cache_bytes) / GIB,

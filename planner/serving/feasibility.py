@@ -405,7 +405,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     if limit and context > limit:
         found.append(
             Message(
-                "serving.prompt + serving.output reach {0:.0f} tokens, beyond model.{1} = {2} of {3}: quality is not "
+                "serving.prompt + serving.output reach {0:,.0f} tokens, beyond model.{1} = {2} of {3}: quality is not "
                 "to be expected there without longer positions",
                 context,
                 field,

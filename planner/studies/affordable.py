@@ -12,6 +12,7 @@ from planner.common.units import DAY_S
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import Case, Outlook
 from planner.training.plan import Plan
+from planner.training.planning import lasting
 
 NEAR = 1e-3
 """Steps are found to this part."""
@@ -37,7 +38,8 @@ class Means:
         days = None if self.seconds is None else self.seconds / DAY_S
         if self.usd is None:
             return Message("in {0:,.4g} days", days)
-        return Message("for ${0:,.0f}", self.usd) if days is None else Message("for ${0:,.0f} in {1:,.4g} days", self.usd, days)
+        usd = f"{self.usd:,.0f}" if self.usd >= 100.0 else f"{self.usd:,.3g}"
+        return Message("for ${0}", usd) if days is None else Message("for ${0} in {1:,.4g} days", usd, days)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ def affordable(
     less. Raises PlannerError where not even one step is paid for, where nothing fits, and where there is no price.
     """
     job = {name: value for name, value in case.tables["job"].items() if name not in LENGTHS}
-    first = replace(case, tables={**case.tables, "job": {**job, "num_steps": 1}}).plan(risk=risk, allow=tuple(allow))
+    one = replace(case, tables={**case.tables, "job": {**job, "num_steps": 1}})
+    first = one.plan(risk=risk, allow=tuple(allow))
     if not first.fits:
         raise PlannerError("it does not fit: {0}.", join_messages("; ", first.reasons))
     if means.usd is not None and first.price is None:
@@ -67,7 +70,6 @@ def affordable(
             first.cluster.accelerator.name,
             code="missing",
         )
-    layout = first.layout.model_dump(exclude={"provenance"})
     tried = 0
 
     def of(steps: int) -> Affordable:
@@ -75,15 +77,19 @@ def affordable(
         if progress is not None:
             progress(tried, MOST_STEPS.bit_length())
         tried += 1
-        asked = replace(case, tables={**case.tables, "job": {**job, "num_steps": steps}, "layout": layout})
-        answer = asked.plan(risk=risk, allow=tuple(allow))
-        return Affordable(num_tokens=int(steps * answer.tokens_per_step), plan=answer, outlook=asked.outlook(answer))
+        answer = lasting(first, steps)
+        return Affordable(num_tokens=int(steps * answer.tokens_per_step), plan=answer, outlook=one.outlook(answer))
 
     best = of(1)
     if best.outlook.why:
         raise PlannerError("{0}", best.outlook.why)
     if not means.pay_for(best.outlook):
-        raise PlannerError("not even one step can be paid {0}.", means.words())
+        run, bill = best.outlook.run, best.outlook.bill
+        least = Means(
+            usd=None if means.usd is None or bill is None else bill.budget_usd.expected,
+            seconds=None if means.seconds is None or run is None else run.budget_s.expected,
+        )
+        raise PlannerError("not even one step can be paid {0}; one is paid {1}.", means.words(), least.words())
     return _most(of, best, means)
 
 

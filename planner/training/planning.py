@@ -23,7 +23,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, tower_notes
+from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, step_notes, tower_notes
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -120,6 +120,7 @@ def question_notes(named: Question, layout: Layout) -> tuple[str, ...]:
         *stack_notes(named.framework, cluster, model, layout),
         *model.reading_notes,
         *length_notes(model, job),
+        *step_notes(job),
         *tower_notes(model, job),
         *encoder_notes(model, job),
         *tuning_notes(model, job),
@@ -231,13 +232,10 @@ def candidates(
 def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | None, notes: tuple[str, ...]) -> Plan:
     model, cluster, job = q.model, q.cluster, q.job
     step_s = float(evaluation.step_time_s[0])
-    steps_per_epoch = job.steps_per_epoch
-    num_steps = None if steps_per_epoch is None else steps_per_epoch * job.num_epochs
-    run_s = None if num_steps is None else num_steps * step_s
-    hours = None if run_s is None else float(gpu_hours(run_s, cluster.num_gpus))
     memory = evaluation.memory
     paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
     notes = (*notes, *batch_notes(evaluation, job, layout))
+    length = _length(job, step_s, cluster.num_gpus, paid)
     return Plan(
         model=model,
         cluster=cluster,
@@ -275,16 +273,40 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
         bolder=None,
         reasons=reasons_of(evaluation),
         nearest=None,
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        epoch_s=None if steps_per_epoch is None else steps_per_epoch * step_s,
-        run_s=run_s,
-        gpu_hours=hours,
-        cost_usd=None if run_s is None or paid is None else float(run_usd(run_s, cluster.num_gpus, paid)),
+        **length,
         cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
         assumptions=_assumptions(q),
-        notes=notes if run_s is None or paid is None else (*notes, *commitment_note(run_s, cluster.num_gpus, paid)),
+        notes=(*notes, *_commitment(length["run_s"], cluster.num_gpus, paid)),
     )
+
+
+def _length(job: Job, step_s: float, num_gpus: int, paid: Price | None) -> dict[str, Any]:
+    """The figures of a plan that follow from how long the job is; None where that is not given."""
+    steps_per_epoch = job.steps_per_epoch
+    num_steps = None if steps_per_epoch is None else steps_per_epoch * job.num_epochs
+    run_s = None if num_steps is None else num_steps * step_s
+    return {
+        "num_steps": num_steps,
+        "steps_per_epoch": steps_per_epoch,
+        "epoch_s": None if steps_per_epoch is None else steps_per_epoch * step_s,
+        "run_s": run_s,
+        "gpu_hours": None if run_s is None else float(gpu_hours(run_s, num_gpus)),
+        "cost_usd": None if run_s is None or paid is None else float(run_usd(run_s, num_gpus, paid)),
+    }
+
+
+def _commitment(run_s: float | None, num_gpus: int, paid: Price | None) -> tuple[str, ...]:
+    return () if run_s is None or paid is None else commitment_note(run_s, num_gpus, paid)
+
+
+def lasting(answer: Plan, num_steps: int) -> Plan:
+    """The plan of the same job for another number of steps, as ``plan`` answers it: no step depends on how many there are."""
+    job = answer.job.replaced(num_steps=num_steps, num_tokens=None, num_samples=None, num_epochs=1)
+    paid = answer.price if answer.fits else None
+    length = _length(job, answer.step_time_s, answer.num_gpus, paid)
+    said = _commitment(answer.run_s, answer.num_gpus, paid)
+    notes = (*(note for note in answer.notes if note not in said), *_commitment(length["run_s"], answer.num_gpus, paid))
+    return replace(answer, job=job, notes=notes, **length)
 
 
 SMALL_BATCH = 0.15

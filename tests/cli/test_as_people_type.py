@@ -11,7 +11,7 @@ import typer
 from command_line import Run
 
 from planner.cli.asked import price_table
-from planner.cli.main import COMMANDS, PATHS, Doors, app
+from planner.cli.main import COMMANDS, Doors, app, path_options, typed_in_ascii
 from planner.cli.options import RISK
 from planner.common.errors import PlannerError
 from planner.common.quantities import rate_per_s, share
@@ -112,14 +112,20 @@ def test_a_path_keeps_its_letters(run: Run, tmp_path: Path, between: tuple[str, 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_of_paths_are_those_whose_values_are_left_alone(name: str) -> None:
-    """An option takes a path in every command that has it, or in none; --output, of init a .toml file, is tokens of serving."""
-    found = [typer.main.get_group(app).get_command(None, name)]
+    """Those that are declared as paths, or that take a file, in the command and in its own commands."""
+    found, paths, others = [typer.main.get_group(app).get_command(None, name)], set(), set()
     while found:
         one = found.pop()
         found += getattr(one, "commands", {}).values()
         for option in (param for param in one.params if param.param_type_name == "option"):
             is_path = bool(re.search(r"\bPath\b|'metavar': '(FILE|FOLDER)", repr(vars(option))))
-            assert {spelled in PATHS for spelled in option.opts if spelled != "--output"} <= {is_path}, (one.name, option.opts)
+            (paths if is_path else others).update(option.opts)
+    assert path_options(name) == paths
+    assert not paths & others, "a path in one command, something else in another of the same group"
+    for option in paths:
+        assert typed_in_ascii(["planner", name, option, "图：１", "：１"]) == ["planner", name, option, "图：１", ":1"]
+    for option in others - paths:
+        assert typed_in_ascii([name, option, "：１"]) == [name, option, ":1"]
 
 
 def test_set_takes_one_value(run: Run) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from command_line import Run
 
 from planner.cli.guesses import EXAMPLES, GUESSES, instead
-from planner.cli.main import COMMANDS, Doors
+from planner.cli.main import COMMANDS, LISTS, Doors
 
 ASKED = ("llama-3-8b", "--on", "8xh100")
 BATCH = 1024 * 4096
@@ -98,6 +99,23 @@ def test_gpus_are_those_that_stand_after_on(field: str, value: str | None, on: s
         (("size", "llama-3-8b", "--for", "serve", "--gpus", "h100"), "--on"),
         (("size", "llama-3-8b", "--serve"), "--for serve"),
         (("search", *ASKED, "--gpus", "h100,h200"), "--accelerator"),
+        (("own", "llama-3-8b", "--on", "64xh100"), "planner own 64xh100;"),
+        (("own", "--on", "64xh100"), "planner own 64xh100;"),
+        (
+            ("search", "--from", "my run.sh", "--on", "64xh100"),
+            "`planner plan --from 'my run.sh' --on 64xh100 --write mine.toml",
+        ),
+        (("export", "--from", "run.sh", "--to", "megatron"), "`planner plan --from run.sh --write mine.toml`"),
+        (("search", *ASKED, "job.seq_len=8192"), "write --set job.seq_len=8192;"),
+        (("sweep", *ASKED, "job.seq_len=2k,4k", "--vary", "layout.tp=1,2"), "write --vary job.seq_len=2k,4k;"),
+        (("limit", *ASKED, "job.seq_len"), "write --field job.seq_len;"),
+        (("tune", *ASKED, "seq_len=4096"), "write --set job.seq_len=4096;"),
+        (("plan", *ASKED, "tp=2"), "tp=2: a field stands after an option: --set layout.tp=2."),
+        (("serve", "llama-3-8b", "--on", "h100", "serving.batch=4"), "--set serving.batch=4."),
+        (("compare", *ASKED, "job.seq_len=4096"), "--set job.seq_len=4096."),
+        (("compare", *ASKED, "--on", "8xh200"), "a list stands in one word: --on 8xh100,8xh200."),
+        (("search", *ASKED, "--accelerator", "h100", "--accelerator", "a100"), "--accelerator h100,a100."),
+        (("plan", *ASKED, "--on", "8xh200"), "is given twice, '8xh100' and '8xh200'; give it once."),
         (("search", "llama-3-8b,llama-2-7b", "--on", "8xh100"), "planner compare llama-3-8b llama-2-7b"),
         (("search", "llama-3-8b", "llama-2-7b", "--on", "8xh100"), "planner compare"),
         (("prices", "list", "--gpu", "h100"), "--search"),
@@ -116,6 +134,15 @@ def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...]
     code, out, err = run(*typed)
     assert (code, out) == (2, "")
     assert right in err
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_an_option_that_is_called_a_list_takes_one(name: str) -> None:
+    """Its help, or its name, says that it takes several."""
+    params = {spelled: one for one in Doors(name="planner").get_command(None, name).params for spelled in one.opts}
+    for option in LISTS[name]:
+        help_text = params[option].help
+        assert option == "--methods" or re.search(r"commas|several|types of", help_text, re.IGNORECASE) or name == "compare"
 
 
 def test_a_provider_that_nobody_knows_is_no_reason_to_leave_a_method_out(run: Run) -> None:

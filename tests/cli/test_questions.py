@@ -432,3 +432,10 @@ def test_where_nothing_fits_the_answer_says_what_would(run) -> None:
     said = run("plan", "mistral-7b", "--lora", "--on", "rtx-3060")[1]
     assert "instead   QLoRA: " in said
     assert "2 such GPUs: " in said
+
+
+def test_a_batch_that_was_meant_in_tokens_is_doubted(run: Run) -> None:
+    """--batch counts sequences; what nobody trains with says so, and the usual batches of every size do not."""
+    for batch, doubted in (("4M", True), ("16k", False)):
+        out = " ".join(run("plan", "llama-3-8b", "--on", "8xh100", "--batch", batch)[1].split())
+        assert ("counts sequences, not tokens" in out) is doubted

@@ -109,7 +109,20 @@ def test_every_name_of_the_catalog_means_itself() -> None:
             of_a_server = load_node(asked["node"]).accelerator if "node" in asked else stem
             assert load_accelerator(asked.get("accelerator", of_a_server)).name == stem, name
     for stem in node_names():
-        assert cluster_table(stem) == {"node": stem}
+        racks = load_node(stem).nodes_per_rack
+        assert cluster_table(stem) == ({"node": stem} if racks == 1 else {"node": stem, "num_nodes": racks})
+
+
+def test_the_name_of_a_rack_counts_racks() -> None:
+    """NVL72 is 72 GPUs, as its maker names it, not a tray of them; a rack is what one link joins; nodes are counted as nodes."""
+    for text, gpus in (
+        ("gb200-nvl72", 72), ("2xGB300 NVL72", 144), ("4 x DGX GB200", 288), ("Vera Rubin NVL144", 72), ("helios", 72),
+        ("CloudMatrix 384", 384), ("Trn3 UltraServer", 144), ("18 nodes of gb200-nvl72", 72), ("2 nodes of DGX GB300", 8),
+    ):  # fmt: skip
+        assert as_cluster(text).num_gpus == gpus, text
+    for node in map(load_node, node_names()):
+        whole = node.nodes_per_rack * node.num_gpus
+        assert node.nodes_per_rack == 1 or whole in {link.span for link in node.links}, node.name
 
 
 def test_what_a_driver_prints_means_its_card_after_on_too() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run
 
 import planner
 from planner.launchfiles import Launch, read_launch
@@ -198,6 +200,10 @@ def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None
         ("docker run --gpus all docker.io/vllm/vllm-openai:v0.6.6.post1 --model Qwen/Qwen2.5-7B", "vllm-0.6.6", "vllm-v0"),
         ("docker run --gpus all vllm/vllm-openai:latest --model Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
         ("docker run nvcr.io/nvidia/vllm:25.09-py3 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
+        ("VLLM_USE_V1=0 vllm serve Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
+        ("export VLLM_USE_V1=0\nvllm serve Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
+        ("VLLM_USE_V1=1 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
+        ("docker run -e VLLM_USE_V1=0 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
         (
             "docker run lmsysorg/sglang:v0.4.6-cu124 python3 -m sglang.launch_server --model-path Qwen/Qwen2.5-7B",
             "sglang-0.4.6",
@@ -248,3 +254,29 @@ def test_experts_of_gpt_neox_are_counted(tmp_path: Path) -> None:
     one, other = (planner.plan(**found.tables, explain=False).parameters_total for found in (dense, four))
     # six of twelve layers hold three more feed-forwards (2 x 768 x 3072 weights, 768 + 3072 biases), and a router of 4 x 768
     assert other - one == 6 * (3 * (2 * 768 * 3072 + 768 + 3072) + 4 * 768)
+
+
+# --- which part of the layout a file gives ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [
+        ("", "the layout is as the tool has it"),
+        ("--tensor-model-parallel-size 2", "the launch files give tp;"),
+        ("--tensor-model-parallel-size 2 --micro-batch-size 4", "the launch files give tp, micro_batch_size;"),
+        ("--use-distributed-optimizer", "the launch files give zero;"),
+    ],
+)
+def test_the_part_of_the_layout_that_a_file_gives_is_told(more: str, given: str, run: Run, tmp_path: Path) -> None:
+    """In the answer and in JSON; no other field of the layout is the file's."""
+    script = tmp_path / "run.sh"
+    script.write_text(
+        "torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 24 --hidden-size 1024 --num-attention-heads 16 "
+        f"--seq-length 2048 --max-position-embeddings 2048 --vocab-size 50304 --global-batch-size 64 --bf16 {more}\n"
+    )
+    code, out, err = run("plan", "--from", script, "--on", "h100", "--json")
+    assert code == 0, err
+    (note,) = json.loads(out)["usual"]
+    assert given in note
+    assert note in " ".join(run("plan", "--from", script, "--on", "h100")[1].split())

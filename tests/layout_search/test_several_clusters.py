@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from command_line import Run
 
 import planner
 
@@ -33,3 +35,31 @@ def test_clusters_of_a_list_are_searched_as_alone() -> None:
 def test_what_cannot_be_searched_is_refused_in_words(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(planner.PlannerError, match=said):
         planner.search(**{"model": "llama-3-8b", "cluster": "8xh100", "job": JOB, **wrong})
+
+
+@pytest.mark.parametrize(
+    "asked", [("--on", "8xh100,8xv100-sxm2-32gb"), ("--on", "8xh100", "--accelerator", "h100,v100-sxm2-32gb")]
+)
+def test_the_command_line_searches_a_list_as_each_of_it_alone(run: Run, asked: tuple[str, ...]) -> None:
+    """The best of each is that of itself, in its own usual precision, and the answer says where each row stands."""
+    question = ("search", "pythia-1b", "--tokens", "1B", "--seq-len", "2048", "--top", "3", "--json")
+    code, out, err = run(*question, *asked)
+    assert code == 0, err
+    both = json.loads(out)
+    assert any("bf16 on h100-sxm5-80gb" in note and "fp16 on v100-sxm2-32gb" in note for note in both["notes"])
+    for gpu in ("h100-sxm5-80gb", "v100-sxm2-32gb"):
+        best = next(row for row in both["rows"] if row["accelerator"] == gpu and row["best_of_cluster"])
+        alone = json.loads(run(*question, "--on", f"8x{gpu}")[1])["rows"][0]
+        for name in ("layout", "step_time_s", "cost_usd", "budget_usd"):
+            assert best[name] == alone[name], (gpu, name)
+    text = " ".join(run("search", "pythia-1b", "--tokens", "1B", "--top", "1", *asked)[1].split())
+    assert "8 x h100-sxm5-80gb (dgx-h100), " in text.partition("front in time")[0]
+
+
+@pytest.mark.parametrize(
+    ("on", "said"), [("8xh100,8xzzz", "--on zzz: no such GPU"), (",", "--on"), ("8xh100,0xa100-80gb", "--on 0xa100-80gb: ")]
+)
+def test_a_wrong_word_of_a_list_is_named(run: Run, on: str, said: str) -> None:
+    code, out, err = run("search", "gpt2", "--on", on)
+    assert (code, out) == (2, "")
+    assert said in err

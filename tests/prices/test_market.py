@@ -245,6 +245,23 @@ def test_a_provider_that_does_not_quote_an_accelerator_is_refused_whoever_else_d
                     as_price({field: "Nowhere"}, card)
 
 
+def test_a_quote_that_is_missing_is_told_with_all_that_was_asked_of_it() -> None:
+    """The term, and for whom a provider quotes at others; each of these is a question that has an answer."""
+    quotes = [p for p in load_prices() if p.accelerator == "h100-sxm5-80gb"]
+    spot, others = ({p.provider for p in quotes if (p.term == "spot") is kind} for kind in (True, False))
+    for provider in sorted(others - spot)[:3]:
+        with pytest.raises(
+            PlannerError, match=r"no such quote for h100-sxm5-80gb at price\.term = 'spot'; .*quotes it at "
+        ) as told:
+            as_price({"provider": provider, "term": "spot"}, "h100-sxm5-80gb")
+        for term in str(told.value).rpartition(" quotes it at ")[2].rstrip(".").split(", "):
+            found = as_price({"provider": provider, "term": term}, "h100-sxm5-80gb")
+            assert found is not None
+            assert (found.provider, found.term) == (provider, term)
+    with pytest.raises(PlannerError, match=r"for h100-sxm5-80gb at price\.term = 'spot', price\.provider = 'AWS'; "):
+        as_price({"provider": "AWS", "term": "spot", "region": "Nowhere"}, "h100-sxm5-80gb")
+
+
 def test_no_quote_is_given_twice_and_each_is_whole() -> None:
     with TABLE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -157,7 +157,7 @@ def load_engine_with_offload() -> str:
 def test_a_sequence_that_does_not_fit_is_an_answer_with_the_nearest_change() -> None:
     answer = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 190_000, "output": 1000})
     assert not answer.fits
-    assert "cache of one sequence of 191000 tokens" in answer.reasons[0]
+    assert "cache of one sequence of 191,000 tokens" in answer.reasons[0]
     assert answer.nearest == {"kv_dtype": "fp8"}
     assert answer.tpot_s is None
     assert answer.expense is None

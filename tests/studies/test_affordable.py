@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError
 from planner.reports.text import count
 from planner.scenarios.scenario import Case
 from planner.studies.affordable import Means, affordable
+from planner.training.planning import lasting
 
 TABLES = {
     "model": {"name": "pythia-1b"},
@@ -50,6 +51,23 @@ def test_a_commitment_that_costs_more_than_the_means_pays_for_nothing() -> None:
         affordable(case(price={"term": "reserved-1-year"}), Means(usd=5000.0))
     with pytest.raises(PlannerError, match="preemption_mtbf_s"):
         affordable(case(price={"term": "spot"}), Means(usd=5000.0))
+
+
+@pytest.mark.parametrize("price", [{"usd_per_gpu_hour": 2.0}, {"term": "reserved-1-year"}])
+def test_a_plan_that_lasts_is_what_plan_answers_for_that_length(price: dict[str, object]) -> None:
+    """In both directions, with the notes of a term that binds."""
+    lengths = (1, 3_000, 90_000)
+    plans = [case(price=price, job={"seq_len": 2048, "global_batch_size": 256, "num_steps": n}).plan() for n in lengths]
+    for answer in plans:
+        for number, other in zip(lengths, plans, strict=True):
+            assert lasting(answer, number).to_dict() == other.to_dict()
+
+
+def test_what_is_too_little_is_told_beside_what_one_step_takes() -> None:
+    with pytest.raises(PlannerError, match=r"not even one step can be paid for \$0.01; one is paid for \$") as told:
+        affordable(case(), Means(usd=0.01))
+    enough = float(str(told.value).rpartition("$")[2].rstrip(".").replace(",", ""))
+    assert affordable(case(), Means(usd=1.01 * enough)).num_tokens >= 256 * 2048
 
 
 def test_limit_answers_on_the_command_line(run: Run) -> None:
