@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from examples import LLAMA, MIXTRAL, framework, gpus, job, model, setting
 
+from planner.hardware.cluster import host_link_rate
 from planner.operators.optimizer import optimizer_row
 from planner.operators.table import build_table
+from planner.performance import step_time
 from planner.performance.block_cost import BlockCost
 from planner.performance.evaluation import evaluate, stage_memory
 from planner.performance.memory import (
@@ -25,7 +27,7 @@ from planner.performance.memory import (
     peak,
     weight_copies,
 )  # fmt: skip
-from planner.performance.step_time import PARTS, StageTime, synchronization_s
+from planner.performance.step_time import PARTS, StageTime, Synchronization, from_host_s, sharded_block_s, synchronization_s
 from planner.uncertainty.interval import ResidualClass, interval
 from planner.uncertainty.subject import Subject
 from planner.workload.job import Job
@@ -244,3 +246,87 @@ def test_a_pipeline_holds_on_the_host_what_its_heaviest_stage_does(of: dict[str,
     assert on_host[heavier] > on_host[1 - heavier] > 0
     found = evaluate(question, columns)
     assert float(found.memory.host_bytes[0]) == on_host[heavier]
+
+
+def synchronization(**changes: Any) -> Any:
+    """4 ranks shard the dense weights of 8 that hold copies, 2 of 4 the experts; a second hidden costs computation 0.25."""
+    layouts = {
+        "ranks": np.array([8.0]), "shard_ranks": np.array([4.0]), "expert_ranks": np.array([4.0]), "tp": np.array([2.0]),
+        "expert_shard_ranks": np.array([2.0]), "ep": np.array([3.0]), "etp": np.array([5.0]), "zero": np.array([3]),
+        "pp": np.array([1]),
+    } | changes.pop("layouts", {})  # fmt: skip
+    stack = SimpleNamespace(overlap_gradient_reduction=0.25, overlap_parameter_gather=0.5)
+    fields_ = {
+        "cluster": gpus(8), "framework": stack, "layouts": SimpleNamespace(**layouts), "gather_width": 2.0, "reduce_width": 4.0,
+        "contention": 0.25, "kept_width": 4.0, "gradient_width": 2.0, "away": np.zeros(1), "added_s": np.array([1e-9]),
+        "gathers_16": False,
+    }  # fmt: skip
+    return Synchronization(**{**fields_, **changes})
+
+
+BLOCK: Any = SimpleNamespace(
+    dense_parameters=np.array([100.0]), expert_parameters=np.array([1000.0]), frozen_dense_bytes=np.array([80.0]),
+    frozen_expert_bytes=np.array([60.0]), forward_s=np.array([2.0]), backward_s=np.array([90.0]), recompute_s=np.array([10.0]),
+)  # fmt: skip
+
+
+def test_a_shard_comes_in_from_the_host_and_its_gradients_go_back() -> None:
+    """525 of 1,100 parameters: 4 bytes each and 50 of frozen weights in, 2 back, where the host takes 1 ns to add each."""
+    link = host_link_rate(gpus(8))
+    brought, returned = from_host_s(synchronization(away=np.ones(1)), BLOCK)
+    assert float(brought[0]) == pytest.approx((4 * 525 + 50) / link, rel=1e-12)
+    assert float(returned[0]) == pytest.approx((2 / link + 1e-9) * 525, rel=1e-12)
+    assert [float(seconds[0]) for seconds in from_host_s(synchronization(), BLOCK)] == [0.0, 0.0]
+
+
+def test_what_shards_exchange_and_with_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dense shards lie a tensor-parallel group apart, experts' an expert group; replicas of a group sum their shards."""
+    seen: list[tuple[float, ...]] = []
+    prices = {"all_gather": 1.0, "reduce_scatter": 10.0, "all_reduce": 100.0}
+
+    def taken(_: Any, name: str, message: Any, ranks: Any, stride: Any) -> Any:
+        seen.append((prices[name], *(float(np.ravel(value)[0]) for value in (message, ranks, stride))))
+        return prices[name] * np.asarray(message)
+
+    monkeypatch.setattr(step_time, "collective_s", taken)
+    sync, dense, expert = synchronization(), np.array([100.0]), np.array([1000.0])
+    assert float(sync.gather_s(dense, expert)[0]) == 200 + 2000
+    assert float(sync.gather_s(dense, expert, np.array([80.0]), np.array([60.0]))[0]) == 280 + 2060
+    assert float(sync.gather_s(dense, np.zeros(1))[0]) == 200
+    assert seen == [(1, 200, 4, 2), (1, 2000, 2, 15), (1, 280, 4, 2), (1, 2060, 2, 15), (1, 200, 4, 2)]
+    seen.clear()
+    assert float(sync.reduce_s(dense, expert)[0]) == 10 * 400 + 100 * 400 / 4 + 10 * 4000 + 100 * 4000 / 2
+    assert seen == [(10, 400, 4, 2), (100, 100, 2, 8), (10, 4000, 2, 15), (100, 2000, 2, 30)]
+    assert float(sync.reduce_s(dense, np.zeros(1))[0]) == 10 * 400 + 100 * 400 / 4
+
+
+@pytest.mark.parametrize(
+    ("zero", "keeps", "pp", "seconds"),
+    [
+        (1, False, 1, 0.0),
+        (2, False, 1, 8 - 0.75 * 2),  # a quarter of the sums hides
+        (2, True, 1, 16 - 0.75 * 2 + 8 - 0.75 * 2),  # of the gather as much as the forward pass lasts
+        (3, False, 1, 16 - 0.75 * 2 + 16 + 8 - 0.75 * (8 + 2)),  # and of the second one half
+        (3, True, 1, 16 - 0.75 * 2 + 16 + 8 - 0.75 * (8 + 2)),
+        (3, True, 2, 0.0),  # once a step, in a pipeline
+    ],
+)
+def test_gathers_and_sums_of_a_micro_batch_by_hand(
+    zero: int, keeps: bool, pp: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gathers of 16 s, sums of 8 s, beside 2 s forward and 100 s backward, of which a second hidden costs 0.25."""
+    monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
+    monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
+    sync = synchronization(layouts={"zero": np.array([zero]), "pp": np.array([pp])}, gathers_16=keeps)
+    assert float(sharded_block_s(sync, BLOCK)[0]) == seconds
+
+
+def test_what_lies_on_the_host_comes_in_before_each_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 + 3 s twice, sums of 8 + 1 s; a block without a backward pass gathers once."""
+    monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
+    monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
+    monkeypatch.setattr(step_time, "from_host_s", lambda *_: (np.array([3.0]), np.array([1.0])))
+    sync = synchronization(away=np.ones(1))
+    assert float(sharded_block_s(sync, BLOCK)[0]) == 19 - 0.75 * 2 + 19 + 9 - 0.75 * (9.5 + 2.25)
+    still: Any = SimpleNamespace(**{**vars(BLOCK), "backward_s": np.zeros(1), "recompute_s": np.zeros(1)})
+    assert float(sharded_block_s(sync, still)[0]) == 19 - 0.75 * 2 + 9
