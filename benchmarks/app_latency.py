@@ -7,7 +7,7 @@ script has ended and nothing has changed for half a second, which is not counted
 The list of GPUs of the first page is found in the background meanwhile.
 
 Ten browsers on few cores wait for each other, not for the server: of 246 CPU seconds on two cores Chromium took 231, the server
-and its workers 11; ten sessions asked at once without browsers have their first page within 1.2 s. ``visitors.py`` asks so.
+and its workers 11; ten sessions that ask at once without browsers are answered within 1.2 s. ``visitors.py`` asks so.
 """
 
 from __future__ import annotations
