@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 from command_line import Run
+from each import for_each
 
 from planner.cli.asked import price_table
 from planner.cli.main import COMMANDS, Doors, app, path_options, typed_in_ascii
@@ -235,15 +236,17 @@ VALUED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "option", "metavar"), VALUED)
-def test_an_option_is_no_value_of_another(run: Run, name: str, option: str, metavar: str) -> None:
+@for_each("valued", VALUED)
+def test_an_option_is_no_value_of_another(run: Run, valued: tuple[str, str, str]) -> None:
+    name, option, metavar = valued
     code, out, err = run(name, option, "--help")
     assert (code, out) == (2, "")
     assert err.strip() == f"error: {option}: takes a value, and what follows is the option --help; give {option} {metavar}."
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name, option, _ in VALUED])
-def test_an_option_without_its_value_names_its_own_command(run: Run, name: str, option: str) -> None:
+@for_each("valued", VALUED)
+def test_an_option_without_its_value_names_its_own_command(run: Run, valued: tuple[str, str, str]) -> None:
+    name, option, _ = valued
     assert f"`planner {name} --help` lists what it takes." in run(name, option)[2]
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from each import for_each
 
 from planner.hardware.cluster import Cluster, accelerator_names, cluster, load_accelerator, load_node, node_names
 from planner.hardware.curves import curves_of
@@ -138,7 +139,7 @@ def test_nothing_runs_above_the_sustained_peak_and_hardware_does_at_least_the_mo
 # --- what every profile must hold ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", accelerator_names())
+@for_each("name", accelerator_names())
 def test_every_number_of_an_accelerator_has_a_source(name: str) -> None:
     card = load_accelerator(name)
     stated = {"memory_bytes", "memory_bandwidth_bytes_per_s", "host_link_bytes_per_s"} | {
@@ -148,7 +149,7 @@ def test_every_number_of_an_accelerator_has_a_source(name: str) -> None:
     assert name == "cpu" or not missing
 
 
-@pytest.mark.parametrize("name", accelerator_names())
+@for_each("name", accelerator_names())
 def test_every_accelerator_is_plausible(name: str) -> None:
     """Dates, and the flop per byte that chips of 2016 to 2026 have: 10 (no matrix units) to 600 (Trillium: 560)."""
     card = load_accelerator(name)
@@ -165,7 +166,7 @@ def test_every_accelerator_is_plausible(name: str) -> None:
         assert peak == card.peak_flops_per_s["fp32"]
 
 
-@pytest.mark.parametrize("name", node_names())
+@for_each("name", node_names())
 def test_every_node_holds_together(name: str) -> None:
     node = load_node(name)
     card = load_accelerator(node.accelerator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from each import for_each
 
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import accelerator_names, cluster, load_accelerator, load_node, node_names
@@ -13,7 +14,7 @@ from planner.performance.collectives import collective_s
 NUMBERS = ("memory_bytes", "usable_memory_bytes", "memory_bandwidth_bytes_per_s", "host_link_bytes_per_s", "num_sms", "tdp_w")
 
 
-@pytest.mark.parametrize("name", accelerator_names())
+@for_each("name", accelerator_names())
 def test_every_number_of_an_accelerator_has_a_source(name: str) -> None:
     accelerator = load_accelerator(name)
     assert accelerator.name == name
@@ -28,7 +29,7 @@ FP8_OVER_16_BIT = {"trainium3-144gb": 2517 / 671, "rubin-288gb": 17.5 / 4, "mi45
 """Chips of 2026 give their area to 8 bit: AWS Neuron documentation; NVIDIA, Vera Rubin NVL72; LLVM's schedule of gfx1250."""
 
 
-@pytest.mark.parametrize("name", accelerator_names())
+@for_each("name", accelerator_names())
 def test_peaks_are_dense_and_ordered(name: str) -> None:
     peaks = load_accelerator(name).peak_flops_per_s
     if "tf32" in peaks:
@@ -62,7 +63,7 @@ def test_a_type_that_the_hardware_lacks_is_an_error(name: str, dtype: str) -> No
         load_accelerator(name).peak(dtype)
 
 
-@pytest.mark.parametrize("name", node_names())
+@for_each("name", node_names())
 def test_every_node_names_its_accelerator_and_joins_its_gpus(name: str) -> None:
     node = load_node(name)
     assert node.name == name

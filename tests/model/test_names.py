@@ -6,6 +6,7 @@ import re
 import string
 
 import pytest
+from each import for_each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ STYLES = (
 )
 
 
-@pytest.mark.parametrize("name", model_names())
+@for_each("name", model_names())
 def test_every_model_is_meant_by_its_name_in_any_style(name: str) -> None:
     assert {style(name): (meant(style(name)) or ("none",))[0] for style in STYLES} == {style(name): name for style in STYLES}
 

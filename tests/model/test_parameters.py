@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import for_each
 from examples import GPT, LLAMA, MIXTRAL, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -207,7 +208,7 @@ def test_student_has_about_a_tenth_of_its_teacher() -> None:
 # --- laws -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", model_names())
+@for_each("name", model_names())
 def test_active_parameters_are_all_of_a_dense_model_and_fewer_of_a_sparse_one(name: str) -> None:
     m = load_model(name)
     total, active = parameters_total(m), parameters_active(m)

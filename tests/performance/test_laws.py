@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import for_each
 from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, framework, gpus, job, model, setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ def test_rows_hold_exactly_the_models_parameters(fields_: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("stack", ["megatron-core", "huggingface"])
-@pytest.mark.parametrize("name", model_names())
+@for_each("name", model_names())
 def test_rows_hold_every_catalog_models_parameters(name: str, stack: str) -> None:
     whole = load_model(name)
     found, _ = distinct_axes(as_columns(Layout(dp=1), 1), whole, framework(stack), job(seq_len=512))

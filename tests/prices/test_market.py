@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from each import for_each
 
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
@@ -40,7 +41,7 @@ RENTED = sorted({p.accelerator for p in load_prices()})
 PRICED = [name for name in accelerator_names() if name != "cpu"]
 
 
-@pytest.mark.parametrize("name", PRICED)
+@for_each("name", PRICED)
 def test_every_accelerator_has_a_price_with_an_interval_and_an_age_at_every_term(name: str) -> None:
     for term in TERMS:
         price = find_price(name, term=term)
@@ -53,7 +54,7 @@ def test_every_accelerator_has_a_price_with_an_interval_and_an_age_at_every_term
     assert name in RENTED or "estimated" in find_price(name).basis
 
 
-@pytest.mark.parametrize("name", PRICED)
+@for_each("name", PRICED)
 def test_a_longer_commitment_is_never_dearer_and_spot_never_dearer_than_on_demand(name: str) -> None:
     by_length = [find_price(name, term=term).usd_per_gpu_hour for term in ORDER]
     assert by_length == sorted(by_length, reverse=True)
@@ -61,7 +62,7 @@ def test_a_longer_commitment_is_never_dearer_and_spot_never_dearer_than_on_deman
         assert find_price(name, term="spot").usd_per_gpu_hour <= by_length[0]
 
 
-@pytest.mark.parametrize("name", RENTED)
+@for_each("name", RENTED)
 def test_no_term_is_priced_below_what_everybody_who_sells_it_asks(name: str) -> None:
     """What nobody offers is no price to sign for; a shorter term, which may be cheaper because others sell it, is one."""
     newest = max((p.last_day() for p in market(name, "on-demand")), default=None)
@@ -82,7 +83,7 @@ def test_three_years_of_an_h100_cost_what_the_cheapest_provider_asks_and_ones_ow
     assert over_on_demand("reserved-3-year", "h100-sxm5-80gb", load_node("p5-48xlarge")) == pytest.approx(2.972 / 6.88, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", [n for n in node_names() if load_node(n).accelerator != "cpu"])
+@for_each("name", [n for n in node_names() if load_node(n).accelerator != "cpu"])
 def test_on_a_providers_node_terms_are_that_providers(name: str) -> None:
     node = load_node(name)
     prices = [on_node(node, {"term": term}) for term in ORDER]

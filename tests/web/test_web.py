@@ -11,6 +11,7 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+from each import for_each
 from places import PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
@@ -189,7 +190,7 @@ def test_every_kind_of_training_becomes_a_job_whatever_came_before(kind, model):
         assert (made.adapter is not None, made.teacher is not None) == (kind in ("lora", "qlora", "gptq-lora"), kind == "distil")
 
 
-@pytest.mark.parametrize("name", model_names())
+@for_each("name", model_names())
 def test_every_layer_that_the_page_offers_can_carry_an_adapter(name):
     model = load_model(name)
     targets = tuple(inputs_job.modules_of(model))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from each import for_each
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from places import PATIENCE_S, ROOT
@@ -164,7 +165,7 @@ def test_a_bad_config_gets_a_helpful_message(content, says):
         inputs.model_fields(content, "mine")
 
 
-@pytest.mark.parametrize("name", model_names())
+@for_each("name", model_names())
 def test_a_model_as_fields_is_the_same_model(name):
     model = load_model(name)
     rebuilt = planner.Model.build(inputs.fields_of(model), "model")

@@ -13,6 +13,7 @@ from typing import Any
 import message_templates as source
 import pydantic
 import pytest
+from each import for_each
 from places import PATIENCE_S, ROOT
 from streamlit.testing.v1 import AppTest
 
@@ -116,7 +117,7 @@ def test_no_message_is_translated_twice() -> None:
     assert sorted(keys) == sorted(set(keys))
 
 
-@pytest.mark.parametrize("name", [name for name in translation.tables() if name not in OTHERS])
+@for_each("name", [name for name in translation.tables() if name not in OTHERS])
 def test_both_sides_have_the_same_blanks_and_the_other_is_chinese(name: str) -> None:
     for text, chinese in translation.tables()[name].items():
         assert blanks(text) == blanks(chinese), f"{text!r}: {chinese!r}"

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from io import BytesIO
 
 import pytest
+from each import for_each
 from places import DATA, PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
@@ -76,7 +77,7 @@ def case_of(test, i=0):
 # ---- any GPU, any number
 
 
-@pytest.mark.parametrize("card", [name for name in accelerator_names() if name != "cpu"])
+@for_each("card", [name for name in accelerator_names() if name != "cpu"])
 def test_every_accelerator_can_be_had_in_any_number(card):
     assert card in inputs.cards()
     for gpus in (1, 2, 3, 5, 6, 12, 17, 24, 64):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from command_line import Run
+from each import for_each
 
 import planner
 from planner.common.errors import PlannerError
@@ -31,7 +32,7 @@ def test_every_name_means_a_framework_of_the_catalog_and_only_one() -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "pretrain", "lora"])
-@pytest.mark.parametrize("name", framework_names())
+@for_each("name", framework_names())
 def test_a_files_own_name_is_always_that_file(name: str, kind: str | None) -> None:
     assert load_framework(name, kind=kind) == load_framework(name)
     assert load_framework(name.replace("-", " ").upper(), kind=kind).name == name
@@ -79,7 +80,7 @@ def test_known_software_that_is_not_modelled_says_what_to_take() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "lora"])
-@pytest.mark.parametrize("word", sorted({*_known(), *framework_names()}))
+@for_each("word", sorted({*_known(), *framework_names()}))
 def test_no_name_of_training_software_is_taken_for_an_engine_in_any_case(word: str, kind: str) -> None:
     assert load_framework(word.upper(), kind=kind) == load_framework(word, kind=kind)
 
