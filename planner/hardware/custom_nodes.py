@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from planner.common.errors import PlannerError
@@ -159,11 +160,21 @@ def _networked(node: Node, gbit_per_s: float | None) -> Node:
 
 @lru_cache(maxsize=1024)
 def reference_node(accelerator: str) -> Node | None:
-    """The profile with the most of these GPUs, a maker's own before a cloud's; None when there is none."""
-    nodes = [node for node in map(load_node, NODES.mentioning(spelt(accelerator))) if node.accelerator == accelerator]
-    if not nodes:
-        return None
-    return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider in MAKERS, n.num_gpus, n.name))
+    """The profile with the most of these GPUs, a maker's own before a cloud's; None when there is none.
+
+    A maker's box of several GPUs comes before all others: where there is one, clouds' nodes are not read.
+    """
+    stems, texts = list(NODES.mentioning(spelt(accelerator))), NODES.texts()
+    best = _best_node([stem for stem in stems if any(maker in texts[stem] for maker in MAKERS)], accelerator)
+    return best if best is not None and _rank(best)[:2] == (True, True) else _best_node(stems, accelerator)
+
+
+def _best_node(stems: Iterable[str], accelerator: str) -> Node | None:
+    return max((node for node in map(load_node, stems) if node.accelerator == accelerator), key=_rank, default=None)
+
+
+def _rank(node: Node) -> tuple[bool, bool, int, str]:
+    return node.num_gpus > 1, node.provider in MAKERS, node.num_gpus, node.name
 
 
 def has_dgx(accelerator: str) -> bool:

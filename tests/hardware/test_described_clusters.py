@@ -18,7 +18,7 @@ from planner.hardware.cluster import (
     node_names,
     usual_host_bytes,
 )
-from planner.hardware.custom_nodes import chosen_node, described_cluster, reference_node
+from planner.hardware.custom_nodes import MAKERS, chosen_node, described_cluster, reference_node
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.training.planning import plan
@@ -101,6 +101,14 @@ def test_a_name_known_to_be_missing_is_not_there_and_its_siblings_are() -> None:
         assert names == {n.lower().replace(" ", "-") for n in names}
         assert set(entry["near"]) <= there
         seen |= names
+
+
+def test_no_node_that_is_left_unread_would_be_the_reference() -> None:
+    nodes = [load_node(name) for name in node_names()]
+    for accelerator in accelerator_names():
+        alike = [node for node in nodes if node.accelerator == accelerator]
+        best = max(alike, key=lambda n: (n.num_gpus > 1, n.provider in MAKERS, n.num_gpus, n.name), default=None)
+        assert reference_node(accelerator) == best, accelerator
 
 
 def test_a_reference_node_is_the_makers() -> None:
