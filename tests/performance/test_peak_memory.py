@@ -34,5 +34,6 @@ def test_peak_of_a_step_is_predicted_within_three_percent(step: Step) -> None:
 
 @pytest.mark.parametrize(("precision", "step"), [("bf16", STEPS[0]), ("bf16-pure", STEPS[1])])
 def test_peak_in_16_bit(step: Step, precision: str) -> None:
-    short = replace(step, micro_batch_size=2)  # 16 bit is slow on most CPUs
-    assert predicted(short, precision) == pytest.approx(measured(short, precision), rel=0.03)
+    """A quarter of the tokens, since 16 bit is slow on most CPUs, and a third of the tolerance."""
+    short = replace(step, micro_batch_size=2, seq_len=128)
+    assert predicted(short, precision) == pytest.approx(measured(short, precision), rel=0.01)
