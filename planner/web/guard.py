@@ -24,6 +24,10 @@ MOST_CHARACTERS = 200_000
 """Of a scenario as text."""
 MOST_DOTS = 32
 """Of one name in TOML: the parser's time grows with their square."""
+TEXTS = re.compile(
+    r""""{3}(?:[^\\]|\\.|\\\Z)*?(?:"{3,5}|\Z)|'{3}.*?(?:'{3,5}|\Z)|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|#[^\n]*""", re.DOTALL
+)
+"""Strings and comments of TOML, from the left as its parser meets them: a part of a name may be quoted and hold any sign."""
 LARGEST_NUMBER = 10**18
 """No field of a scenario holds more; longer whole numbers fit into no float."""
 PATH_FIELDS = {"config": "model.config", "expert_histogram": "run.expert_histogram", "trace": "serve.trace"}
@@ -101,7 +105,8 @@ def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]
     """
     if len(text) > MOST_CHARACTERS:
         raise PlannerError("{0}: holds {1:,} characters; at most {2:,} are read.", name, len(text), MOST_CHARACTERS)
-    joined = re.sub(r"[ \t]+", " ", text).replace(" .", ".").replace(". ", ".")
+    bare = TEXTS.sub(lambda found: "" if found[0].startswith("#") else "q", text)
+    joined = re.sub(r"[ \t]+", " ", bare).replace(" .", ".").replace(". ", ".")
     longest = max((part.count(".") for part in re.split(r"[\s=\[\]{},#]+", joined)), default=0)
     if longest > MOST_DOTS:
         raise PlannerError(

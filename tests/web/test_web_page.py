@@ -250,9 +250,19 @@ def test_a_dotted_name_is_refused_before_the_parser_sees_it(monkeypatch):
         raise AssertionError("the parser was called")
 
     monkeypatch.setattr(tomllib, "loads", parsed)
-    for text in ("a" + ".a" * 50_000 + " = 1", "[" + "a . " * 50_000 + "a]", "x = {" + "a.\t" * 40 + "a = 1}", " " * 200_001):
+    quoted = ('."b c"', ".'#'", '."="', " . '{'", r'."\" , "')  # a part in quotes holds what parts names elsewhere
+    texts = ["a" + part * (180_000 // len(part)) + " = 1" for part in quoted]
+    texts += [f'x = {{a = """\n{end}, {"b." * 50_000}b = "x"}}' for end in ('"""', '""""', '"""""')]
+    texts += ["a" + ".a" * 50_000 + " = 1", "[" + "a . " * 50_000 + "a]", "x = {" + "a.\t" * 40 + "a = 1}", " " * 200_001]
+    for text in texts:
         with pytest.raises(PlannerError, match=r"dots|characters"):
             guard.toml_tables(text, "x.toml")
+
+
+def test_dots_in_texts_and_comments_are_no_names():
+    dots = "." * 100 + " a.b" * 100
+    text = f'# {dots}\na.b = "{dots}" # {dots}\nc = \'{dots}\'\nd = """\n{dots}"""\ne = [{"0.5, " * 1000}]'
+    assert guard.toml_tables(text, "x.toml") == {"a": {"b": dots}, "c": dots, "d": dots, "e": [0.5] * 1000}
 
 
 @pytest.mark.parametrize("digits", [30, 400, 5000])
