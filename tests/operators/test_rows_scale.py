@@ -184,3 +184,22 @@ def test_each_sequence_adds_as_much_wherever_it_is_worked_on(name: str, cut: str
             assert abs(square) < 1e-9, (rows[0].name, field)
             assert min(once, each) > -1e-9, (rows[0].name, field)
             assert once < 1e-9 or field not in ("saved_bytes", "communication_bytes"), (rows[0].name, field)
+
+
+@pytest.mark.parametrize(("sequence_parallel", "kinds"), [(False, {"all_reduce"}), (True, {"all_gather", "reduce_scatter"})])
+@pytest.mark.parametrize("name", ["gpt2", "llama-3-8b", "falcon-h1-0.5b"])
+def test_a_layer_sums_whole_activations_or_gathers_and_scatters_their_shards(
+    name: str, sequence_parallel: bool, kinds: set[str]
+) -> None:
+    """Korthikanti et al. 2022, figures 4 to 6; what the words are looked up in and the loss is summed over aside."""
+    layout = Layout(dp=1, tp=2, sequence_parallel=sequence_parallel)
+    rows = [row for row in rows_of(name, "megatron-core", layout) if row.block in ("attention", "feed_forward", "mixer")]
+    assert {row.collective for row in rows if row.collective is not None and amount(row, "communication_bytes")} == kinds
+
+
+def test_adapters_of_experts_lie_with_them() -> None:
+    """Each expert has its own A and B, sharded as the expert; those of attention are dense."""
+    adapter = {"rank": 8, "target_modules": ["q_proj", "w1", "w2", "w3"]}
+    rows = rows_of("mixtral-8x7b", "huggingface", Layout(dp=1), kind="lora", adapter=adapter)
+    groups = {(row.block, row.shard_group) for row in rows if amount(row, "parameters")}
+    assert groups == {("attention", "dense"), ("moe", "expert")}

@@ -111,3 +111,18 @@ def test_throughput_between_the_first_round_and_the_last_arrival() -> None:
     assert _throughput(found, 2, 0.25) == pytest.approx(3 / (5.0 - 2.0))
     short: Any = SimpleNamespace(done_s=found.done_s, arrived_s=arrived[:4], end_s=8.0)
     assert _throughput(short, 2, 0.25) == 6 / 8.0
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("nf4", 4.127),  # Dettmers et al. 2023, section 3: double quantization takes 0.127 bit a parameter
+        ("mxfp4", 4.25),  # OCP Microscaling Formats 1.0: 8 bits for 32 numbers
+        ("nvfp4", 4.5),  # 8 bits for 16 numbers
+        ("q8_0", 8.5),  # ggml-common.h: 34 bytes for 32 weights
+        ("int4-awq", 4 + (16 + 4) / 128),  # Lin et al. 2023: groups of 128, a 16-bit scale and a zero of 4 bits
+        ("bf16", 16.0),
+    ],
+)
+def test_published_bits_of_a_weight(name: str, bits: float) -> None:
+    assert weight_format(name).bits_per_weight == pytest.approx(bits, abs=5e-4)

@@ -29,6 +29,7 @@ def test_nothing_delays_a_lonely_request() -> None:
     assert d.load is not None
     assert d.load.ttft_s is not None
     assert d.load.tpot_s is not None
+    assert d.load.utilisation == pytest.approx(0.05 / d.load.capacity_requests_per_s)
     front = float(server_s(d.engine, np.array(2000.0)))
     alone = front + float(prefill_times(d.times).prefill_s(2000.0)) + float(transfer_s(d.times.setting, 2000.0))
     assert d.load.ttft_s["p50"] == pytest.approx(alone, rel=0.02)
