@@ -91,7 +91,7 @@ def _batch(wanted: int, num_gpus: int) -> int:
 def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]:
     """What was not given and is as usual, in one sentence."""
     job = scenario.cases[0].tables["job"]
-    names = [name for name in ("seq_len", "global_batch_size", "precision") if name in job and name not in given]
+    names: list[str] = [name for name in ("seq_len", "global_batch_size", "precision") if name in job and name not in given]
     names += ["target_len"] if "target_len" in job and "target_len" not in given else []
     taken = [f"{name} = {job[name]}" for name in names]
     if "adapter" in job and "adapter" not in given:
