@@ -13,7 +13,7 @@ from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.causes import grouped_number
 from planner.evidence.held_out import Held, positions
 from planner.uncertainty.hierarchy import source_weights
-from planner.uncertainty.interval import DEGREES, NORMAL_95, STUDENT_95, student_quantile
+from planner.uncertainty.interval import DEGREES, LEVEL, NORMAL_95, STUDENT_95, student_quantile
 
 ENOUGH = 10
 """Runs that a source needs for a line of its own."""
@@ -84,14 +84,26 @@ def by_source(model: Held, inside: Array | Mask) -> float:
     return float(np.mean([np.mean(inside[at]) for at in positions(model.frame, "source").values()]))
 
 
+def of_its_source(error: Array, source: NDArray[Any]) -> Array:
+    """For each error the LEVEL point of those of its own source, which nobody knows before it is measured, (errors,)."""
+    own = np.empty(len(error))
+    for name in np.unique(source):
+        at = source == name
+        own[at] = np.quantile(error[at], LEVEL)
+    return own
+
+
 def _whole(model: Held) -> str:
     half = NORMAL_95 * model.deviation
+    off = np.abs(model.frame["residual"].to_numpy() - model.mean)
+    known = np.median(of_its_source(off, model.frame["source"].to_numpy()))
     widths = [float(np.median(half[at])) for at in positions(model.frame, "source").values()]
     over_runs, over_sources = (_percent(np.expm1(np.median(values))) for values in (half, widths))
     return (
         f"{len(half)} figures of {len(widths)} sources: {_percent(np.mean(model.inside))} % of figures inside, "
         f"{_percent(by_source(model, model.inside))} % in the mean over sources; half-width {over_runs} % in the median over "
-        f"figures, {over_sources} % over sources.{_complete(model)}\n"
+        f"figures, {over_sources} % over sources.{_complete(model)} By the 90 % point of "
+        f"each source's own errors it would be {_percent(np.expm1(known))} % over figures.\n"
     )
 
 
@@ -136,7 +148,8 @@ def _complete(model: Held) -> str:
 def _ratios(model: Held) -> str:
     pairs = model.pairs
     own = NORMAL_95 * pairs["deviation"].to_numpy()
-    inside = np.abs(pairs["error"].to_numpy() - pairs["mean"].to_numpy()) <= own
+    off = np.abs(pairs["error"].to_numpy() - pairs["mean"].to_numpy())
+    inside = off <= own
     half = NORMAL_95 * model.deviation
     quotient = half[pairs["first"].to_numpy()] + half[pairs["second"].to_numpy()]
     rows = []
@@ -163,7 +176,9 @@ def _ratios(model: Held) -> str:
         "of the quotient of two",
         "part, %",
     ]
-    return markdown_table(header, rows)
+    known = np.median(of_its_source(off, pairs["source"].to_numpy()) / quotient)
+    told = f"By the 90 % point of each source's own errors of ratios the part would be {_percent(known)} %.\n"
+    return f"{markdown_table(header, rows)}\n{told}"
 
 
 def _by_what_differs(model: Held) -> dict[str, Mask]:

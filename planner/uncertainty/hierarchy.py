@@ -55,7 +55,7 @@ OWN: dict[str, tuple[str, ...]] = {
 """Effects that a new source draws anew."""
 LEVELS: dict[str, dict[str, float]] = {
     "step_time": {"framework": 0.3, "die": 0.3, "precision": 0.3, "generation": 0.3, "job": 0.3, "family": 0.3},
-    "memory": {"family": 0.3, "generation": 0.3, "framework": 0.6, "figure": 0.3, "job": 0.3},
+    "memory": {"generation": 0.3, "framework": 0.6, "figure": 0.3, "job": 0.3},
     "decode": {"figure": 0.3, "root": 0.3, "die": 0.3},
     "prefill": {"figure": 0.3, "root": 0.3, "die": 0.3},
     "throughput": {"figure": 0.3, "root": 0.3, "die": 0.3},
@@ -65,7 +65,8 @@ several tried, those of the best mean score over runs left out with their source
 state everything, and tools whose settings a table does not tell. Of GPUs it is the die: clocks of GeForce GPUs are less
 known. Of precisions, fp8 is many recipes under one name. Generations differ, for old GPUs are measured with old software, and so
 do kinds of job: tuning tools state less. Mixtures of experts exchange and balance, which few tables describe. Of memory it is
-the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies."""
+the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies; not the
+kind of model, whose bytes are counted alike: with it the score of peaks left out by source is worse."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 SOURCE_FREEDOM: dict[str, float] = {"step_time": 4.0}

@@ -43,6 +43,7 @@ from planner.evidence.study import Fate, utilization_baseline, without_source
 from planner.evidence.write_fit import with_constant
 from planner.performance.risk import fit_rule
 from planner.reports.accuracy import _fits, _reliability
+from planner.reports.uncertainty import of_its_source
 from planner.training.planning import plan
 from planner.uncertainty.classify import effective_runs
 from planner.uncertainty.effects import effects_of
@@ -359,6 +360,13 @@ def test_either_kind_of_runs_has_nine_of_ten_inside_and_the_incomplete_are_never
     outermost = told & (off < NORMAL_95 * scale * (1 - 1e-9))
     assert weights[outermost].sum() < 0.9 * weights[told].sum()
     assert further >= 1.0
+
+
+def test_the_point_of_a_sources_own_errors_is_of_that_source_alone() -> None:
+    """90 % of 0, 1 .. 10 is 9, however far off the runs of another source are, and in whatever order they come."""
+    error, source = np.r_[np.arange(11.0), np.full(3, 100.0)], np.array(["a"] * 11 + ["b"] * 3)
+    order = np.random.default_rng(0).permutation(14)
+    assert of_its_source(error[order], source[order]) == pytest.approx(np.where(source == "a", 9.0, 100.0)[order])
 
 
 def test_a_source_of_four_runs_counts_as_two_where_it_is_told_how_many_ran() -> None:
