@@ -237,7 +237,8 @@ def most_per_s(one: Replica) -> float:
     """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
 
     A request of P and O tokens holds the replica for at least (O - 1) (min_b(step_s[b] / b) + min_b(token_s[b]) (P + O / 2)) +
-    prefill seconds (over its groups and stages), b = 1 .. slots sequences.
+    prefill seconds (over its groups and stages), b = 1 .. slots sequences; and no less than its part of a pass full of prompts,
+    which no longer hides behind reading the weights as a short prompt alone does.
     """
     server, s = one.server, one.times.setting.serving
     if (s.prompt.kind, s.output.kind) != ("fixed", "fixed"):
@@ -247,8 +248,16 @@ def most_per_s(one: Replica) -> float:
     step = float(np.min(server.step_s[1:] / each)) + float(np.min(server.token_s[1:])) * (prompt + output / 2.0)
     at = np.asarray(prompt)
     prefill = (float(one.work_s(at)) / server.groups + float(one.shared_s(at))) / server.stages
-    held = (output - 1.0) * step + prefill
+    full = _part_of_a_full_pass_s(one.times, prompt) if server.pass_s else 0.0  # none where others prefill
+    held = max((output - 1.0) * step + prefill, full)
     return 1.0 / held if held else np.inf
+
+
+def _part_of_a_full_pass_s(times: Times, prompt: float) -> float:
+    """Seconds of a stage on a pass of as many whole prompts as it takes, over their number."""
+    setting, new = times.setting, max(prompt * (1.0 - times.setting.serving.prefix_cache_hit_rate), 1.0)
+    together = max(setting.pass_tokens // new, 1.0) * setting.serving.attention_groups
+    return float(times.prefill_busy_s(new, together, prompt - new)) / together
 
 
 @lru_cache(maxsize=256)
@@ -269,7 +278,7 @@ def _capacity_per_s(asked: Saturated) -> float:
     within = np.maximum(np.minimum(found.done_s, last) - np.maximum(found.admitted_s, start), 0.0)
     served = float(np.sum(within / (found.done_s - found.admitted_s)))
     if served < n / 8:  # all were admitted at once: a whole batch after the other
-        return n / found.end_s
+        return min(n / found.end_s, most_per_s(one))
     return min(served / (last - start), most_per_s(one))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import planner
+from planner.model.parameters import parameters_total
 from planner.serving.deployment import capacity_of, most_of
 from planner.studies import sizing
 from planner.studies.sizing import Capacity, sizes
@@ -52,3 +53,14 @@ def test_what_is_not_simulated_would_not_have_won(monkeypatch: pytest.MonkeyPatc
     full = sizes("llama-3-8b", "serve", **asked)
     assert quick == full
     assert after < counted[0] - after
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(32, 1), (128, 4), (128, 16), (512, 8)])
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm"])
+def test_short_prompts_are_not_served_faster_than_the_chip_multiplies(engine: str, prompt: int, output: int) -> None:
+    """A short prompt alone hides behind reading the weights; a pass full of them does not."""
+    fields = {"engine": engine, "prompt": prompt, "output": output, "requests_per_s": 0.01}
+    d = planner.serve(model="llama-3.1-8b", cluster="1xh100", serving=fields)
+    assert d.load is not None
+    tokens = float(d.load.capacity_requests_per_s) * (prompt + output - 1.0)
+    assert 2.0 * parameters_total(d.model) * tokens < 1.2 * d.cluster.accelerator.peak("bf16")
