@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -186,6 +186,8 @@ class OfStep:
 
         refuse_several(self.target)
         changes = set_fields(self.change, tuple(table for table in TABLES if table not in unread), unread)
+        own = self.fields()
+        refuse_twice(own, changes)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
@@ -202,13 +204,16 @@ class OfStep:
         scenario = read_scenario(self.target)
         if named:
             raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")
-        own = {f"job.{name}": value for name, value in self.job().items()}
-        own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if (place := self.place()) is not None:
             scenario = with_tables(scenario, {"cluster": cluster_table(place)})
             scenario = replace(scenario, title=Message("{0}; here on {1}", scenario.title, self.on))
         scenario = with_tables(scenario, self.whole())
         return changed_scenario(scenario, own | changes), more_of_layout(part_of_layout(scenario, changes))
+
+    def fields(self) -> dict[str, Any]:
+        """The fields that options give, each after its table."""
+        tables = {"job": self.job(), **self.others()}
+        return {f"{table}.{name}": value for table, values in tables.items() for name, value in values.items()}
 
     def place(self) -> str | None:
         """The GPUs that are asked about."""
@@ -227,6 +232,21 @@ class OfStep:
     def others(self) -> dict[str, dict[str, Any]]:
         """The tables beside the job that options give fields of: the framework."""
         return {} if self.framework is None else {"framework": {"name": self.framework}}
+
+
+def refuse_twice(own: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """PlannerError for a field that both an option and --set give, of which one would change nothing."""
+    for name in own:
+        if name in changes and own[name] != changes[name]:
+            raise PlannerError(
+                "--set {0}={1}: an option gives {0} = {2}; leave one of the two out.",
+                name,
+                changes[name],
+                own[name],
+                code="usage",
+                field="--set",
+                value=f"{name}={changes[name]}",
+            )
 
 
 def more_of_layout(notes: Iterable[str]) -> tuple[str, ...]:

@@ -175,5 +175,6 @@ def alike(option: str, others: Collection[str]) -> list[str]:
     >>> alike("--seqlen", ["--seq-len", "--set"]), alike("--tok", ["--tokens", "--on"]), alike("--context", ["--on"])
     (['--seq-len'], ['--tokens'], [])
     """
-    near = {one: SequenceMatcher(None, option, one).ratio() for one in others}
-    return sorted((one for one, ratio in near.items() if ratio >= ALIKE or one.startswith(option)), key=lambda one: -near[one])
+    plain = option.lower()
+    near = {one: SequenceMatcher(None, plain, one).ratio() for one in others}
+    return sorted((one for one, ratio in near.items() if ratio >= ALIKE or one.startswith(plain)), key=lambda one: -near[one])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, nothing_asked, one_question
+from planner.cli.asked import Laid, nothing_asked, one_question, refuse_twice
 from planner.cli.choices import set_fields
 from planner.cli.output import print_json, show, show_deployment, tell, width
 from planner.common import clock
@@ -62,7 +62,9 @@ class Launched(Laid):
             raise PlannerError(
                 "--layout {0}: goes with a scenario or a model; a launch file says it itself.", self.layout, field="--layout"
             )
-        over = {f"job.{name}": value for name, value in self.job().items()} | set_fields(self.change)
+        options, changes = {f"job.{name}": value for name, value in self.job().items()}, set_fields(self.change)
+        refuse_twice(options, changes)
+        over = options | changes
         if self.framework is not None:
             over["framework.name"] = self.framework
         return launch_of([self.target, *(self.more or ())], self.launch_files, self.on, over)

@@ -122,8 +122,8 @@ def compare_command(
     places: list[str | None] = [None] if given.on is None else [*(names(given.on) or [given.on])]
     targets = (given.target, *(more or ()))
     for word in targets:
-        if named := of_field(word, ("--set",)):
-            raise PlannerError("{0}: a field stands after an option: {1}.", word, named, code="usage", value=word)
+        if right := of_field(word, ("--set",)):
+            raise PlannerError("{0}: a field stands after an option: {1}.", word, right, code="usage", value=word)
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]

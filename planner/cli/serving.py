@@ -18,6 +18,7 @@ from planner.cli.asked import (
     price_table,
     refuse_launch_file,
     refuse_turned,
+    refuse_twice,
 )
 from planner.cli.choices import set_fields
 from planner.cli.options import RISK, Price, Provider, Risk
@@ -92,8 +93,10 @@ class Served:
         """What --price and --set change."""
         from planner.scenarios.serving import TABLES
 
-        price = price_table(self.price, self.provider) or {}
-        return {f"price.{name}": value for name, value in price.items()} | set_fields(self.change, TABLES)
+        price = {f"price.{name}": value for name, value in (price_table(self.price, self.provider) or {}).items()}
+        changes = set_fields(self.change, TABLES)
+        refuse_twice(price | {f"serving.{name}": value for name, value in self.serving().items()}, changes)
+        return price | changes
 
     def require_load(self, changes: dict[str, Any]) -> None:
         """PlannerError for a target of a model that nobody is said to ask."""

@@ -23,8 +23,8 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
 
 ONE_TYPE = (
-    "{0} {1}: give one type of GPU; `planner compare` answers several side by side, and `planner size` and `planner search "
-    "--accelerator` choose among them."
+    "{0} {1}: give one type of GPU; `planner compare` answers several side by side, and `planner size` and `planner search` "
+    "choose among them."
 )
 GEFORCE = re.compile(r"[1-5]0[5-9]0")
 """The number of a GeForce GPU, which is no number of GPUs: 2070."""
@@ -298,5 +298,15 @@ def accelerator_named(name: str, field: str = "--on") -> str:
     if name.isdecimal() and not GEFORCE.fullmatch(name):
         raise PlannerError("{0} {1}: of which GPU? Give both, such as {1}xh100.", field, name, field=field, value=name)
     refuse_lender(name, field)
+    if _is_node(name):
+        card = load_node(name).accelerator
+        raise PlannerError(
+            "{0} {1}: is a node type, and a type of GPU is asked for; name its GPU: {2}.",
+            field,
+            name,
+            card,
+            field=field,
+            value=name,
+        )
     known = [*accelerator_names(), *node_names()]
     raise PlannerError("{0} {1}: no such GPU or node type; {2}.", field, name, near(name, known), field=field, value=name)

@@ -115,6 +115,18 @@ def test_gpus_are_those_that_stand_after_on(field: str, value: str | None, on: s
         (("compare", *ASKED, "job.seq_len=4096"), "--set job.seq_len=4096."),
         (("compare", *ASKED, "--on", "8xh200"), "a list stands in one word: --on 8xh100,8xh200."),
         (("search", *ASKED, "--accelerator", "h100", "--accelerator", "a100"), "--accelerator h100,a100."),
+        (
+            ("size", "llama-3-8b", "--for", "serve", "--on", "gb200-nvl72"),
+            "is a node type, and a type of GPU is asked for; name its",
+        ),
+        (
+            ("plan", *ASKED, "--tokens", "2B", "--set", "job.num_tokens=1B"),
+            "an option gives job.num_tokens = 2000000000; leave one",
+        ),
+        (("search", *ASKED, "--seq-len", "4k", "--set", "job.seq_len=8k"), "leave one of the two out"),
+        (("plan", *ASKED, "--framework", "fsdp", "--set", "framework.name=megatron-core"), "leave one of the two out"),
+        (("serve", "llama-3-8b", "--on", "h100", "--clients", "8", "--set", "serving.clients=9"), "leave one of the two out"),
+        (("plan", "llama-3-8b", "--ON", "8xh100"), "--on"),
         (("plan", *ASKED, "--on", "8xh200"), "is given twice, '8xh100' and '8xh200'; give it once."),
         (("search", "llama-3-8b,llama-2-7b", "--on", "8xh100"), "planner compare llama-3-8b llama-2-7b"),
         (("search", "llama-3-8b", "llama-2-7b", "--on", "8xh100"), "planner compare"),
