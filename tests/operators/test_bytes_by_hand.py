@@ -11,7 +11,8 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, model, setting
 
 from planner.model.parameters import layer_parameters, parameters_total
-from planner.operators.attention import _softmax_traffic, attention, cross_attention
+from planner.operators.adapter import _casts
+from planner.operators.attention import _cross_norms, _softmax_traffic, attention, cross_attention
 from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
@@ -574,3 +575,24 @@ def test_old_bitsandbytes_keeps_the_input_of_each_layer_in_4_bit(kind: str, more
         rows = build_table(found).layers[found.model.layer_kinds[0]]
         kept.append(sum(amount(row, "saved_bytes") for row in rows))
     assert kept[1] - kept[0] == more
+
+
+@pytest.mark.parametrize(
+    ("precision", "fused", "casts"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False), ("fp32", True, False)]
+)
+def test_adapters_in_fp32_are_cast_to_where_activations_are_narrow_and_no_kernel_does_both(
+    precision: str, fused: bool, casts: bool
+) -> None:
+    columns, stack = as_columns(Layout(dp=1), 1), as_framework("peft").replaced(fused_adapters=fused, adapter_dtype="fp32")
+    work = as_job({"kind": "lora", "seq_len": S, "global_batch_size": 8, "precision": precision, "adapter": {"rank": 8}})
+    found, _ = distinct_axes(columns, tuned_model(as_model("gpt2"), work), stack, work)
+    assert _casts(found) is casts
+
+
+@pytest.mark.parametrize("name", ["llama-3.2-11b-vision", "qwen3-8b", "llama-3-8b"])
+def test_queries_and_keys_of_images_have_norms_of_their_own(name: str) -> None:
+    """Llama 3.2 Vision, in the layers that attend to images alone (modeling_mllama: q_norm and k_norm)."""
+    found = of_model(name)
+    kinds = [(kind, found.of(kind)) for kind in found.model.layer_kinds]
+    assert [bool(_cross_norms(here, kind)) for kind, here in kinds] == [here.model.image_attention for _, here in kinds]
+    assert any(here.model.image_attention for _, here in kinds) is (name == "llama-3.2-11b-vision")

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from serving_examples import LLAMA, chips, deployment, model, serving_times
 
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster
 from planner.serving import closed_loop
 from planner.serving.closed_loop import _seconds, _throughput, loop_figures, near_figures
 from planner.serving.deploy import answer
 from planner.serving.intervals import figure_of
 from planner.serving.nearest import _cuts, _wider
 from planner.serving.weight_formats import GROUPED, part_of, weight_format
+from planner.workload.resolve import as_model
 
 
 @pytest.mark.parametrize("name", sorted(GROUPED))
@@ -126,3 +129,9 @@ def test_throughput_between_the_first_round_and_the_last_arrival() -> None:
 )
 def test_published_bits_of_a_weight(name: str, bits: float) -> None:
     assert weight_format(name).bits_per_weight == pytest.approx(bits, abs=5e-4)
+
+
+def test_a_cut_that_the_state_s_heads_do_not_allow_names_those_that_they_do() -> None:
+    """Nemotron 3 Super: 32 heads of attention, but a state of 128 heads of values in 8 groups of keys."""
+    with pytest.raises(PlannerError, match=r"128 of values and 8 of keys; use one of \[1, 2, 4, 8\]"):
+        deployment(as_model("nemotron-3-super-120b-a12b"), 16, tp=16, on=cluster("dgx-h100", num_gpus=16))
