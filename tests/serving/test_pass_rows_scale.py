@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from serving_examples import deployment
 
-from planner.operators.row import Row
-from planner.serving.rows import Phase, Shape, pass_rows
+from planner.operators.row import Matmul, Row
+from planner.serving.rows import APART, Phase, Shape, pass_rows
 from planner.serving.setting import Setting
 from planner.workload.resolve import as_model
 
@@ -121,3 +121,23 @@ def test_an_engine_without_fused_kernels_launches_more_of_them_over_as_many_byte
             {(one.work is None and not np.any(one.flops), float(np.ravel(other.kernels)[0]) / launched)} if launched else set()
         )
     assert ratios == {(True, 5.0), (False, 1.0)}
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "mixtral-8x7b"])
+def test_activations_kept_in_fp32_pass_memory_twice_as_wide_and_are_cast_around_each_product(name: str) -> None:
+    """4 bytes for 2, or what the kernels of an operator take apart; attention and exchanges are in 16 bit as before. A product of
+    (m, k) x (k, n) has its input read in 4 and written in 2 bytes, and its output the other way round."""
+    setting = deployment(as_model(name), 2, tp=2)
+    engines = (setting.engine.model_copy(update={"casts_activations": casts, "expands_first": False}) for casts in (False, True))
+    plain, cast = (rows(replace(setting, engine=engine), "prefill", 2.0, 64.0, 0.0) for engine in engines)
+    around = {row.name: row for row in cast if row.name.startswith("around ")}
+    for one, other in zip(plain, [row for row in cast if row.name not in around], strict=True):
+        narrow = one.work is not None or one.collective is not None
+        wider = 1.0 if narrow else APART.get(one.operator, 4.0) / 2.0
+        assert np.all(other.bytes_moved == one.bytes_moved * wider), one.name
+        assert wider >= 1.0
+        if isinstance(one.work, Matmul):
+            m, k, n, batch = (float(np.ravel(x)[0]) for x in (one.work.m, one.work.k, one.work.n, one.work.batch))
+            beside = around[f"around {one.name}"]
+            assert float(np.ravel(beside.bytes_moved)[0]) == pytest.approx((4 + 2) * batch * m * (k + n))
+            assert float(np.ravel(beside.kernels)[0]) == 2.0
