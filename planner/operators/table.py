@@ -131,7 +131,9 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         Row(name=Message("{0} gradient", "bookkeeping"), block="layer", phase="backward", host_s=host),
     ]
     half = max(m.norms_per_layer // (3 if m.cross_attention else 2), 1)
-    before, after = norms[:half], norms[half:]
+    before, after, last = norms[:half], norms[half:], []
+    if m.norms_per_layer == 4 and not m.cross_attention:  # one in front of each half and one behind it, as in Gemma 2
+        before, after, last = norms[:1], norms[1:3], norms[3:]
     attended = attention(setting, kind) if m.attends else ()
     if m.image_attention:
         attended = cross_attention(setting, kind)
@@ -139,7 +141,7 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         attended = (*attended, *_flat(after[:half]), *cross_attention(setting, kind))
         after = after[half:]
     mixed = mixer(setting, kind) if m.recurs else ()
-    return (*bookkeeping, *_flat(before), *attended, *mixed, *_flat(after), *inner, *streams(setting, kind))
+    return (*bookkeeping, *_flat(before), *attended, *mixed, *_flat(after), *inner, *_flat(last), *streams(setting, kind))
 
 
 def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:

@@ -33,6 +33,13 @@ def test_a_checkpoint_that_stops_early_spares_the_last_multiplication() -> None:
     assert early["saved"] == whole["saved"]
 
 
+def test_a_norm_behind_the_last_multiplication_needs_its_output_again() -> None:
+    """Gemma2DecoderLayer: norm, attention, norm, norm, feed-forward, norm; a norm keeps its input."""
+    gemma = {**LLAMA, "norms_per_layer": 4}
+    early = layer(gemma, "fsdp", Layout(zero=3, recompute="full"))
+    assert early["recompute"] == pytest.approx(early["forward"])
+
+
 @pytest.mark.parametrize("fields", [LLAMA, MIXTRAL])
 def test_each_module_spares_memory_and_costs_its_own_work(fields: dict[str, Any]) -> None:
     def kept(*modules: str) -> dict[str, float]:
