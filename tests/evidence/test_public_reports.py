@@ -51,6 +51,7 @@ def test_reports_say_what_they_were_asked() -> None:
     assert len({said["source"] for said in REPORTS.values()}) >= 25
     assert sum("fits" in said for said in REPORTS.values()) == 52
     assert sum(len(said.get("figures", {})) for said in REPORTS.values()) == 56
+    assert [r for r, said in REPORTS.items() if len(said.get("framework", {})) > 1 and not said.get("told")] == []
 
 
 def test_what_ran_is_said_to_run() -> None:

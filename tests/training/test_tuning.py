@@ -53,13 +53,13 @@ def answer(fields_: dict[str, Any], work: Job, stack: str = "peft", count: int =
 @pytest.mark.parametrize("kind", ["lora", "qlora", "distil"])
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_one_layout_equals_its_row_among_many_bit_for_bit(name: str, kind: str, stack: str) -> None:
-    """Of each model, kind and framework eight rows drawn from all that are possible, other ones in every cell."""
+    """Of each model, kind and framework the first and last possible row and eight drawn ones, others in every cell."""
     m, cluster, framework = model(NAMES[name]), gpus(8), load_framework(stack)
     work = distilled(m) if kind == "distil" else tuning(kind, adapter={"layers": [1, 3]})
     many = planner.candidates(model=m, cluster=cluster, framework=framework, job=work)
     every = evaluate(Question(m, cluster, framework, work), many)
     possible, draw = np.flatnonzero(every.possible), np.random.default_rng([ord(letter) for letter in name + kind + stack])
-    for i in draw.choice(possible, min(8, len(possible)), replace=False):
+    for i in {possible[0], possible[-1], *draw.choice(possible, min(8, len(possible)), replace=False)}:
         alone = evaluate(Question(m, cluster, framework, work), many.take(np.array([i])))
         assert alone.step_time_s[0] == every.step_time_s[i]
         for field in fields(alone.memory):
