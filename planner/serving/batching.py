@@ -10,6 +10,7 @@ import hashlib
 import heapq
 import math
 import pickle
+from bisect import bisect
 from dataclasses import dataclass
 from threading import Lock
 
@@ -26,7 +27,9 @@ class Server:
 
     A decode step of b sequences that hold K tokens takes ``step_s[b] + token_s[b] K``. Prompts prefill together as long as
     they have at most ``prefill_tokens`` on each of ``groups`` attention groups: ``pass_s`` for reading the weights, the own
-    work of the fullest group's prompts, and the work that all groups share.
+    work of the fullest group's prompts, and the work that all groups share. Prompts of one pass share its reading of weights:
+    ``tokens`` of prompts on the fullest group take ``own_s`` there, ``tokens`` a group in the mean ``shared_s`` on all, tables
+    that are straight in between; what a prompt takes beyond its tokens' part is its own. Without tables all of it is its own.
     ``chunk_tokens``: prefill runs beside decoding, and a pass takes so many tokens on each group, those of decoding counted;
     0 = prefill goes first, decoding waits. ``split``: the last prompt of such a pass may go on in the next one.
     ``slots`` sequences and ``cache_tokens`` bound the batch, ``request_tokens`` one request: it lives on one attention group.
@@ -59,6 +62,28 @@ class Server:
     groups: int = 1
     launch_s: float = 0.0
     least_s: Array | None = None
+    tokens: Array | None = None
+    own_s: Array | None = None
+    shared_s: Array | None = None
+
+    def beyond_s(self, prompts: Array, work_s: Array, shared_s: Array) -> tuple[Array, Array]:
+        """What prompts take beyond their tokens' part of a pass, on their group and on all, when each is alone: in one pass, or
+        in full chunks and a last one."""
+        if self.tokens is None or self.own_s is None or self.shared_s is None:
+            return work_s, shared_s
+        chunk = self.chunk_tokens if self.chunk_tokens and self.split else float(np.max(prompts, initial=1.0))
+        whole, rest = np.divmod(prompts, chunk)
+        own, shared = (
+            whole * along(self.tokens, seconds, np.asarray(chunk / of)) + along(self.tokens, seconds, rest / of)
+            for seconds, of in ((self.own_s, 1), (self.shared_s, self.groups))
+        )
+        return work_s - own, shared_s - shared
+
+
+def along(tokens: Array, seconds: Array, at: Array) -> Array:
+    """A table of ``Server`` at any tokens: straight on beyond its end."""
+    slope = (seconds[-1] - seconds[-2]) / (tokens[-1] - tokens[-2])
+    return np.asarray(np.interp(at, tokens, seconds) + np.maximum(at - tokens[-1], 0.0) * slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +118,7 @@ def simulate(
     clients: int | None = None,
     between_s: float = 0.0,
 ) -> Outcome:
-    """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s``.
+    """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s`` when it is alone.
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
     ``clients``: a closed loop. So many requests arrive as ``requests.arrivals_s`` says, the last of them before the first can
@@ -144,8 +169,12 @@ class _Loop:
         self.server = server
         self.prompts: list[float] = requests.prompts.tolist()
         self.outputs: list[float] = requests.outputs.tolist()
+        work_s, shared_s = server.beyond_s(requests.prompts, work_s, shared_s)
         self.work: list[float] = work_s.tolist()
         self.shared: list[float] = shared_s.tolist()
+        tables = (server.tokens, server.own_s, server.shared_s if server.groups > 1 else None)
+        lists: list[list[float]] = [[] if table is None else table.tolist() for table in tables]
+        self.tokens, self.of_own, self.of_shared = lists
         self.total = n = len(self.prompts)
         self.closed, self.between_s = clients is not None, between_s
         self.arrivals: list[float] = requests.arrivals_s[:clients].tolist()
@@ -200,6 +229,21 @@ class _Loop:
             prefill_s=self.prefill_s,
         )
 
+    def _tokens_s(self, fullest: float, total: float) -> float:
+        """Seconds of the tokens of a pass's prompts, beside ``pass_s``: of the fullest group's and of all."""
+        tokens, own, shared = self.tokens, self.of_own, self.of_shared
+        if not tokens or not total:
+            return 0.0
+        k = bisect(tokens, fullest, 1, len(tokens) - 1)
+        low = own[k - 1]
+        seconds = low + (own[k] - low) * (fullest - tokens[k - 1]) / (tokens[k] - tokens[k - 1])
+        if shared:
+            total /= self.server.groups
+            k = bisect(tokens, total, 1, len(tokens) - 1)
+            low = shared[k - 1]
+            seconds += low + (shared[k] - low) * (total - tokens[k - 1]) / (tokens[k] - tokens[k - 1])
+        return seconds
+
     def _waits(self, i: int) -> bool:
         """Whether the prompts that have come hold back for others while the batch decodes."""
         server = self.server
@@ -224,7 +268,7 @@ class _Loop:
         arrivals, prompts = self.arrivals, self.prompts
         budget, own, shared, again = server.prefill_tokens, self.work, self.shared, self.again
         groups = [(0.0, 0.0)] * server.groups  # (tokens, own work) of each, a heap
-        together, fullest = server.pass_s, 0.0
+        together, fullest, most, total = server.pass_s, 0.0, 0.0, 0.0
         taken: list[int] = []
         while again or (i < len(arrivals) and arrivals[i] <= seen):
             j = again[-1] if again else i
@@ -232,12 +276,15 @@ class _Loop:
             if (tokens and tokens + prompts[j] > budget) or not self._fits(j):
                 break
             work += own[j]
-            heapq.heapreplace(groups, (tokens + prompts[j], work))
-            fullest = work if work > fullest else fullest
+            tokens += prompts[j]
+            heapq.heapreplace(groups, (tokens, work))
+            fullest = work if work > fullest or not taken else fullest
+            most = tokens if tokens > most else most
+            total += prompts[j]
             together += shared[j]
             i = self._admit(j, i)
             taken.append(j)
-        seconds = max(together + fullest, server.launch_s)
+        seconds = max(together + fullest + self._tokens_s(most, total), server.launch_s)
         self.passes += 1
         held = seconds / server.stages
         self._pass_time(held)
@@ -250,7 +297,7 @@ class _Loop:
         """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
         server, prompts, arrivals, seen = self.server, self.prompts, self.arrivals, self.seen
         waiting = self.chunked
-        others, held = self.batch - len(waiting), self.cached
+        others, held, total = self.batch - len(waiting), self.cached, 0.0
         each = max(server.chunk_tokens - others / server.groups, 1.0)
         room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
         alone, split, again = server.groups == 1, server.split, self.again
@@ -277,11 +324,12 @@ class _Loop:
             room[group] = free - take
             own[group] += share * self.work[j]
             together += share * self.shared[j]
+            total += take
             if take < left:
                 going.append((j, left - take, group))
             else:
                 complete.append(j)
-        part = (own[0] if alone else max(own)) + together
+        part = (own[0] if alone else max(own)) + together + self._tokens_s(each - min(room), total)
         self.prefill_s += part
         if others:
             self._pass_time(max(part + self.base[others] + self.slope[others] * held, server.launch_s))

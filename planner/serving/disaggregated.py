@@ -72,7 +72,7 @@ class Pools:
     def decode(self) -> Replica:
         """A replica that is given finished prompts: their cache comes over the link, prefill takes no time there."""
         one = replica(self.times)
-        server = replace(one.server, pass_s=0.0, chunk_tokens=0.0, prefill_tokens=np.inf, wait_steps=0)
+        server = replace(one.server, pass_s=0.0, chunk_tokens=0.0, prefill_tokens=np.inf, wait_steps=0, tokens=None)
         return replace(one, server=server, own=np.zeros_like(one.own), shared=np.zeros_like(one.shared))
 
     @cached_property

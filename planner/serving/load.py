@@ -14,7 +14,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.serving.batching import Outcome, Server, simulate
+from planner.serving.batching import Outcome, Server, along, simulate
 from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory
 from planner.serving.pass_time import Times
@@ -156,20 +156,24 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
-    lengths, pass_s, own, shared = _prefill_tables(captured)
     hit, engine = s.prefix_cache_hit_rate, setting.engine
     beside = s.chunked_prefill_tokens or (setting.pass_tokens if engine.prefill_beside else 0)
+    chunk = float(beside) / (1.0 - hit)
+    prefill = _prefill_tables(captured, chunk)
     paged = "paged_cache" in setting.engine.features
     cache = room.cache_tokens if paged else context * slots
     server = Server(
         step_s=np.interp(every, batches, base),
         token_s=np.interp(every, batches, slope),
-        pass_s=pass_s,
+        pass_s=prefill.pass_s,
+        tokens=prefill.tokens,
+        own_s=prefill.own_s,
+        shared_s=prefill.shared_s,
         slots=slots,
         cache_tokens=cache,
         request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.pass_tokens),
-        chunk_tokens=float(beside) / (1.0 - hit),
+        chunk_tokens=chunk,
         # every token of an encoder attends to those behind it: a prompt is read whole
         split=(setting.engine.splits_prompts or bool(s.chunked_prefill_tokens)) and setting.model.architecture == "decoder",
         reserved_output=setting.engine.reserved_output,
@@ -182,33 +186,63 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         launch_s=times.prompt_launch_s,
         least_s=times.least_s(every, mean_tokens(s.prompt) + mean_tokens(s.output) / 2.0),
     )
-    return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
+    return Replica(times=times, server=server, lengths=prefill.lengths, own=prefill.own, shared=prefill.shared)
 
 
-def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
-    """(prompt lengths, seconds of a pass beside its prompts, own and shared seconds of a prompt of each length).
+@dataclass(frozen=True, kw_only=True)
+class _Prefill:
+    """Seconds of passes with prompts: ``pass_s`` of one with a single token, what tokens together and single prompts add to it.
 
-    G prompts on G groups take pass + own + G shared, one takes pass + own + shared: two times give both parts. The pass of
-    each chunk is counted where it runs: alone, or with a decode step. Where launching a pass, or reading the weights, takes as
-    long as the kernels of one short prompt, what a prompt adds is seen in a pass that is full.
+    ``tokens``, ``own_s``, ``shared_s``: the tables of ``Server``. ``lengths``, ``own``, ``shared``: those of ``Replica``.
     """
-    s = times.setting.serving
-    lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
-    new = np.maximum(lengths * (1.0 - s.prefix_cache_hit_rate), 1.0)
-    images = float(times.images_s(1.0 - s.prefix_cache_hit_rate))
-    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new) - times.images_s(new / lengths))
-    pass_s, groups = float(seconds[0]), s.attention_groups
-    own = np.maximum(seconds - times.chunks(np.ones_like(new), new) * pass_s, 0.0)
-    if (times.setting.engine.host_s_per_layer or s.embeds) and groups == 1:
-        full = np.maximum(np.floor(times.setting.pass_tokens / new), 1.0)
-        most = times.prefill_s(new, full, lengths - new) - times.images_s(full * new / lengths)
-        own = np.maximum(own, np.maximum.accumulate((most - pass_s) / full))
-    if groups == 1:
-        return lengths, pass_s, own + images, np.zeros_like(own)
-    all_images = times.images_s(groups * new / lengths)
-    together = np.maximum.accumulate(times.prefill_s(new, float(groups), lengths - new) - all_images)
-    shared = np.clip((together - seconds) / (groups - 1.0), 0.0, own)
-    return lengths, pass_s, own - shared + images, shared
+
+    pass_s: float
+    tokens: Array
+    own_s: Array
+    shared_s: Array
+    lengths: Array
+    own: Array
+    shared: Array
+
+
+def _prefill_tables(times: Times, chunk: float) -> _Prefill:
+    """What prompts of t tokens on each of n groups take in one pass, T(t, n): p tokens a prompt where it holds several, the mean.
+
+    One prompt takes T(t, 1) = pass + own(t) + shared(t), one on each of G groups T(t, G) = pass + own(t) + shared(G t). So
+    shared(G t) = shared(t) + T(t, G) - T(t, 1), and own is what is left of T(t, G). A pass of many short prompts reads weights
+    and experts once, and multiplies by them longer. A prompt that ``chunk`` cuts is read in passes that are counted where they
+    run: alone, or with a decode step.
+    """
+    s, groups = times.setting.serving, times.setting.serving.attention_groups
+    kept = s.prefix_cache_hit_rate
+    longest = max(longest_tokens(s.prompt), 2.0)
+    lengths = np.unique(np.rint(np.geomspace(1.0, longest, GRID)))
+
+    def seconds(tokens: Array, each: Array, on: float) -> Array:
+        new = np.maximum(each * (1.0 - kept), 1.0)
+        return np.maximum.accumulate(times.together_s(new, on * tokens / each, each - new))
+
+    alone = seconds(lengths, lengths, 1.0)
+    pass_s = float(alone[0])
+    mean = min(float(np.rint(mean_tokens(s.prompt))), longest)
+    most = max((chunk or times.setting.pass_tokens) / mean, longest / mean, 2.0)
+    short = np.unique(np.append(lengths, mean / float(groups) ** np.arange(1.0, np.log(mean) / np.log(max(groups, 2)))))
+    tokens = np.concatenate([short[short < mean], mean * np.unique(np.floor(np.geomspace(1.0, most, GRID)))])
+    each = np.minimum(tokens, mean)
+    full = seconds(tokens, each, float(groups)) - pass_s
+    apart = np.maximum(seconds(tokens, tokens, float(groups)) - seconds(tokens, tokens, 1.0), 0.0) if groups > 1 else full
+    tokens, full, apart = (np.insert(x, 0, 0.0) for x in (tokens, full, apart))
+
+    shared_s, part = np.zeros_like(tokens), tokens  # of ``tokens`` on each group; below one token a straight line
+    while groups > 1 and part[-1] > 1.0:
+        shared_s, part = shared_s + along(tokens, apart, part), part / groups
+    shared_s = shared_s + along(tokens, apart, part) * groups / (groups - 1.0) if groups > 1 else shared_s
+    passes = times.chunks(np.ones_like(lengths), lengths * (1.0 - kept)) if s.chunked_prefill_tokens else 1.0
+    shared = np.asarray(passes * along(tokens, shared_s, lengths / passes / groups))
+    own = alone - passes * pass_s - shared + float(times.images_s(1.0 - kept))
+    return _Prefill(
+        pass_s=pass_s, tokens=tokens, own_s=full - shared_s, shared_s=shared_s, lengths=lengths, own=own, shared=shared
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +271,8 @@ def most_per_s(one: Replica) -> float:
     """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
 
     A request of P and O tokens holds the replica for at least (O - 1) (min_b(step_s[b] / b) + min_b(token_s[b]) (P + O / 2)) +
-    prefill seconds (over its groups and stages), b = 1 .. slots sequences; and no less than its part of a pass full of prompts,
-    which no longer hides behind reading the weights as a short prompt alone does.
+    prefill seconds (over its groups and stages, in passes of the length that takes least a token), b = 1 .. slots sequences;
+    and no less than its part of a pass full of prompts, which no longer hides behind reading the weights as a short one does.
     """
     server, s = one.server, one.times.setting.serving
     if (s.prompt.kind, s.output.kind) != ("fixed", "fixed"):
@@ -247,7 +281,11 @@ def most_per_s(one: Replica) -> float:
     each = np.arange(1.0, len(server.step_s))
     step = float(np.min(server.step_s[1:] / each)) + float(np.min(server.token_s[1:])) * (prompt + output / 2.0)
     at = np.asarray(prompt)
-    prefill = (float(one.work_s(at)) / server.groups + float(one.shared_s(at))) / server.stages
+    own, shared = (float(x) for x in server.beyond_s(at, one.work_s(at), one.shared_s(at)))
+    if server.tokens is not None and server.own_s is not None and server.shared_s is not None:
+        own += prompt * float(np.min(server.own_s[1:] / server.tokens[1:]))
+        shared += prompt / server.groups * float(np.min(server.shared_s[1:] / server.tokens[1:]))
+    prefill = (own / server.groups + shared) / server.stages
     full = _part_of_a_full_pass_s(one.times, prompt) if server.pass_s else 0.0  # none where others prefill
     held = max((output - 1.0) * step + prefill, full)
     return 1.0 / held if held else np.inf

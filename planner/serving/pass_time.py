@@ -218,6 +218,12 @@ class Times:
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
         return self._checked_s(b, q, p) + self._drafted_s(b, q, p) + self.images_s(b * q / (q + p))
 
+    def together_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
+        """``prefill_s`` without images, of prompts that go through the stages of a pipeline as one pass."""
+        b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
+        of_stages = self._checked_s if self.setting.engine.prefill_chunk else self._passes_s
+        return np.asarray(of_stages(b, q, p) + self._drafted_s(b, q, p))
+
     def images_s(self, requests: Number) -> Array:
         """Seconds of the vision encoders on the images of so many requests, all at once, and of the keys and values of layers
         that attend to images; zero for text.

@@ -83,15 +83,17 @@ def test_clients_who_fill_the_cache_are_served_by_the_cut_that_serves_most(clien
         assert (chosen.load.output_tokens_per_s or 0.0) >= 0.9 * (other.load.output_tokens_per_s or 0.0)
 
 
-@pytest.mark.parametrize(("model", "clients"), [("deepseek-v3", 512), ("qwen3-235b-a22b", 1024)])
-def test_many_clients_of_experts_are_served_by_gpus_that_attend_each_to_its_own(model: str, clients: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "clients", "times"), [("deepseek-v3", 512, 1.25), ("deepseek-v3", 1024, 1.5), ("qwen3-235b-a22b", 1024, 1.5)]
+)
+def test_many_clients_of_experts_are_served_by_gpus_that_attend_each_to_its_own(model: str, clients: int, times: float) -> None:
     """DeepSeek's and LMSYS's own deployments: experts over all GPUs, attention of its own on each."""
     chosen = asked(model, "8xh200", engine="sglang", clients=clients, output=1024)
     assert (chosen.serving.tp, chosen.serving.ep) == (1, 8)
     whole = asked(model, "8xh200", engine="sglang", clients=clients, output=1024, tp=8, dp=1)
     assert chosen.load is not None
     assert whole.load is not None
-    assert (chosen.load.output_tokens_per_s or 0.0) > 1.5 * (whole.load.output_tokens_per_s or 0.0)
+    assert (chosen.load.output_tokens_per_s or 0.0) > times * (whole.load.output_tokens_per_s or 0.0)
     assert asked(model, "8xh200", engine="sglang", clients=8).serving.tp > 1
 
 

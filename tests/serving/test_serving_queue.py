@@ -355,7 +355,8 @@ def test_a_slower_deployment_is_the_same_queue_on_another_clock() -> None:
     one = replica(d.times)
     capacity = capacity_per_s(one)
     found = slowed(d.times, 0.6 * capacity, 1.3, one)
-    server = replace(one.server, step_s=1.3 * one.server.step_s, token_s=1.3 * one.server.token_s, pass_s=1.3 * one.server.pass_s)
+    scaled = {name: 1.3 * getattr(one.server, name) for name in ("step_s", "token_s", "pass_s", "own_s", "shared_s")}
+    server = replace(one.server, **scaled)
     coming = poisson(0.6 * capacity, d.serving.num_requests, d.serving.prompt, d.serving.output, 0)
     done = simulate(server, coming, 1.3 * one.work_s(coming.prompts)).done_s - coming.arrivals_s
     assert found["e2e_s"]["p95"] == pytest.approx(float(np.quantile(done[400:-200], 0.95)), rel=0.02)
