@@ -133,7 +133,9 @@ class Engine(Spec):
     dispatcher: Dispatcher = "gather"  # its best way of several attention groups' tokens to their experts
     dispatcher_option: str = ""  # of its server, where it takes that dispatcher on request alone
     gathers_narrow: bool = False  # tokens are gathered in the type that experts multiply in; else in 16 bit
-    uneven_gather_rate: Rate = 1.0  # of gathering prompts' tokens, and scattering sums, over one collective of equal parts
+    gathers_prompts: Literal["equal", "by_rank", "all_reduce"] = "equal"  # how tokens of prompts come to their experts
+    scatters_prompts: Literal["equal", "by_rank", "all_reduce"] = "equal"  # how their sums come back
+    by_rank_rate: Rate = 1.0  # of a broadcast, or a reduce, for each rank over the collective that does so for equal parts
     dispatch_rate: Rate = 1.0  # part of a network port's rate that the dispatcher's kernels reach for tokens of decoding
     dispatch_latency_s: Seconds = 0.0  # their seconds for each doubling of the nodes
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones

@@ -430,12 +430,17 @@ def _collective_s(setting: Setting, row: Row) -> Array:
         graph = e.custom_all_reduce and row.phase == "decode"
         return token_exchange_s(setting.cluster, message, row.copies, row.reach, float(ranks), float(stride), captured=graph)
     exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.dispatcher == "deepep" else None
-    found = collective_s(
-        setting.cluster, row.collective, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange
-    )
     # attention groups hold as many tokens each in the graphs of decoding, prompts of any length in prefill
-    uneven = row.group == "ep" and row.phase == "prefill" and row.collective in ("all_gather", "reduce_scatter")
-    return found / e.uneven_gather_rate if uneven else found
+    ways = {"all_gather": e.gathers_prompts, "reduce_scatter": e.scatters_prompts}
+    way = ways.get(row.collective, "equal") if row.group == "ep" and row.phase == "prefill" else "equal"
+    name = row.collective if way != "all_reduce" else "all_reduce"
+    part = float(ranks) if way == "by_rank" and ranks > 1 else 1.0
+    # a ring moves (n - 1) / n of equal parts over each link, and all of n parts that are sent one by one, with n latencies
+    message = message / (part - 1.0) if part > 1.0 else message
+    found = collective_s(
+        setting.cluster, name, message, float(ranks), float(stride), captured=e.custom_all_reduce, exchange=exchange
+    )
+    return found * part / e.by_rank_rate if part > 1.0 else found
 
 
 def _waiting_s(setting: Setting, row: Row) -> float:

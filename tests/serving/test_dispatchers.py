@@ -64,23 +64,51 @@ def test_a_fabric_without_deepep_takes_the_librarys_time(fabric: str, phase: Pha
     there, back = exchanges(setting, phase).values()
     assert (there.collective, back.collective) == ("all_gather", "reduce_scatter")
     tokens = 128.0 * 32.0 * (64.0 if phase == "prefill" else 1.0)
+    assert (setting.engine.gathers_prompts, setting.engine.scatters_prompts) == ("all_reduce", "by_rank")
     for row in (there, back):
-        assert float(row.communication_bytes[0]) == 2.0 * tokens * setting.model.hidden_size
-        theirs = collective_s(setting.cluster, str(row.collective), row.communication_bytes, 32.0, 1.0)  # type: ignore[arg-type]
-        uneven = setting.engine.uneven_gather_rate if phase == "prefill" else 1.0
-        assert seconds(setting, row) == pytest.approx(float(theirs[0]) / uneven)
+        message = row.communication_bytes
+        assert float(message[0]) == 2.0 * tokens * setting.model.hidden_size
+        if phase == "decode":
+            theirs = collective_s(setting.cluster, row.collective, message, 32.0, 1.0)  # type: ignore[arg-type]
+        elif row is there:
+            theirs = collective_s(setting.cluster, "all_reduce", message, 32.0, 1.0, captured=True)
+        else:
+            each = collective_s(setting.cluster, "reduce_scatter", message / 31.0, 32.0, 1.0)
+            theirs = 32.0 * each / setting.engine.by_rank_rate
+        assert seconds(setting, row) == pytest.approx(float(theirs[0]))
+
+
+def gathered(engine: str, **fields: object) -> Setting:
+    setting = deployment(load_model("qwen3-235b-a22b"), on=cluster("dgx-h200"), engine=engine, weights="fp8", tp=1, ep=8)
+    return replace(
+        setting, serving=setting.serving.replaced(dispatcher="gather"), engine=setting.engine.model_copy(update=fields)
+    )
 
 
 @pytest.mark.parametrize("engine", ["tensorrt-llm", "vllm", "sglang"])
 def test_prompts_of_unlike_attention_groups_are_gathered_more_slowly(engine: str) -> None:
     """One broadcast and one reduce for each rank, or an all-reduce of all tokens; graphs of decoding hold equal parts."""
-    assert load_engine(engine).uneven_gather_rate < 1.0
-    setting = deployment(load_model("qwen3-235b-a22b"), on=cluster("dgx-h200"), engine=engine, weights="fp8", tp=1, ep=8)
-    setting = replace(setting, serving=setting.serving.replaced(dispatcher="gather"))
-    even = replace(setting, engine=setting.engine.replaced(uneven_gather_rate=1.0))
-    times, other = Times(setting=setting), Times(setting=even)
+    times = Times(setting=gathered(engine))
+    other = Times(setting=gathered(engine, gathers_prompts="equal", scatters_prompts="equal"))
     assert float(times.prefill_s(2048, 8)) > float(other.prefill_s(2048, 8))
     assert float(times.decode_s(64, 2048)) == float(other.decode_s(64, 2048))
+
+
+@pytest.mark.parametrize("tokens", [1.0, 1e7])
+def test_parts_that_are_sent_one_by_one_take_each_rank_s_latency_and_a_part_more_bytes(tokens: float) -> None:
+    """Of eight: eight latencies where a message is short, 8/7 of the seconds where it is long, by the rate that is stated."""
+    one = np.ones(1)
+    shape = Shape(phase="prefill", sequences=8.0 * one, queries=tokens * one, past=0.0 * one)
+
+    def both(setting: Setting) -> list[float]:
+        rows = [row for row in pass_rows(setting, shape) if row.collective is not None and row.group == "ep"]
+        return [seconds(setting, row) for row in rows]
+
+    equal = both(gathered("vllm", gathers_prompts="equal", scatters_prompts="equal"))
+    for rate in (1.0, 0.5):
+        found = both(gathered("vllm", by_rank_rate=rate))
+        expected = [each * (8.0 if tokens == 1.0 else 8.0 / 7.0) / rate for each in equal]
+        assert found == pytest.approx(expected, rel=0.15 if tokens == 1.0 else 0.01)
 
 
 def test_deepep_is_faster_over_rdma_and_sends_a_prompt_once_to_a_node() -> None:
