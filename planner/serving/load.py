@@ -174,8 +174,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.pass_tokens),
         chunk_tokens=chunk,
-        # every token of an encoder attends to those behind it: a prompt is read whole
-        split=(setting.engine.splits_prompts or bool(s.chunked_prefill_tokens)) and setting.model.architecture == "decoder",
+        split=setting.splits_prompts,
         reserved_output=setting.engine.reserved_output,
         spare_tokens=float(setting.block_size) if paged and setting.engine.reserved_output < 1.0 else 0.0,
         ahead=setting.engine.schedules_ahead,
@@ -286,16 +285,30 @@ def most_per_s(one: Replica) -> float:
         own += prompt * float(np.min(server.own_s[1:] / server.tokens[1:]))
         shared += prompt / server.groups * float(np.min(server.shared_s[1:] / server.tokens[1:]))
     prefill = (own / server.groups + shared) / server.stages
-    full = _part_of_a_full_pass_s(one.times, prompt) if server.pass_s else 0.0  # none where others prefill
+    full = part_of_a_full_pass_s(one.times, prompt, server.slots) if server.pass_s else 0.0  # none where others prefill
     held = max((output - 1.0) * step + prefill, full)
     return 1.0 / held if held else np.inf
 
 
-def _part_of_a_full_pass_s(times: Times, prompt: float) -> float:
-    """Seconds of a stage on a pass of as many whole prompts as it takes, over their number."""
-    setting, new = times.setting, max(prompt * (1.0 - times.setting.serving.prefix_cache_hit_rate), 1.0)
-    together = max(setting.pass_tokens // new, 1.0) * setting.serving.attention_groups
-    return float(times.prefill_busy_s(new, together, prompt - new)) / together
+def part_of_a_full_pass_s(times: Times, prompt: float, slots: float) -> float:
+    """Seconds of a stage on a pass full of prompts of so many tokens, over their number, which is at most ``slots``.
+
+    An engine that splits prompts fills its T tokens for each attention group: with n = T / new prompts, as m = ceil(n) parts of
+    T / m tokens, each behind half of the others of its prompt on average. Else a pass takes whole prompts, one at least.
+    """
+    setting = times.setting
+    s, groups = setting.serving, setting.serving.attention_groups
+    new = max(prompt * (1.0 - s.prefix_cache_hit_rate), 1.0)
+    tokens = float(s.chunked_prefill_tokens or setting.pass_tokens)
+    prompts = tokens / new if setting.splits_prompts else max(tokens // new, 1.0)
+    together = min(prompts * groups, slots)
+    if not setting.splits_prompts or together < prompts * groups:
+        return float(times.prefill_busy_s(new, together, prompt - new)) / together
+    parts = np.ceil(prompts)
+    part = tokens / parts * (1.0 - 1e-12)  # as many of them are no more than a pass, whatever is rounded
+    before = prompt - new + (new - part) / 2.0
+    text = times.prefill_busy_s(part, parts * groups, before) - times.images_s(parts * groups * part / (part + before))
+    return float(text + times.images_s(together * new / prompt)) / together
 
 
 @lru_cache(maxsize=256)

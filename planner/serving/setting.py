@@ -82,6 +82,12 @@ class Setting:
         groups = self.serving.attention_groups if self.engine.shares_limits else 1
         return self.serving.pass_tokens or max(self.engine.prefill_tokens // groups, 1)
 
+    @property
+    def splits_prompts(self) -> bool:
+        """Whether a pass may take a part of a prompt. Every token of an encoder attends to those behind it: it is read whole."""
+        told = bool(self.serving.chunked_prefill_tokens)
+        return (self.engine.splits_prompts or told) and self.model.architecture == "decoder"
+
     @cached_property
     def dispatcher(self) -> str:
         """How tokens come to their experts' GPUs: as the scenario says, else as the engine does by default where the fabric

@@ -185,6 +185,15 @@ def test_a_saturated_pass_holds_whole_prompts_of_every_attention_group() -> None
     assert predicted(run) == pytest.approx(float(times.prefill_s(20000, 8.0)) / 8.0)
 
 
+def test_a_saturated_pass_takes_parts_of_prompts_where_the_engine_splits_them() -> None:
+    """vLLM reads the beginning of the prompt that no longer fits: a token more than half a pass moves nothing."""
+    asked = {"framework": "vllm", "notes": "version 0.12.0", "model": "llama-3.1-8b", "gpu": "H200", "weights": "fp8"}
+    figure = {"metric": "requests/s", "unit": "req/s", "value": "1", "batch": "saturating", "output_len": "1"}
+    half = row(**asked, **figure, prompt_len="4096")
+    assert half.times.setting.pass_tokens == 8192
+    assert predicted(row(**asked, **figure, prompt_len="4097")) == pytest.approx(predicted(half) * 4097 / 4096, rel=1e-3)
+
+
 LOOP = {
     "framework": "vllm", "notes": "version 0.12.0", "gpu": "H200", "model": "llama-3.1-70b", "weights": "fp8", "n_gpus": "4",
     "tp": "4", "batch": "8", "prompt_len": "1024", "output_len": "256", "unit": "s", "load": "closed-loop",

@@ -9,6 +9,8 @@ import pytest
 import planner
 from planner.model.parameters import parameters_total
 from planner.serving.deployment import capacity_of, most_of
+from planner.serving.load import part_of_a_full_pass_s
+from planner.serving.pass_time import Times
 from planner.studies import sizing
 from planner.studies.sizing import Capacity, sizes
 
@@ -62,5 +64,26 @@ def test_short_prompts_are_not_served_faster_than_the_chip_multiplies(engine: st
     fields = {"engine": engine, "prompt": prompt, "output": output, "requests_per_s": 0.01}
     d = planner.serve(model="llama-3.1-8b", cluster="1xh100", serving=fields)
     assert d.load is not None
-    tokens = float(d.load.capacity_requests_per_s) * (prompt + output - 1.0)
-    assert 2.0 * parameters_total(d.model) * tokens < 1.2 * d.cluster.accelerator.peak("bf16")
+    head = float(d.model.vocab_size * d.model.hidden_size)  # a matrix of its own for each token that is written; no embedding
+    flops = 2.0 * (parameters_total(d.model) - 2.0 * head) * (prompt + output - 1.0) + 2.0 * head * output
+    assert flops * float(d.load.capacity_requests_per_s) < d.cluster.accelerator.peak("bf16")
+
+
+@pytest.mark.parametrize(("engine", "splits"), [("vllm", True), ("sglang", True), ("tensorrt-llm", False)])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_pass_takes_parts_of_prompts_where_the_engine_splits_them(engine: str, splits: bool, groups: int) -> None:
+    """One token more than half a pass, or a whole one, moves nothing there; else a pass holds one prompt in place of two."""
+    model, cut = ("llama-3.1-8b", {}) if groups == 1 else ("qwen3-235b-a22b", {"tp": 1, "ep": groups, "weights": "fp8"})
+
+    def times(prompt: int) -> Times:
+        fields = {"engine": engine, "prompt": prompt, "output": 2, **cut}
+        return planner.serve(model=model, cluster=f"{groups}xh200", serving=fields).times.on_device
+
+    def of_a_token(prompt: int, slots: float = 1e6) -> float:
+        return part_of_a_full_pass_s(times(prompt), float(prompt), slots) / prompt
+
+    most = times(1).setting.pass_tokens
+    for edge in (most // 2, most):
+        assert of_a_token(edge + 1) == pytest.approx(of_a_token(edge), rel=1e-3 if splits else 0.5)
+    assert (of_a_token(most // 2 + 1) > 1.001 * of_a_token(most // 2)) == (not splits)
+    assert of_a_token(most // 4, 1.0) > of_a_token(most // 4)  # one place holds one prompt

@@ -9,7 +9,7 @@ from planner.evidence.serving.runs import ServingRun
 from planner.serving.batching import Outcome
 from planner.serving.closed_loop import ROUNDS, drawn, loop_figures, near_figures, run_loop
 from planner.serving.kv_cache import sequence_bytes
-from planner.serving.load import Replica, replica, room_of, slots_of
+from planner.serving.load import Replica, part_of_a_full_pass_s, replica, room_of, slots_of
 from planner.serving.memory import largest_batch, memory
 from planner.serving.pass_time import Times
 from planner.serving.weights import total_bytes
@@ -74,16 +74,13 @@ def predicted(run: ServingRun, times: Times | None = None, slots: int | None = N
 def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """Seconds per request of a replica that is never idle, at the batch that memory and engine allow.
 
-    Each request takes its own share of prefill passes, which hold as many whole prompts as fit into each attention group's, one
-    at least, and holds one of the batch's places while it decodes.
+    Each request takes its own share of full prefill passes and holds one of the batch's places while it decodes.
     Where so many requests of one length were sent at once, they leave together too: batch after batch, the last one smaller.
     """
     if slots < 1:
         raise PlannerError("not even one sequence fits")
     slots = min(slots, run.batch) if run.batch else slots
-    each = max(times.setting.pass_tokens // run.prompt, 1.0)
-    together = min(each * times.setting.serving.attention_groups, float(slots))
-    prefill = float(times.prefill_s(run.prompt, together)) / together
+    prefill = part_of_a_full_pass_s(times, run.prompt, float(slots))
     context = run.prompt + run.output / 2.0
     step = float(times.decode_s(float(slots), context))
     if not run.requests:
