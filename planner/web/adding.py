@@ -10,6 +10,7 @@ import streamlit as st
 from planner.common.errors import PlannerError
 from planner.studies.what_if import Changes, derive
 from planner.web import inputs, inputs_job, show, state
+from planner.web.controls import number_field
 from planner.web.guard import MAX_CASES, short_text
 from planner.web.text import t
 
@@ -54,12 +55,15 @@ def _derived(case: int, tables: state.Tables) -> None:
     if model is None:
         return
     st.caption(t("add.derive"))
-    layers = int(st.number_input(t("add.layers"), 1, model.num_layers, model.num_layers, key=f"derive.layers.{model.name}"))
-    width = model.ffn_hidden_size
-    inner = int(st.number_input(t("add.ffn"), 1, width, width, step=64, key=f"derive.ffn.{model.name}")) if width else 0
-    words = int(st.number_input(t("add.vocabulary"), 1, model.vocab_size, model.vocab_size, key=f"derive.words.{model.name}"))
-    experts = model.num_experts
-    kept = int(st.number_input(t("add.experts"), 1, experts, experts, key=f"derive.experts.{model.name}")) if experts else 0
+    width, experts = model.ffn_hidden_size, model.num_experts
+
+    def at_most(name: str, key: str, most: int, step: int = 1) -> int:
+        """What is left of ``most``."""
+        key = f"derive.{key}.{model.name}"
+        return int(number_field(t(f"add.{name}"), most, least=1, most=most, step=step, whole=True, key=key)) if most else 0
+
+    layers, inner = at_most("layers", "layers", model.num_layers), at_most("ffn", "ffn", width, 64)
+    words, kept = at_most("vocabulary", "words", model.vocab_size), at_most("experts", "experts", experts)
     changes = {
         "keep_layers": tuple(range(layers)) if layers < model.num_layers else (),
         "ffn_hidden_size": inner if 0 < inner < width else None,

@@ -190,7 +190,7 @@ def stacked(
                         "value": value,
                         "order": names.index(part),
                         "middle": end + value / 2,
-                        "shown": f"{value:.4g}",
+                        "shown": three(value),
                         "inside": three(value) if value > 0.055 * widest else "",
                         "ink": ink_on(paint[part]),
                         "total": total,

@@ -88,10 +88,35 @@ def switch(
     st.checkbox(label, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)
 
 
+MOST_WHOLE = 2**53 - 1
+"""Of a whole number in a browser; a larger one is a float there."""
+
+
+def number_field(
+    label: str,
+    value: float | None,
+    *,
+    least: float,
+    most: float | None = None,
+    step: float,
+    whole: bool = False,
+    place: Any = st,
+    **more: Any,
+) -> Any:
+    """A field for a number, in ``place``: limits give way to a present value beyond them, and all are of one kind, as Streamlit
+    wants it."""
+    if value is not None:
+        least, most = min(least, value), None if most is None else max(most, value)
+    kind: Callable[[Any], Any] = int if whole and max(value or 0, most or 0) <= MOST_WHOLE else float
+    low, high, now = (None if given is None else kind(given) for given in (least, most, value))
+    form = None if kind is int else "%.6g"
+    return place.number_input(label, low, high, now, step=kind(step), format=form, **more)
+
+
 def number(case: int, table: str, name: str, label: str, value: Any, **more: Any) -> None:
     """A number; empty takes the field out."""
     key = key_of(case, f"{table}.{name}")
-    st.number_input(label, value=value, key=key, on_change=_store, args=(case, table, name, key, None), **more)
+    number_field(label, value, key=key, on_change=_store, args=(case, table, name, key, None), **more)
 
 
 def switch_to(case: int, table: str, name: str, label: str, value: Any, now: Any, **more: Any) -> None:

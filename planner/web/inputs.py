@@ -23,7 +23,7 @@ from planner.serving import spec
 from planner.serving.cuts import CUT
 from planner.web import state
 from planner.web.answers import calibrated, cluster_of
-from planner.web.controls import key_of, with_value
+from planner.web.controls import key_of, number_field, with_value
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.messages import said
 from planner.web.question import take_model
@@ -217,7 +217,7 @@ def _hardware(case: int, tables: Tables) -> None:
     values = options if name in options else [name, *options]
     at = values.index(name)
     st.selectbox(t("in.card"), values, at, key=card_key, on_change=store_card, format_func=card_labels(), help=t("in.card_help"))
-    st.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), gpus, step=1, key=count_key, on_change=store_count)
+    number_field(t("in.gpus"), gpus, least=1, most=MOST_GPUS, step=1, whole=True, key=count_key, on_change=store_count)
     nodes = _nodes(name)
     if not nodes:
         return

@@ -11,7 +11,7 @@ from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.training.trainable import teachers
 from planner.web.answers import cluster_of
-from planner.web.controls import choice, key_of, slider
+from planner.web.controls import choice, key_of, number_field, slider
 from planner.web.inputs import changed, load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
@@ -144,4 +144,5 @@ def _length(case: int, job: dict[str, Any]) -> None:
     units = [*LENGTHS, "none"]
     st.selectbox(t("in.length"), units, units.index(unit), key=key, on_change=store, format_func=lambda n: t(f"in.{n}"))
     if unit != "none":
-        st.number_input(t(f"in.{unit}"), 1, 10**15, int(job[unit]), step=1, key=value_key, on_change=store_value)
+        now = int(job[unit])
+        number_field(t(f"in.{unit}"), now, least=1, most=10**15, step=1, whole=True, key=value_key, on_change=store_value)

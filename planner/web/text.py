@@ -71,12 +71,17 @@ def say(chosen: str, key: str, **values: Any) -> str:
 
 
 def three(value: float) -> str:
-    """Three digits, as many in every figure beside it, and all of those before the point.
+    """Three digits, as many in every figure beside it, and all of those before the point; no exponent.
 
     >>> three(23.563), three(17.0), three(101.2), three(999.7), three(1234.5), three(0.0)
     ('23.6', '17.0', '101', '1,000', '1,234', '0')
+    >>> three(0.0123), three(0.00001), three(-9.996e-06)
+    ('0.0123', '0.0000100', '-0.0000100')
     """
-    return f"{value:#,.3g}".rstrip(".") if value and abs(value) < 999.5 else f"{value:,.0f}"
+    if not value or abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    power = int(f"{value:.2e}".partition("e")[2])  # of ten, once rounded
+    return f"{value:.{2 - power}f}"
 
 
 def about(label: str, text: str) -> str:

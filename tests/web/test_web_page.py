@@ -502,6 +502,69 @@ def test_limits_of_latency_count_the_requests_that_planner_serve_counts(monkeypa
     assert not set(case_of(test)["tables"]["serving"]) & set(limits)
 
 
+# ---- fields of numbers
+
+
+def fields(test):
+    return {one.key.rpartition(".")[2]: one.value for one in test.number_input if one.key}
+
+
+@pytest.mark.parametrize("limits", [(2, 1, 30), (0.0005, 1e-9, 1e9)])
+def test_any_limit_of_latency_that_a_scenario_may_hold_stands_in_its_field(monkeypatch, limits):
+    names = ("ttft_target_s", "tpot_target_s", "e2e_target_s")
+    asked = {"requests_per_s": 0.001, "prompt": 1024, "output": 256, **dict(zip(names, limits, strict=True))}
+    shown = fields(opened(monkeypatch, "serving", scenario(serving=asked)))
+    assert [shown[name] for name in names] == [*map(float, limits)]
+
+
+NUMBERS = [
+    ("run", {"run": {"preemption_mtbf_s": 7200}, "cost": {"electricity_usd_per_kwh": 1}}, {"preemption_mtbf_s": 7200.0}),
+    ("run", {"run": {"preemption_mtbf_s": 0.5}, "cost": {"electricity_usd_per_kwh": 50.0}}, {"electricity_usd_per_kwh": 50.0}),
+    ("compare", {"cluster": {**SMALL["cluster"], "num_gpus": 100_000}}, {"gpus": 100_000}),
+    ("ask", {"job": {"seq_len": 1024, "global_batch_size": 8, "num_steps": 10**17}}, {"tokens": 1024 * 8 * 1e11}),
+    ("ask", {"serving": {"requests_per_s": 0.001, "prompt": 2**20, "output": 1}}, {"requests_per_s": 0.001, "prompt": 2**20}),
+    ("ask", {"serving": {"requests_per_s": 10**6, "prompt": 1, "output": 2**17}}, {"requests_per_s": 1e6, "output": 2**17}),
+]  # fmt: skip
+"""(page, tables, what stands in its fields): whole numbers where fractions are usual, and what is beyond what the page offers."""
+
+
+@pytest.mark.parametrize(("page", "tables", "values"), NUMBERS)
+def test_any_number_that_a_scenario_may_hold_stands_in_its_field(monkeypatch, page, tables, values):
+    given = {**scenario(**tables), **({"ask": {"serve": True}} if "serving" in tables else {})}
+    shown = fields(opened(monkeypatch, page, given))
+    assert {name: shown[name] for name in values} == values
+
+
+@pytest.mark.parametrize(("page", "names"), [("ask", ("limit.days", "limit.usd")), ("search", ("deadline", "budget"))])
+def test_any_limit_of_time_and_money_stands_in_its_field(monkeypatch, page, names):
+    for days, usd in ((1, 1), (1e-9, 1e17)):
+        test = opened(monkeypatch, page, {**scenario(), "ask": {"days": days, "usd": usd}})
+        shown = [next(one.value for one in test.number_input if f"{page}.{name}" in one.key) for name in names]
+        assert shown == [float(days), float(usd)]
+
+
+def drawn():
+    """A field of each value, whole and not, within its limits and beyond them."""
+    from planner.web.controls import number_field
+
+    for i, value in enumerate((None, 0, 1, 30, 2**53, 10**18, 0.0, 5e-324, 0.0005, 1.5, 1e300)):
+        for whole in (False, True):
+            for most in (None, 10, 10**15):
+                number_field("x", value, least=1, most=most, step=1, whole=whole, key=f"{i}.{whole}.{most}")
+
+
+def test_a_field_takes_any_number():
+    test = AppTest.from_function(drawn, default_timeout=PATIENCE_S).run()
+    assert not test.exception
+    assert len(test.number_input) == 66
+
+
+def test_every_field_of_a_number_takes_any_number():
+    """No page draws one by itself: Streamlit refuses a value beyond its limits, and one of another kind than they are."""
+    pages = sorted((ROOT / "planner/web").rglob("*.py"))
+    assert [path.name for path in pages if ".number_input(" in path.read_text(encoding="utf-8")] == ["controls.py"]
+
+
 @pytest.mark.parametrize("moved", ["tp", "pp", "dp", "ep"])
 @pytest.mark.parametrize("gpus", [1, 2, 3, 6, 8, 16, 24])
 def test_a_slider_of_the_cut_stays_and_the_others_fill_the_gpus(gpus, moved):

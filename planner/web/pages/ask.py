@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -20,7 +20,7 @@ from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
 from planner.web.answers import Answer, Run, answer, other_framework, whole_run
 from planner.web.background import Task
-from planner.web.controls import key_of, with_value
+from planner.web.controls import key_of, number_field, with_value
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.pages.serving import deployment
@@ -186,8 +186,8 @@ def _count(case: int, tables: state.Tables) -> None:
         tables["cluster"]["num_gpus"] = int(st.session_state[key])
         inputs.changed(case)
 
-    most = max(inputs.MOST_GPUS, now)
-    st.number_input(t("in.gpus"), 1, most, now, step=1, key=key, on_change=store, disabled=bool(_ask().get("choose")))
+    more = {"key": key, "on_change": store, "disabled": bool(_ask().get("choose"))}
+    number_field(t("in.gpus"), now, least=1, most=inputs.MOST_GPUS, step=1, whole=True, **more)
 
 
 def _amount(case: int, tables: state.Tables) -> None:
@@ -204,7 +204,7 @@ def _amount(case: int, tables: state.Tables) -> None:
         if st.session_state[key]:
             job["num_tokens"] = max(round(st.session_state[key] * 1e6), 1)
 
-    st.number_input(t("ask.tokens"), 0.0, 1e12, now, step=100.0, format="%.6g", key=key, on_change=store)
+    number_field(t("ask.tokens"), now, least=0.0, most=1e12, step=100.0, key=key, on_change=store)
 
 
 def run_tokens(job: Mapping[str, Any]) -> float | None:
@@ -221,13 +221,12 @@ def run_tokens(job: Mapping[str, Any]) -> float | None:
 
 def _limit(name: str, label: str, text: str) -> None:
     key = f"ask.limit.{name}.{st.session_state['revision']}"
-    st.number_input(
+    number_field(
         label,
-        0.0,
-        1e12,
         _ask().get(name),
+        least=0.0,
+        most=1e12,
         step=1.0 if name == "days" else 100.0,
-        format="%.6g",
         key=key,
         help=text,
         placeholder=t("ask.no_limit"),
@@ -238,7 +237,7 @@ def _limit(name: str, label: str, text: str) -> None:
 def _serving(case: int, name: str, label: str, least: float, most: float, step: float) -> None:
     serving = state.current()["cases"][case]["tables"]["serving"]
     key = key_of(case, f"ask.serving.{name}")
-    kind: Callable[[Any], Any] = float if name == "requests_per_s" else int
+    whole = name != "requests_per_s"
     if name not in serving:  # vectors have no output
         return
     if not isinstance(serving[name], int | float):
@@ -246,9 +245,9 @@ def _serving(case: int, name: str, label: str, least: float, most: float, step: 
         return
 
     def store() -> None:
-        serving[name] = kind(st.session_state[key])
+        serving[name] = int(st.session_state[key]) if whole else st.session_state[key]
 
-    st.number_input(label, kind(least), kind(most), kind(serving[name]), step=kind(step), key=key, on_change=store)
+    number_field(label, serving[name], least=least, most=most, step=step, whole=whole, key=key, on_change=store)
 
 
 def _rate(case: int, tables: state.Tables) -> None:

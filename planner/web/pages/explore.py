@@ -18,6 +18,7 @@ from planner.studies.limit import FIELDS, Limit
 from planner.studies.sweep import Variation, as_sweep, crossovers, frameworks_differ, parse_variation
 from planner.web import background, charts, errands, show, state, worker
 from planner.web.answers import calibrated, key_of
+from planner.web.controls import number_field
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
@@ -203,11 +204,12 @@ def _affordable(case: Case, question: str) -> None:
     """The most tokens within a deadline and a budget, with interruptions and as published runs went."""
     limits = state.current().get("ask", {})
     days, usd = (
-        column.number_input(
+        number_field(
             t(f"search.{name}"),
-            0.0,
-            value=limits.get(field),
-            format="%.6g",
+            limits.get(field),
+            least=0.0,
+            step=0.01,
+            place=column,
             key=f"explore.{field}",
             placeholder=t("ask.no_limit"),
         )

@@ -107,8 +107,8 @@ def _controls(case: int, tables: state.Tables) -> None:
                 "electricity_usd_per_kwh",
                 t("run.electricity"),
                 cost.get("electricity_usd_per_kwh"),
-                min_value=0.0,
-                max_value=10.0,
+                least=0.0,
+                most=10.0,
                 step=0.01,
                 placeholder=t("run.usual"),
             )
@@ -119,8 +119,8 @@ def _controls(case: int, tables: state.Tables) -> None:
                 "preemption_mtbf_s",
                 t("run.preemption"),
                 run.get("preemption_mtbf_s"),
-                min_value=60.0,
-                max_value=1e9,
+                least=60.0,
+                most=1e9,
                 step=3600.0,
                 placeholder=t("run.needed_for_spot"),
             )

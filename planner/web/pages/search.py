@@ -22,6 +22,7 @@ from planner.training.planning import plan
 from planner.web import background, charts, errands, inputs, show, state, worker
 from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
 from planner.web.background import Task
+from planner.web.controls import number_field
 from planner.web.download import csv_bytes, parquet_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import MAX_CASES, markdown, short_text
@@ -145,23 +146,17 @@ def _form(tables: state.Tables) -> Wanted:
     )
     limits = state.current().get("ask", {})
     left, middle, _ = st.columns(3)
-    deadline = left.number_input(
-        t("search.deadline"),
-        0.0,
-        value=limits.get("days"),
-        step=1.0,
-        format="%.6g",
-        key="search.deadline",
-        placeholder=t("ask.no_limit"),
-    )
-    budget = middle.number_input(
-        t("search.budget"),
-        0.0,
-        value=limits.get("usd"),
-        step=1000.0,
-        format="%.6g",
-        key="search.budget",
-        placeholder=t("ask.no_limit"),
+    deadline, budget = (
+        number_field(
+            t(f"search.{name}"),
+            limits.get(field),
+            least=0.0,
+            step=step,
+            place=column,
+            key=f"search.{name}",
+            placeholder=t("ask.no_limit"),
+        )
+        for column, name, field, step in ((left, "deadline", "days", 1.0), (middle, "budget", "usd", 1000.0))
     )
     return Wanted(
         objective=objective,

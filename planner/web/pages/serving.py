@@ -36,6 +36,8 @@ SATURATED = 0.95
 """Of the capacity: above it percentiles depend on how long it lasts, not on the deployment."""
 MODES = ("rate", "clients", "batch")
 """What a deployment is asked about: requests that arrive, people who wait in turn, or one batch by itself."""
+SHORTEST_S = 1e-6
+"""Of a limit of latency that can be typed."""
 LIMITS = ("ttft_target_s", "tpot_target_s", "e2e_target_s")
 MODE_FIELDS = {"rate": "requests_per_s", "clients": "clients", "batch": "batch"}
 CLIENTS = [2**i for i in range(13)]
@@ -161,8 +163,8 @@ def _limits(case: int, given: Mapping[str, Any]) -> None:
     names = LIMITS[2:] if given.get("embeds") else LIMITS
     for column, name in zip(st.columns(len(LIMITS), gap="medium"), names, strict=False):
         with column:
-            told = {"step": 0.01, "format": "%.6g", "placeholder": t("ask.no_limit")}
-            controls.number(case, "serving", name, t(f"serving.{name}"), given.get(name), min_value=0.001, **told)
+            told = {"least": SHORTEST_S, "step": 0.01, "placeholder": t("ask.no_limit")}
+            controls.number(case, "serving", name, t(f"serving.{name}"), given.get(name), **told)
 
 
 def _cut(case: int, tables: state.Tables, found: Deployment | None) -> None:
