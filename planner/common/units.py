@@ -1,5 +1,6 @@
 """Constants and widths. SI inside (bytes, flop, seconds, USD); these names only label displays and data files."""
 
+import math
 from typing import Final
 
 GB: Final = 1e9
@@ -7,6 +8,14 @@ GIB: Final = 2.0**30
 TERA: Final = 1e12
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86400.0
+DURATIONS: Final = (
+    (1.0, 1e-3, 1, "ms"),
+    (120.0, 1.0, 2, "s"),
+    (HOUR_S, 60.0, 2, "min"),
+    (3 * DAY_S, HOUR_S, 2, "h"),
+    (math.inf, DAY_S, 1, "days"),
+)
+"""Of durations: below how many seconds, seconds in one, decimals, name."""
 
 DTYPE_BYTES: Final[dict[str, float]] = {
     "fp64": 8.0,

@@ -20,7 +20,7 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
-from planner.performance.feasibility import check_job, check_sizes
+from planner.performance.feasibility import check_job, check_sizes, job_notes
 from planner.performance.interruptions import USUAL_RECOVERY, Recovery, spot_stretch
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
@@ -159,8 +159,8 @@ class SearchQuestion:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What a reader of the answer should know: why a framework was taken, and how spot is ranked."""
-        return (*self.notes, *self.said_of_preemptions)
+        """What a reader of the answer should know: of the job, why a framework was taken, and how spot is ranked."""
+        return (*job_notes(self.setups[0].question.model, self.job), *self.notes, *self.said_of_preemptions)
 
     @property
     def said_of_preemptions(self) -> tuple[str, ...]:

@@ -238,23 +238,32 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
     )
 
 
-MOST_STEP_TOKENS = 2**28
-"""Of a step, from which a batch may have been meant in tokens: four times the largest published, 67 million (Kimi K2, arXiv
-2507.20534; DeepSeek-V3 63 million, arXiv 2412.19437)."""
+PUBLISHED_STEP_TOKENS = 67_000_000
+"""Of the largest published step: Kimi K2's (arXiv 2507.20534); DeepSeek-V3's has 63 million (arXiv 2412.19437)."""
+DOUBTED = 4
+"""Times the largest published step, above which a batch was rather given in tokens than in sequences; assumed."""
 
 
 def step_notes(job: Job) -> tuple[str, ...]:
-    """A warning where a step takes more tokens than anybody's: tokens given for sequences."""
-    if job.tokens_per_step <= MOST_STEP_TOKENS:
+    """A warning where a step has several times the tokens of the largest published: tokens given for sequences."""
+    if job.tokens_per_step <= DOUBTED * PUBLISHED_STEP_TOKENS:
         return ()
+    meant = max(round(job.global_batch_size**2 / job.tokens_per_step), 1)
     return (
         Message(
-            "warning: a step takes {0:,.0f} million tokens, and published ones at most 67: job.global_batch_size = {1:,} counts "
-            "sequences, not tokens",
-            job.tokens_per_step / 1e6,
+            "warning: a step is {0:,.0f} tokens; the largest published is {1:,} (Kimi K2): job.global_batch_size = {2:,} counts "
+            "sequences, not tokens; {2:,} tokens would be {3:,}",
+            job.tokens_per_step,
+            PUBLISHED_STEP_TOKENS,
             job.global_batch_size,
+            meant,
         ),
     )
+
+
+def job_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """What a reader should know of a job on a model, on whatever GPUs and whatever the layout."""
+    return (*length_notes(model, job), *step_notes(job), *tower_notes(model, job), *encoder_notes(model, job))
 
 
 def rules(q: Question, x: Layouts) -> Iterator[Rule]:

@@ -420,19 +420,31 @@ def _narrow(
 ) -> list[Price]:
     """The quotes with ``field`` as wanted; ``among``: what they all have already, of ``every`` quote of the accelerator.
 
-    PlannerError names both, what else is quoted there, and the terms at which what is wanted is quoted.
+    PlannerError names both, what else is quoted there, and where what is wanted is quoted: at which terms, by whom.
     """
     kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
     if not kept:
         have = sorted({getattr(p, field) or "(none given)" for p in quotes})
         places = join_messages(", ", [Message("price.{0} = {1!r}", name, value) for name, value in among.items()])
         at = Message(" at {0}", places) if among else ""
-        terms = sorted({p.term for p in every if getattr(p, field).lower() == wanted.lower()})
-        other = Message("; {0} quotes it at {1}", wanted, ", ".join(terms)) if among and terms else ""
-        raise PlannerError(
-            "price.{0} = {1!r}: no such quote for {2}{3}; {4}{5}.", field, wanted, accelerator, at, near(wanted, have), other
-        )
+        other = _elsewhere(field, wanted, among, every) if among else ""
+        known = near("" if other else wanted, have)  # what is quoted elsewhere is not misspelt
+        raise PlannerError("price.{0} = {1!r}: no such quote for {2}{3}; {4}{5}.", field, wanted, accelerator, at, known, other)
     return kept
+
+
+def _elsewhere(field: str, wanted: str, among: Mapping[str, str], every: Sequence[Price]) -> str:
+    """At which terms a provider, or a region of the provider that is asked for, quotes it; or whose region it is."""
+    found = [p for p in every if getattr(p, field).lower() == wanted.lower()]
+    provider = among.get("provider")
+    own = [p for p in found if provider is None or p.provider.lower() == provider.lower()]
+    terms = ", ".join(sorted({p.term for p in own}))
+    if field == "provider" and own:
+        return Message("; {0} quotes it at {1}", wanted, terms)
+    if field == "region" and own:
+        return Message("; in {0} it is quoted at {1}", wanted, terms)
+    whose = ", ".join(sorted({p.provider for p in found}))
+    return Message("; {0} is a region of {1}", wanted, whose) if field == "region" and found else ""
 
 
 PRICE_FIELDS = ("term", "provider", "region", "usd_per_gpu_hour", "price_per_gpu_hour", "currency", "other_use")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from rich.cells import cell_len
 
 from planner.common.message import Message
-from planner.common.units import DAY_S, GIB, HOUR_S
+from planner.common.units import DURATIONS, GIB
 from planner.uncertainty.interval import Interval
 
 WORD = re.compile(r"[（(\[]*(?:[\x21-\x7e]+|[^\x00-\x7f])[，。；：、）？]*|\s+")
@@ -37,14 +37,6 @@ def folded(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 
 SMALL = 2.0
 """A duration of fewer of its row's unit needs more decimals."""
-UNITS = (
-    (1.0, 1e-3, 1, "ms"),
-    (120.0, 1.0, 2, "s"),
-    (HOUR_S, 60.0, 2, "min"),
-    (3 * DAY_S, HOUR_S, 2, "h"),
-    (math.inf, DAY_S, 1, "days"),
-)
-"""Of durations: below how many seconds, seconds in one, decimals, name."""
 MOST_APART = 1000.0
 """A duration that is smaller than the largest of its row by more than this has a unit of its own."""
 
@@ -73,7 +65,7 @@ def seconds_like(values: Iterable[float | None], by: Callable[[list[float]], flo
     """
     known = [value for value in values if value is not None] or [0.0]
     leading = by(known)
-    size, decimals, name = next((size, decimals, name) for below, size, decimals, name in UNITS if not leading >= below)
+    size, decimals, name = next((size, decimals, name) for below, size, decimals, name in DURATIONS if not leading >= below)
     least = min((value / size for value in known if value * MOST_APART >= leading and value > 0.0), default=1.0)
     if least < SMALL and len(known) > 1:
         decimals = max(decimals, 2, 1 - math.floor(math.log10(least)))

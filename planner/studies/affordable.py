@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
-from planner.common.units import DAY_S
+from planner.common.units import DURATIONS
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import Case, Outlook
 from planner.training.plan import Plan
@@ -27,19 +28,53 @@ class Means:
     usd: float | None = None
     seconds: float | None = None
 
+    def lacks(self, outlook: Outlook) -> Means:
+        """What the budget takes where it takes more."""
+        run, bill = outlook.run, outlook.bill
+        seconds = None if self.seconds is None or run is None else run.budget_s.expected
+        usd = None if self.usd is None or bill is None else bill.budget_usd.expected
+        return Means(
+            usd=usd if usd is not None and usd > (self.usd or 0.0) else None,
+            seconds=seconds if seconds is not None and seconds > (self.seconds or 0.0) else None,
+        )
+
     def pay_for(self, outlook: Outlook) -> bool:
         """Whether the budget keeps to both."""
-        run, bill = outlook.run, outlook.bill
-        late = self.seconds is not None and run is not None and run.budget_s.expected > self.seconds
-        return not late and not (self.usd is not None and bill is not None and bill.budget_usd.expected > self.usd)
+        return self.lacks(outlook) == Means()
 
     def words(self) -> str:
         """ "for $50,000 in 14 days" """
-        days = None if self.seconds is None else self.seconds / DAY_S
-        if self.usd is None:
-            return Message("in {0:,.4g} days", days)
-        usd = f"{self.usd:,.0f}" if self.usd >= 100.0 else f"{self.usd:,.3g}"
-        return Message("for ${0}", usd) if days is None else Message("for ${0} in {1:,.4g} days", usd, days)
+        usd, time = (None if value is None else say(value) for value, say in ((self.usd, dollars), (self.seconds, duration)))
+        if usd is None:
+            return Message("in {0}", time)
+        return Message("for {0}", usd) if time is None else Message("for {0} in {1}", usd, time)
+
+
+def digits(value: float, rounding: str) -> str:
+    """Three digits, and all of those before the point, rounded up or down.
+
+    >>> digits(5.1201, ROUND_CEILING), digits(5.12, ROUND_CEILING), digits(1e-7, ROUND_FLOOR), digits(2000.4, ROUND_CEILING)
+    ('5.13', '5.12', '0.0000001', '2,001')
+    """
+    exact = Decimal(f"{value:.12g}")
+    last = Decimal(1).scaleb(min(exact.adjusted() - 2, 0))
+    return f"{exact.quantize(last, rounding).normalize():,f}"
+
+
+def dollars(usd: float, rounding: str = ROUND_FLOOR) -> str:
+    """What money there is, or rounded up what is needed."""
+    return f"${digits(usd, rounding)}"
+
+
+def duration(seconds: float, rounding: str = ROUND_FLOOR) -> str:
+    """What time there is, or rounded up what is needed, in a unit that reads well.
+
+    >>> duration(0.001), duration(90.0), duration(363.21, ROUND_CEILING), duration(14 * 86400.0)
+    ('1 ms', '90 s', '6.06 min', '14 days')
+    """
+    size, name = next((size, name) for below, size, _, name in DURATIONS if seconds < below)
+    shown = digits(seconds / size, rounding)
+    return Message("{0} days", shown) if name == "days" else f"{shown} {name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +119,15 @@ def affordable(
     if best.outlook.why:
         raise PlannerError("{0}", best.outlook.why)
     if not means.pay_for(best.outlook):
-        run, bill = best.outlook.run, best.outlook.bill
-        least = Means(
-            usd=None if means.usd is None or bill is None else bill.budget_usd.expected,
-            seconds=None if means.seconds is None or run is None else run.budget_s.expected,
-        )
-        raise PlannerError("not even one step can be paid {0}; one is paid {1}.", means.words(), least.words())
+        least, given, needed = means.lacks(best.outlook), list[str](), list[str]()
+        if means.usd is not None and least.usd is not None:
+            given.append(Message("budget = {0}", dollars(means.usd)))
+            needed.append(dollars(least.usd, ROUND_CEILING))
+        if means.seconds is not None and least.seconds is not None:
+            given.append(Message("deadline = {0}", duration(means.seconds)))
+            needed.append(duration(least.seconds, ROUND_CEILING))
+        both = join_messages(", ", given), join_messages(", ", needed)
+        raise PlannerError("{0}: too little for one step; give at least {1}.", *both, code="value")
     return _most(of, best, means)
 
 

@@ -23,7 +23,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, step_notes, tower_notes
+from planner.performance.feasibility import check_sizes, job_notes, require_possible
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -119,10 +119,7 @@ def question_notes(named: Question, layout: Layout) -> tuple[str, ...]:
         *cluster_notes(cluster),
         *stack_notes(named.framework, cluster, model, layout),
         *model.reading_notes,
-        *length_notes(model, job),
-        *step_notes(job),
-        *tower_notes(model, job),
-        *encoder_notes(model, job),
+        *job_notes(model, job),
         *tuning_notes(model, job),
     )
 

@@ -437,5 +437,17 @@ def test_where_nothing_fits_the_answer_says_what_would(run) -> None:
 def test_a_batch_that_was_meant_in_tokens_is_doubted(run: Run) -> None:
     """--batch counts sequences; what nobody trains with says so, and the usual batches of every size do not."""
     for batch, doubted in (("4M", True), ("16k", False)):
-        out = " ".join(run("plan", "llama-3-8b", "--on", "8xh100", "--batch", batch)[1].split())
-        assert ("counts sequences, not tokens" in out) is doubted
+        for command in ("plan", "search"):
+            line = (command, "llama-3-8b", "--on", "8xh100", "--batch", batch, "--tokens", "1B", "--seq-len", "8192")
+            out = " ".join(run(*line)[1].split())
+            assert ("counts sequences, not tokens" in out) is doubted
+            assert ("4,000,000 tokens would be 488" in out) is doubted
+
+
+def test_what_plan_says_of_a_job_search_says_too(run: Run) -> None:
+    """Sequences that the model has not learned, a step of more tokens than anybody's: they follow from no layout."""
+    line = ("llama-3-8b", "--on", "8xh100", "--tokens", "1B", "--seq-len", "32k", "--batch", "1048576")
+    plan, search = (" ".join(run(command, *line)[1].split()) for command in ("plan", "search"))
+    for words in ("beyond the context_length = 8192 of llama-3-8b", "a step is 34,359,738,368 tokens"):
+        assert words in plan, plan
+        assert words in search, search

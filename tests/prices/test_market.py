@@ -263,6 +263,34 @@ def test_a_quote_that_is_missing_is_told_with_all_that_was_asked_of_it() -> None
         as_price({"provider": "AWS", "term": "spot", "region": "Nowhere"}, "h100-sxm5-80gb")
 
 
+@pytest.mark.parametrize("card", ["h100-sxm5-80gb", "a100-sxm4-80gb", "l4"])
+def test_a_region_without_a_quote_is_told_its_terms_or_whose_it_is(card: str) -> None:
+    """A region quotes nothing, and what is said of it can be asked for: of every term, provider and region."""
+    quotes = [p for p in load_prices() if p.accelerator == card]
+    providers, regions = ({getattr(p, name) for p in quotes if p.region} - {""} for name in ("provider", "region"))
+    there = {(p.term, p.provider, p.region) for p in quotes}
+    told_of = set()
+    for term, provider, region in itertools.product(sorted({p.term for p in quotes}), sorted(providers), sorted(regions)):
+        if (term, provider, region) in there or not any((p.term, p.provider) == (term, provider) for p in quotes):
+            continue
+        with pytest.raises(PlannerError, match=r"^price\.region = ") as told:
+            as_price({"provider": provider, "term": term, "region": region}, card)
+        words = str(told.value)
+        assert "?;" not in words
+        assert f"{region} quotes" not in words
+        said = words.rstrip(".")
+        if f"; in {region} it is quoted at " in said:
+            others = said.rpartition(" quoted at ")[2].split(", ")
+            assert all(as_price({"provider": provider, "term": other, "region": region}, card) for other in others)
+            told_of.add("terms")
+        else:
+            whose = said.rpartition(f"; {region} is a region of ")[2].split(", ")
+            assert provider not in whose
+            assert {p.provider for p in quotes if p.region == region} == set(whose)
+            told_of.add("whose")
+    assert "whose" in told_of
+
+
 def test_no_quote_is_given_twice_and_each_is_whole() -> None:
     with TABLE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -8,6 +8,7 @@ import pytest
 from command_line import Run
 
 from planner.common.errors import PlannerError
+from planner.common.quantities import dollars, duration_s
 from planner.reports.text import count
 from planner.scenarios.scenario import Case
 from planner.studies.affordable import Means, affordable
@@ -47,7 +48,7 @@ def test_a_price_twice_as_high_pays_for_half_the_tokens() -> None:
 
 
 def test_a_commitment_that_costs_more_than_the_means_pays_for_nothing() -> None:
-    with pytest.raises(PlannerError, match=r"not even one step can be paid for \$5,000"):
+    with pytest.raises(PlannerError, match=r"budget = \$5,000: too little for one step"):
         affordable(case(price={"term": "reserved-1-year"}), Means(usd=5000.0))
     with pytest.raises(PlannerError, match="preemption_mtbf_s"):
         affordable(case(price={"term": "spot"}), Means(usd=5000.0))
@@ -63,11 +64,30 @@ def test_a_plan_that_lasts_is_what_plan_answers_for_that_length(price: dict[str,
             assert lasting(answer, number).to_dict() == other.to_dict()
 
 
-def test_what_is_too_little_is_told_beside_what_one_step_takes() -> None:
-    with pytest.raises(PlannerError, match=r"not even one step can be paid for \$0.01; one is paid for \$") as told:
-        affordable(case(), Means(usd=0.01))
-    enough = float(str(told.value).rpartition("$")[2].rstrip(".").replace(",", ""))
-    assert affordable(case(), Means(usd=1.01 * enough)).num_tokens >= 256 * 2048
+def needed(usd: float | None = None, seconds: float | None = None, **tables: dict[str, object]) -> list[str]:
+    """What of the two means is said to be needed."""
+    with pytest.raises(PlannerError, match="too little for one step; give at least ") as told:
+        affordable(case(**tables), Means(usd=usd, seconds=seconds))
+    assert "e-" not in str(told.value)
+    return str(told.value).rpartition(" at least ")[2].rstrip(".").split(", ")
+
+
+@pytest.mark.parametrize("usd_per_gpu_hour", [0.013, 0.37, 2.5, 41.0, 1300.0, 77_000.0])
+def test_what_is_said_to_be_needed_is_enough_as_it_is_printed(usd_per_gpu_hour: float) -> None:
+    """Rounded up: to nearest, the printed number would be refused again, and might be the one that was asked with."""
+    price: dict[str, object] = {"usd_per_gpu_hour": usd_per_gpu_hour}
+    usd, time = needed(1e-7, 0.001, price=price)
+    means = Means(usd=dollars(usd, "--budget"), seconds=duration_s(time, "--deadline"))
+    assert affordable(case(price=price), means).num_tokens >= 256 * 2048
+    for one in (0.99, 0.5):
+        assert needed(usd=one * dollars(usd, ""), seconds=1e9, price=price) == [usd]
+
+
+def test_what_is_too_little_is_named_in_its_own_units() -> None:
+    with pytest.raises(PlannerError, match=r"^budget = \$0\.0000001, deadline = 1 ms: too little for one step"):
+        affordable(case(), Means(usd=1e-7, seconds=0.001))
+    with pytest.raises(PlannerError, match=r"^deadline = 2 s: too little for one step; give at least [\d.]+ (s|min|h)\.$"):
+        affordable(case(), Means(usd=1e6, seconds=2.0))
 
 
 def test_limit_answers_on_the_command_line(run: Run) -> None:

@@ -121,10 +121,11 @@ def test_half_of_the_measured_peaks_lie_where_the_law_says_that_half_do() -> Non
         assert inside == pytest.approx(said, abs=0.06), said
 
 
-@pytest.mark.parametrize(("sure", "most"), [(0.75, 0.32), (0.9, 0.16), (0.95, 0.1)])
-def test_no_more_of_the_measured_peaks_lie_above_a_point_than_the_law_says(sure: float, most: float) -> None:
-    """What keeps a layout that is said to fit from running out. A law that is sharper on runs that ran and that ran out
-    (t of 4 degrees, 0.43 of the deviation) would have 0.14 of the peaks above its 95 % point."""
+@pytest.mark.parametrize(("sure", "chance"), [(0.75, 0.07), (0.9, 0.045), (0.95, 0.028)])
+def test_as_many_of_the_measured_peaks_lie_above_a_point_as_the_law_says_within_chance(sure: float, chance: float) -> None:
+    """What keeps a layout that is said to fit from running out: 0.25, 0.114 and 0.057 of them lie above. ``chance``: two standard
+    errors of that, by bootstrap over the 21 sources of the 452 peaks. A law that is sharper on runs that ran and that ran out (t
+    of 4 degrees, 0.43 of the deviation) would have 0.14 of the peaks above its 95 % point."""
     frame = load_held_out()
     assert frame is not None
     peaks = frame[frame["metric"] == "memory"]
@@ -132,7 +133,8 @@ def test_no_more_of_the_measured_peaks_lie_above_a_point_than_the_law_says(sure:
     lower, upper = np.log(np.array(found)).T
     point = (lower + upper) / 2.0 + student_quantile(sure, 2) / STUDENT_95 * (upper - lower) / 2.0
     weights = peaks.groupby("source")["id"].transform("size").to_numpy() ** -0.5
-    assert np.average(peaks["residual"].to_numpy() > point, weights=weights) < most
+    above = np.average(peaks["residual"].to_numpy() > point, weights=weights)
+    assert above == pytest.approx(1.0 - sure, abs=chance)
 
 
 def test_nothing_fits_into_nothing_and_what_is_certain_is_certain() -> None:
