@@ -137,4 +137,6 @@ def _filled(value: str, kind: str | None) -> str:
         return _word(value)
     if kind == "choice":
         return value.replace("' or '", "' 或 '").replace(" and ", "、")
+    if kind == "list":
+        return _said(value).replace("，", "、")
     return _said(value)

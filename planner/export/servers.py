@@ -264,7 +264,14 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     if s.speculative is not None:
         raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
     if s.redundant_experts:
-        raise refuse("tensorrt-llm", "serving.redundant_experts is not exported", "leave it out, or export to vllm")
+        raise refuse(
+            "tensorrt-llm",
+            Message(
+                "serving.redundant_experts = {0}: its load balancer (moe_config.load_balancer) is not exported",
+                s.redundant_experts,
+            ),
+            "leave it out, or export to vllm",
+        )
     if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
         raise refuse(
             "tensorrt-llm", Message("serving.weights = {0!r} is not a format of this server", s.weights), "use bf16, fp8 or nvfp4"

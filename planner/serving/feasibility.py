@@ -341,14 +341,26 @@ def _require_cut(setting: Setting) -> None:
     if s.pp > m.num_layers:
         raise PlannerError("serving.pp = {0}: {1} has only {2} layers; use at most that many stages.", s.pp, m.name, m.num_layers)
     if s.redundant_experts and setting.stored_experts % s.ep:
+        first = -m.num_experts % s.ep or s.ep
         raise PlannerError(
-            "serving.redundant_experts = {0}: {1} experts and so many copies do not fill {2} ranks evenly; use {3}, or {2} more.",
+            "serving.redundant_experts = {0}: {1}'s {2} experts and these copies do not fill {3} ranks evenly; use {4}, {5} and "
+            "so on.",
             s.redundant_experts,
+            m.name,
             m.num_experts,
             s.ep,
-            -m.num_experts % s.ep or s.ep,
+            first,
+            first + s.ep,
         )
     if s.ep > 1 and setting.stored_experts % s.ep:
+        if "redundant_experts" in setting.engine.features:
+            raise PlannerError(
+                "serving.ep = {0}: does not divide {1}'s {2} experts; use a divisor of it, or redundant_experts = {3}.",
+                s.ep,
+                m.name,
+                m.num_experts,
+                -m.num_experts % s.ep,
+            )
         raise PlannerError(
             "serving.ep = {0}: does not divide {1}'s {2} experts; use a divisor of it.", s.ep, m.name, m.num_experts
         )

@@ -163,7 +163,7 @@ class Serving(Spec):
     expert_offload: Fraction = 0.0  # part of the experts in host memory, read over the host link when touched
     expert_load: Annotated[float, Field(ge=1)] | None = None  # tokens on the fullest expert rank / mean; None = of expert_zipf
     expert_zipf: Annotated[float, Field(ge=0, le=4)] = 0.0  # exponent of the experts' popularity; 0 = all alike
-    expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # of popular experts on ranks; None = random
+    expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # None = random, rebalanced with copies
     redundant_experts: Annotated[int, Field(ge=0, le=65_536, strict=True)] = 0  # copies of full experts, on all ranks together
     num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
@@ -243,11 +243,16 @@ class Serving(Spec):
                     self.expert_placement,
                 )
             )
-        if self.redundant_experts and (self.ep == 1 or self.expert_placement in ("random", "sorted")):
+        if self.redundant_experts and self.ep == 1:
+            raise ValueError(
+                Message("redundant_experts = {0}: with ep = 1 every GPU has all experts; use ep above 1", self.redundant_experts)
+            )
+        if self.redundant_experts and self.expert_placement in ("random", "sorted"):
             raise ValueError(
                 Message(
-                    "redundant_experts = {0} needs ep above 1 and experts placed by their load: leave expert_placement out, or "
-                    "redundant_experts",
+                    "expert_placement = {0!r} with redundant_experts = {1}: copies go where the load is; leave expert_placement "
+                    "out",
+                    self.expert_placement,
                     self.redundant_experts,
                 )
             )

@@ -16,6 +16,7 @@ from planner.model.catalog import load_model
 from planner.model.parameters import layer_parameters
 from planner.operators.expert_load import copied_shares, expert_copies, zipf_shares
 from planner.serving.deploy import serve
+from planner.serving.engine import CATALOG, ENGINES, engine_names, load_engine
 from planner.serving.experts import distinct_experts, fullest_rank
 from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
@@ -72,9 +73,15 @@ def test_copies_are_touched_as_the_tokens_of_their_expert_split() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"redundant_experts": 20}, "256 experts and so many copies do not fill 32 ranks evenly; use 32, or 32 more"),
-        ({"redundant_experts": 32, "expert_zipf": 0.5, "expert_placement": "sorted"}, "experts placed by their load"),
-        ({"redundant_experts": 32, "engine": "lmdeploy", "dispatcher": None}, "redundant experts|no ep"),
+        ({"redundant_experts": 20}, "256 experts and these copies do not fill 32 ranks evenly; use 32, 64 and so on"),
+        ({"redundant_experts": 20, "ep": 96}, "do not fill 96 ranks evenly; use 32, 128 and so on"),
+        ({"redundant_experts": 32, "expert_zipf": 0.5, "expert_placement": "sorted"}, "copies go where the load is"),
+        (
+            {"redundant_experts": 32, "ep": 1, "tp": 32, "dispatcher": None},
+            "with ep = 1 every GPU has all experts; use ep above 1",
+        ),
+        ({"redundant_experts": 32, "engine": "vllm-v0", "dispatcher": None}, "has no redundant experts"),
+        ({"redundant_experts": 32, "engine": "sglang 0.4.3", "dispatcher": None}, "has no redundant experts"),
     ],
 )
 def test_copies_that_no_server_holds_are_refused(fields: dict[str, object], words: str) -> None:
@@ -86,9 +93,28 @@ def test_copies_that_no_server_holds_are_refused(fields: dict[str, object], word
 def test_more_ranks_than_divide_the_experts_hold_them_with_their_copies() -> None:
     """DeepSeek's decoding: 256 experts and 32 copies, two on each of 144 ranks."""
     cut = {**QUESTION, "ep": 144, "memory_fraction": 0.85}
-    with pytest.raises(PlannerError, match="does not divide"):
+    with pytest.raises(PlannerError, match="use a divisor of it, or redundant_experts = 32"):
         serve(model="deepseek-v3", cluster="144xh200", serving=cut)
     assert serve(model="deepseek-v3", cluster="144xh200", serving={**cut, "redundant_experts": 32}).fits
+    with pytest.raises(PlannerError, match=r"256 experts; use a divisor of it\."):
+        serve(model="deepseek-v3", cluster="144xh200", serving={**cut, "engine": "vllm-v0", "dispatcher": "gather"})
+
+
+def test_a_release_says_since_when_it_has_copies() -> None:
+    """Beside the feature in its file; in its notes where it takes the feature from the file of a newer release."""
+    for name in engine_names():
+        if "redundant_experts" not in load_engine(name).features:
+            continue
+        by = ENGINES.stated_by(name, "features")
+        assert "# redundant_experts: " in (CATALOG / f"{by}.toml").read_text(encoding="utf-8")
+        assert by == name or "redundant_experts by " in load_engine(name).notes, name
+
+
+def test_copies_are_not_exported_to_a_server_that_takes_them_in_a_file_of_their_own() -> None:
+    asked = {**QUESTION, "engine": "tensorrt-llm", "dispatcher": None, "redundant_experts": 32, "ep": 16, "memory_fraction": 0.85}
+    answer = serve(model="deepseek-v3", cluster="16xh200", serving={k: v for k, v in asked.items() if v is not None})
+    with pytest.raises(PlannerError, match="redundant_experts = 32: its load balancer"):
+        export_deployment(answer, "tensorrt-llm")
 
 
 @pytest.mark.parametrize(("server", "words"), [("vllm", "--enable-eplb"), ("sglang", "--ep-num-redundant-experts 32")])
@@ -98,4 +124,6 @@ def test_copies_are_exported_and_read_back(server: str, words: str, tmp_path: Pa
     assert words in text
     script = tmp_path / "launch.sh"
     script.write_text(text)
-    assert read_launch([script]).tables["serving"]["redundant_experts"] == 32
+    launch = read_launch([script])
+    assert launch.tables["serving"]["redundant_experts"] == 32
+    assert (launch.not_understood, launch.unmodelled) == ((), ())
