@@ -11,7 +11,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.launchfiles.reading import collect
 from planner.launchfiles.serving import serving_tables
-from planner.launchfiles.training import Tables, training_tables
+from planner.launchfiles.training import OF_LAYOUT, Tables, training_tables
 from planner.launchfiles.understanding import Line, Said, understand
 
 
@@ -21,7 +21,7 @@ class Launch:
 
     ``lines``: each option that was understood; ``not_understood``: options that are in no table; ``unmodelled``: options that
     change memory or time and are not modelled, with what they change; ``ignored``: names of options that change neither;
-    ``notes``: what was assumed where the files are silent.
+    ``notes``: what was assumed where the files are silent; ``comments``: fields that ``# planner:`` comments give.
     """
 
     tools: tuple[str, ...]
@@ -32,18 +32,24 @@ class Launch:
     unmodelled: tuple[str, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    comments: tuple[str, ...] = ()
 
     def of_layout(self) -> tuple[str, ...]:
         """A note which part of the layout the files give; nothing of a server."""
         if self.serves:
             return ()
-        sized = any("batch" in line.field and line.field != "job.global_batch_size" for line in self.lines)
-        given = [name for name in self.tables["layout"] if sized or name != "micro_batch_size"]
+        given = [name for name in self.tables["layout"] if self._gives(name)]
         choose = Message("--write mine.toml, then `planner search mine.toml` chooses")
         if not given:
             return (Message("the layout is as the tool has it where nothing is said, not chosen: {0}", choose),)
         told = "of the layout the launch files give {0}; the rest is as the tool has it where nothing is said, not chosen: {1}"
         return (Message(told, ", ".join(given), choose),)
+
+    def _gives(self, name: str) -> bool:
+        """Whether an option or a comment decides a field of the layout; the tool's own defaults give nothing."""
+        said = {*self.comments, *(line.field for line in self.lines)}
+        counted = name == "micro_batch_size" and {"job.global_batch_size", "said.accumulation"} <= said
+        return counted or bool(said & {f"layout.{name}", *OF_LAYOUT.get(name, ())})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -98,6 +104,7 @@ def read_launch(
         unmodelled=tuple(dict.fromkeys(said.unmodelled)),
         ignored=tuple(dict.fromkeys(said.ignored)),
         notes=tuple(dict.fromkeys(said.notes)),
+        comments=tuple(found.carried),
     )
 
 

@@ -22,13 +22,33 @@ CATALOG = data.CATALOG / "launch"
 class Option:
     """What one option means: ``field`` of a scenario, or of ``said``, which several options decide together.
 
-    ``values`` translates the option's words; a flag sets ``on`` where it is true and ``off`` where it is false.
+    ``values`` translates the option's words; a flag sets ``on`` where it is true and ``off`` where it is false; ``none``: an
+    empty list says none of them, not that nothing is said.
     """
 
     field: str
     values: Mapping[str, Any] | None = None
     on: Any = None
     off: Any = None
+    none: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """One of several engines of the same release: which one it is, and the releases that have it."""
+
+    engine: str
+    first: str = ""
+    before: str = ""
+
+    def is_in(self, release: str) -> bool:
+        """Whether a release has it."""
+        at = _numbers(release)
+        return _numbers(self.first) <= at and (not self.before or at < _numbers(self.before))
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in release.split(".") if one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +64,7 @@ class Format:
     ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``usual``: values of these
     that change nothing, since they are what is modelled; ``neutral``: patterns of options that change neither.
     ``unwraps``: the key under which a larger file holds a file of this format.
+    ``cores``: engines that a variable chooses between (``said.core``).
     """
 
     name: str
@@ -69,6 +90,7 @@ class Format:
     unwraps: str
     environment: tuple[str, ...]
     images: tuple[str, ...]
+    cores: Mapping[str, Core]
 
     def release_of(self, image: str) -> str | None:
         """The release that a container's name ends with; None for another container, or a tag that is no release."""
@@ -136,6 +158,7 @@ def load_format(name: str) -> Format:
         unwraps=table.get("unwraps", ""),
         environment=tuple(table.get("environment", ())),
         images=tuple(table.get("images", ())),
+        cores={core: Core(**entry) for core, entry in table.get("cores", {}).items()},
         neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),
     )
 

@@ -324,11 +324,9 @@ def _around(form: Format, script: Script, around: Mapping[str, str]) -> Iterator
     for release in (form.release_of(image) for image in images):
         if release is not None:
             yield "image-release", release
-    passed = (word.removeprefix("--env=").partition("=") for command in script.commands for word in command)
-    given = {name: value for name, mark, value in passed if mark} | dict(around)  # docker run -e NAME=VALUE, env NAME=VALUE
     for name in form.environment:
-        if name in given:
-            yield name, given[name]
+        if name in around:
+            yield name, around[name]
 
 
 def _refuse_unread(path: Path, command: Sequence[str]) -> None:
@@ -463,12 +461,28 @@ def _trainer_at(words: Sequence[str], start: int) -> int | None:
 
 def _options(path: Path, form: Format, words: Sequence[str], found: Collected) -> None:
     further: list[tuple[str, Any]] = []
-    for name, value in _pairs(form, words):
+    pairs = (one for name, value in _pairs(form, words) for one in _unfolded(form, name, value))
+    for name, value in pairs:
         if plain_name(name) in form.files:
             further += [(name, one) for one in (value if isinstance(value, list) else [value])]
         found.given.append(Given(form=form, name=name, value=value, where=path.name))
     for name, value in further:
         _further(path, form, name, value, found)
+
+
+def _unfolded(form: Format, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The options of a table given as JSON, where the tool takes them one by one as well: ``--a '{"b": 1}'`` is ``--a.b 1``."""
+    above = f"{plain_name(name)}."
+    if isinstance(value, str) and value.startswith("{") and any(option.startswith(above) for option in form.options):
+        try:
+            require_sane(value, name)
+            table = json.loads(value)
+        except (PlannerError, ValueError, RecursionError):
+            table = None
+        if isinstance(table, dict):
+            yield from ((one, inner) for one, inner in _flat(table, f"{name}.") if not isinstance(inner, Mapping))
+            return
+    yield name, value
 
 
 def _pairs(form: Format, words: Sequence[str]) -> Iterator[tuple[str, Any]]:

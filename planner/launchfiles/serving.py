@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.launchfiles.formats import Format
 from planner.launchfiles.models import model_table, quantized_name
 from planner.launchfiles.numbers import length, whole
 from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
 from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
-from planner.serving.engine import Engine, load_engine
+from planner.serving.engine import Engine, load_engine, resolve_engine
 from planner.serving.feasibility import usual_passage
-from planner.serving.spec import OUTPUT, PROMPT
+from planner.serving.spec import OUTPUT, PROMPT, Dispatcher
 from planner.workload.resolve import as_cluster, as_model
 
 UNQUANTIZED = ("bf16", "fp16", "fp32")
@@ -27,11 +29,11 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     f = said.fields
     _captured(said)
     f |= over
-    server = next(form.framework for form in said.formats if form.kind == "serve")
-    release = "v0" if f.get("said.core") == "v0" else str(f.get("said.release", ""))
-    engine = str(f.get("serving.engine") or (f"{server}-{release}" if release else server))
+    form = next(form for form in said.formats if form.kind == "serve")
+    engine = str(f.get("serving.engine") or _engine(said, form))
     f["serving.engine"] = engine
     _cut(said)
+    _balanced(said)
     if isinstance(repository := f.get("said.repository"), str):  # llama-server --help: USER/MODEL[:QUANT], default Q4_K_M
         f.setdefault("said.gguf", repository if ":" in repository else f"{repository}:Q4_K_M")
     named = _model(said, model)
@@ -69,6 +71,45 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     return {"model": named, "cluster": table, "serving": _table(f, "serving")}
 
 
+def _engine(said: Said, form: Format) -> str:
+    """The engine of the server's release; of a release that has several, the one that a variable chooses."""
+    release, chosen = str(said.fields.get("said.release", "")), str(said.fields.get("said.core"))
+    named = f"{form.framework}-{release}" if release else form.framework
+    core = form.cores.get(chosen)
+    if core is None:
+        return named
+    if not release:
+        return _chosen(said, core.engine if core.before else named)
+    if not core.is_in(release):
+        said.not_understood.append(Message("{0} {1} has no engine {2}, which a variable chooses", form.title, release, chosen))
+        return named
+    others = {other.engine for other in form.cores.values() if other is not core}
+    return _chosen(said, core.engine if resolve_engine(named) in others else named)
+
+
+def _chosen(said: Said, engine: str) -> str:
+    """The engine, told of beside the variable that chooses it."""
+    said.lines = [
+        replace(line, field="serving.engine", meaning=engine) if line.field == "said.core" else line for line in said.lines
+    ]
+    return engine
+
+
+def _balanced(said: Said) -> None:
+    """serving.expert_placement where the server balances its experts by their load (EPLB) and stores no copies of them."""
+    f = said.fields
+    if not f.get("said.balanced") or f.get("serving.redundant_experts") or (whole(f, "serving.ep") or 1) == 1:
+        return
+    if f.get("serving.expert_load"):
+        return
+    if f.get("serving.expert_zipf"):
+        f.setdefault("serving.expert_placement", "rebalanced")
+        return
+    said.unmodelled.append(
+        Message("experts are placed by their load (EPLB), and all are counted as equally popular: say serving.expert_zipf")
+    )
+
+
 def _ranks(f: Mapping[str, Any]) -> int:
     return max(whole(f, "serving.tp") or 1, whole(f, "serving.ep") or 1)
 
@@ -97,7 +138,16 @@ def _cut(said: Said) -> None:
     for name in ("tp", "pp", "ep", "dp"):
         if f.get(f"serving.{name}") is not None:
             f[f"serving.{name}"] = whole(f, f"serving.{name}")
+    _exchange(said)
+
+
+def _exchange(said: Said) -> None:
+    """serving.dispatcher: how tokens of several attention groups come to their experts."""
+    f = said.fields
     said_way, groups = f.get("said.dispatcher"), (f.get("serving.ep") or 1) > (f.get("serving.tp") or 1)
+    if said_way not in (None, *get_args(Dispatcher)):
+        said.unmodelled.append(Message("dispatcher {0}: kernels of its own; counted as gather", said_way))
+        said_way = "gather" if groups else None
     if groups and load_engine(str(f["serving.engine"])).dispatcher_option:
         f.setdefault("serving.dispatcher", said_way or "gather")
     elif said_way is not None:

@@ -18,6 +18,8 @@ DECLARES = frozenset(("export", "declare", "local", "readonly", "typeset"))
 MOST_NOTES = 5
 """Undecided conditions that notes name; more would tell nothing new."""
 SHELLS = frozenset(("bash", "sh", "zsh", "dash"))
+CONTAINERS = frozenset(("docker", "podman", "nerdctl"))
+"""What starts a container, which has the variables that it is given and no others."""
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "-eq": operator.eq, "-ne": operator.ne, "-gt": operator.gt, "-ge": operator.ge, "-lt": operator.lt, "-le": operator.le,
 }  # fmt: skip
@@ -36,7 +38,8 @@ class Script:
 
     ``written``: files that it writes by a here-document, by name; ``undecided``: conditions that nothing in it decides, all of
     whose branches are read; ``loops``: variables that a loop gives several values, of which the last one holds; ``around``: for
-    each command, the variables that were asked for, with their values at that command.
+    each command, the variables that were asked for, with their values at that command; ``contained``: those that containers are
+    started with.
     """
 
     commands: list[list[str]] = field(default_factory=list)
@@ -45,6 +48,7 @@ class Script:
     undecided: list[str] = field(default_factory=list)
     loops: dict[str, str] = field(default_factory=dict)
     around: list[dict[str, str]] = field(default_factory=list)
+    contained: dict[str, str] = field(default_factory=dict)
 
 
 def read_script(
@@ -304,9 +308,27 @@ class _Shell:
 
     def _keep(self, words: list[str]) -> None:
         """A command of the script, with the variables around it that are asked for."""
-        around = {name: self.expansion.variables.get(name) for name in self.asked.variables}
         self.script.commands.append(words)
-        self.script.around.append({name: value for name, value in around.items() if isinstance(value, str)})
+        self.script.around.append(self._around(words))
+
+    def _around(self, words: Sequence[str]) -> dict[str, str]:
+        """The variables that are asked for as what a command starts has them: those around it, and NAME=VALUE among its words; in
+        a container those that it is given (``-e NAME=VALUE``, ``-e NAME`` as they are around it), and no others."""
+        asked = {name: self.expansion.variables.get(name) for name in self.asked.variables}
+        around = {name: value for name, value in asked.items() if isinstance(value, str)}
+        given: dict[str, str] = {}
+        for before, word in zip(["", *words], words, strict=False):
+            option = re.match(r"--env=|-e=?(?=\w)", word)
+            name, mark, value = word[option.end() if option else 0 :].partition("=")
+            if name in asked and mark:
+                given[name] = value
+            elif name in around and (option or before in ("-e", "--env")):
+                given[name] = around[name]
+        if not _in_container(words):
+            return around | given
+        given = {**self.script.contained, **given} if "exec" in words else given
+        self.script.contained |= given
+        return given
 
     def _here(self, words: list[str], outputs: Sequence[tuple[str, str]], body: str, expands: bool) -> None:
         """A here-document: a file that is written, or a script that is run."""
@@ -345,14 +367,20 @@ class _Shell:
         text = words[file] if said else self.asked.beside(words[file])
         if text is not None:
             before = len(self.script.commands)
-            self._inner(text, words[file + 1 + said :])  # after a text its $0 comes first
+            own = self._around(words[:at]) if _in_container(words[:at]) else None
+            self._inner(text, words[file + 1 + said :], own=own)  # after a text its $0 comes first
             started = self.script.commands[before:]
             self.script.commands[before:] = [[*words[: file if at is None else at], *command] for command in started]
         return text is not None
 
-    def _inner(self, text: str, arguments: list[str] | None, *, shares: bool = False) -> None:
-        """Follow a script with its own $1, $2, ... and $@; only a sourced one ``shares`` its variables with this one."""
+    def _inner(
+        self, text: str, arguments: list[str] | None, *, shares: bool = False, own: Mapping[str, str] | None = None
+    ) -> None:
+        """Follow a script with its own $1, $2, ... and $@; only a sourced one ``shares`` its variables with this one. One that
+        runs in a container has its ``own`` ones of those that are asked for."""
         outer = dict(self.expansion.variables)
+        if own is not None:
+            self.expansion.variables = {k: v for k, v in outer.items() if k not in self.asked.variables} | dict(own)
         positional = {name: value for name, value in outer.items() if _is_positional(name)}
         if arguments is not None:
             self._replace_positional({**{str(n): word for n, word in enumerate(arguments, 1)}, "@": list(arguments)})
@@ -375,6 +403,11 @@ def _operand(words: list[str], start: int) -> tuple[bool, int | None]:
         said = said or re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", words[at]) is not None
         at += 2 if TAKES_A_WORD.fullmatch(words[at]) else 1
     return said, at if at < len(words) else None
+
+
+def _in_container(words: Sequence[str]) -> bool:
+    """Whether a command starts a container, or something in one."""
+    return any(word.rpartition("/")[2] in CONTAINERS for word in words[:2])  # after sudo
 
 
 def _is_positional(name: str) -> bool:

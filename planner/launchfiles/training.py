@@ -32,6 +32,21 @@ Tables = dict[str, dict[str, Any]]
 MEGATRON = ("megatron", "megatron-deepspeed", "nemo-1")
 TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune", "ms-swift")
 FIELDS = ("layout", "job", "framework")
+SHARDS = ("said.fsdp", "said.fsdp_table", "said.sharder", "said.shard", "said.replicate", "said.reshard")
+OF_LAYOUT = {
+    "zero": (*SHARDS, "said.sharding", "said.torch_fsdp", "said.deepspeed_named"),
+    "shard_group_size": (*SHARDS, "said.instances"),
+    "recompute": ("said.checkpointing", "said.deepspeed_checkpointing"),
+    "offload_activations": ("said.offloaded_layers",),
+    "offload_optimizer": ("said.fsdp", "said.fsdp_offload", "said.deepspeed_named"),
+    "offload_parameters": ("said.fsdp", "said.fsdp_offload", "said.deepspeed_named", "said.parameters_moved"),
+    "vpp": ("said.pipeline_layout", "said.layers_per_chunk", "said.schedule"),
+    "schedule": ("said.schedule",),
+    "sequence_parallel": ("said.sequence",),
+    "etp": ("said.experts_cut",),
+    "micro_batch_size": ("said.local_batch", "said.pipeline_batch"),
+}
+"""Fields of the layout that options of other names decide, beside those of their own name."""
 DEFAULT_MICRO_BATCH = 8
 """TrainingArguments' per_device_train_batch_size where none is given."""
 
@@ -55,7 +70,7 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     _precision(said, framework)
     _tuning(said, framework)
     _recomputation(said)
-    _compiled_parts(f)
+    _compiled_parts(said)
     _experts(said)
     table = _cluster(said, cluster)
     num_gpus = _sharding_and_batch(said, table, framework)
@@ -138,10 +153,19 @@ def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: i
     return found
 
 
-def _compiled_parts(f: dict[str, Any]) -> None:
-    """framework.compile and compiled_loss where torchtitan compiles its layers or its loss alone (CompileConfig.components)."""
-    parts = names_of(f.get("said.compiled", ""))
-    if not parts or not f.get("framework.compile"):
+COMPILED = ("model", "loss")
+"""What torchtitan compiles where nothing is said (CompileConfig.components)."""
+
+
+def _compiled_parts(said: Said) -> None:
+    """framework.compile and compiled_loss where torchtitan compiles its layers or its loss alone, or neither."""
+    f = said.fields
+    parts = names_of(f.get("said.compiled", COMPILED))
+    unknown = [part for part in parts if part not in COMPILED]
+    if unknown:
+        known = Message("{0} = {1}: known are {2}", "compile.components", ", ".join(unknown), ", ".join(COMPILED))
+        said.not_understood.append(known)
+    if "said.compiled" not in f or not f.get("framework.compile"):
         return
     f["framework.compile"] = "model" in parts
     if ("loss" in parts) != ("model" in parts):

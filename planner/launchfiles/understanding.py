@@ -116,7 +116,8 @@ def _one(one: Given, said: Said) -> None:
         _no_field(one, name, said)
         return
     word = str(one.value).strip().lower()
-    if _empty(one.value) and not isinstance(one.value, Mapping) and word not in (option.values or ()):
+    told = word in (option.values or ()) or (option.none and one.value == [])
+    if _empty(one.value) and not isinstance(one.value, Mapping) and not told:
         return
     if "$" in shown(one.value, 1000):
         if not (option.field in ("said.model", "said.gguf") or form.is_neutral(name)):

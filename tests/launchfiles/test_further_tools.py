@@ -11,6 +11,9 @@ from command_line import Run
 
 import planner
 from planner.launchfiles import Launch, read_launch
+from planner.launchfiles.formats import formats, load_format
+from planner.launchfiles.training import OF_LAYOUT
+from planner.workload.layout import Layout
 
 H100 = {"accelerator": "h100-sxm5-80gb"}
 
@@ -204,6 +207,9 @@ def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None
         ("export VLLM_USE_V1=0\nvllm serve Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
         ("VLLM_USE_V1=1 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
         ("docker run -e VLLM_USE_V1=0 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
+        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-0.8.5", "vllm-0.8"),
+        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.7.3 --model Qwen/Qwen2.5-7B", "vllm-0.8", "vllm-0.8"),
+        ("docker run -e VLLM_USE_V1=0 vllm/vllm-openai:v0.7.3 --model Qwen/Qwen2.5-7B", "vllm-0.7.3", "vllm-v0"),
         (
             "docker run lmsysorg/sglang:v0.4.6-cu124 python3 -m sglang.launch_server --model-path Qwen/Qwen2.5-7B",
             "sglang-0.4.6",
@@ -215,6 +221,77 @@ def test_the_tag_of_a_publishers_image_is_the_release(command: str, engine: str,
     found = read(tmp_path, command)
     assert found.tables["serving"]["engine"] == engine
     assert planner.serve(**found.tables).engine.name == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "engine"),
+    [
+        ("export VLLM_USE_V1=1\ndocker run -e VLLM_USE_V1=0 {image} {options}", "vllm-v0"),
+        ("export VLLM_USE_V1=0\ndocker run {image} {options}", "vllm-0.8.5"),
+        ("export VLLM_USE_V1=0\ndocker run -e VLLM_USE_V1 {image} {options}", "vllm-v0"),
+        ("docker run -eVLLM_USE_V1=0 {image} {options}", "vllm-v0"),
+        ("docker run --env=VLLM_USE_V1=0 {image} {options}", "vllm-v0"),
+        ("export VLLM_USE_V1=1\ndocker run -e VLLM_USE_V1=0 {image} bash -c 'vllm serve {options}'", "vllm-v0"),
+        ("docker run -e VLLM_USE_V1=0 {image} bash -c 'VLLM_USE_V1=1 vllm serve {options}'", "vllm-0.8.5"),
+        ("sudo docker run -d --name a -e VLLM_USE_V1=0 {image} sleep inf\ndocker exec a vllm serve {options}", "vllm-v0"),
+        ("docker run -e VLLM_USE_V1=0 another/image:v1 run\ndocker run {image} {options}", "vllm-0.8.5"),
+    ],
+)
+def test_a_container_has_the_variables_that_it_is_given(given: str, engine: str, tmp_path: Path) -> None:
+    command = given.format(image="vllm/vllm-openai:v0.8.5", options="--model Qwen/Qwen2.5-7B")
+    assert read(tmp_path, command).tables["serving"]["engine"] == engine
+
+
+@pytest.mark.parametrize(("variable", "release", "core"), [("0", "0.14.0", "v0"), ("1", "0.6.3", "v1")])
+def test_an_engine_that_a_release_has_not_is_told(variable: str, release: str, core: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"docker run -e VLLM_USE_V1={variable} vllm/vllm-openai:v{release} --model Qwen/Qwen2.5-7B")
+    assert found.tables["serving"]["engine"] == f"vllm-{release}"
+    assert [str(one) for one in found.not_understood] == [f"vLLM {release} has no engine {core}, which a variable chooses"]
+
+
+def test_a_variable_that_chooses_the_engine_is_understood(tmp_path: Path) -> None:
+    found = read(tmp_path, "VLLM_USE_V1=1 vllm serve Qwen/Qwen2.5-7B")
+    assert [(line.option, line.field, line.meaning) for line in found.lines if line.field == "serving.engine"] == [
+        ("VLLM_USE_V1", "serving.engine", "vllm")
+    ]
+
+
+SPREAD = "vllm serve deepseek-ai/DeepSeek-V3 -dp 16 --enable-expert-parallel"
+
+
+@pytest.mark.parametrize("way", list(load_format("vllm").options["all2all-backend"].values or ()))
+def test_an_exchange_by_a_variable_is_the_one_by_its_option(way: str, tmp_path: Path) -> None:
+    by_option = read(tmp_path, f"{SPREAD} --all2all-backend {way}", "a.sh")
+    by_variable = read(tmp_path, f"VLLM_ALL2ALL_BACKEND={way} {SPREAD}", "b.sh")
+    assert (by_option.tables, by_option.unmodelled) == (by_variable.tables, by_variable.unmodelled)
+    assert (way in ("pplx", "flashinfer_all2allv")) == any(way in one for one in by_option.unmodelled)
+
+
+@pytest.mark.parametrize(
+    "copies", ["--eplb-config.num_redundant_experts 32", '--eplb-config \'{"window_size": 1000, "num_redundant_experts": 32}\'']
+)
+def test_copies_of_experts_in_either_spelling(copies: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"{SPREAD} --enable-eplb {copies}")
+    assert found.tables["serving"]["redundant_experts"] == 32
+    assert (found.unmodelled, found.not_understood) == ((), ())
+
+
+def test_a_table_that_is_no_json_is_not_understood(tmp_path: Path) -> None:
+    found = read(tmp_path, f"{SPREAD} --eplb-config '{{num_redundant_experts: 32}}'")
+    assert "redundant_experts" not in found.tables["serving"]
+    assert any("eplb-config" in one for one in found.not_understood)
+
+
+ON_SGLANG = "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 16 --ep 16"
+
+
+@pytest.mark.parametrize("server", [SPREAD, ON_SGLANG])
+def test_balancing_without_copies_needs_the_popularity(server: str, tmp_path: Path) -> None:
+    alike = read(tmp_path, f"{server} --enable-eplb", "a.sh")
+    assert any("say serving.expert_zipf" in one for one in alike.unmodelled)
+    unlike = read(tmp_path, f"# planner: serving.expert_zipf = 0.5\n{server} --enable-eplb", "b.sh")
+    assert unlike.tables["serving"]["expert_placement"] == "rebalanced"
+    assert unlike.unmodelled == ()
 
 
 @pytest.mark.parametrize("command", ["--model Qwen/Qwen2.5-7B", "vllm serve Qwen/Qwen2.5-7B"])
@@ -266,6 +343,7 @@ def test_experts_of_gpt_neox_are_counted(tmp_path: Path) -> None:
         ("--tensor-model-parallel-size 2", "the launch files give tp;"),
         ("--tensor-model-parallel-size 2 --micro-batch-size 4", "the launch files give tp, micro_batch_size;"),
         ("--use-distributed-optimizer", "the launch files give zero;"),
+        ("--global-batch-size 32", "the layout is as the tool has it"),
     ],
 )
 def test_the_part_of_the_layout_that_a_file_gives_is_told(more: str, given: str, run: Run, tmp_path: Path) -> None:
@@ -280,3 +358,26 @@ def test_the_part_of_the_layout_that_a_file_gives_is_told(more: str, given: str,
     (note,) = json.loads(out)["usual"]
     assert given in note
     assert note in " ".join(run("plan", "--from", script, "--on", "h100")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [
+        ("", "the layout is as the tool has it"),
+        ("--training.local_batch_size 2", "the launch files give micro_batch_size;"),
+        ("--parallelism.tensor_parallel_degree 2", "the launch files give tp;"),
+        ("--parallelism.fsdp_reshard_after_forward never", "the launch files give zero;"),
+    ],
+)
+def test_defaults_of_the_tool_are_not_given_by_the_file(more: str, given: str, tmp_path: Path) -> None:
+    """torchtitan shards and cuts sequences where nothing is said."""
+    size = "--model.name llama3 --model.flavor 8B --training.seq_len 4096"
+    found = read(tmp_path, f"torchrun --nproc_per_node=8 -m torchtitan.train {size} {more}")
+    assert found.tables["layout"]["zero"] > 0
+    assert given in " ".join(map(str, found.of_layout()))
+
+
+def test_what_decides_a_field_of_the_layout_is_an_option_of_some_tool() -> None:
+    options = {option.field for form in formats() for option in form.options.values()}
+    assert {one for fields in OF_LAYOUT.values() for one in fields} <= options
+    assert set(OF_LAYOUT) <= set(Layout.model_fields)

@@ -377,6 +377,7 @@ def test_a_torchtitan_configuration(tmp_path: Path) -> None:
         ('["model", "loss"]', {"compile": True}),
         ('["loss"]', {"compiled_loss": "always"}),
         ('["model"]', {"compile": True, "compiled_loss": "never"}),
+        ("[]", {}),
     ],
 )
 def test_torchtitan_compiles_its_layers_or_its_loss_alone(tmp_path: Path, parts: str, means: dict[str, Any]) -> None:
@@ -385,6 +386,13 @@ def test_torchtitan_compiles_its_layers_or_its_loss_alone(tmp_path: Path, parts:
     launch = read(tmp_path, {"llama3_70b.toml": text}, cluster={**H100, "num_gpus": 256})
     assert launch.tables["framework"] == {"name": "torchtitan", **means}
     assert not any("components" in line for line in (*launch.unmodelled, *launch.not_understood))
+
+
+def test_a_part_that_torchtitan_does_not_compile_is_told(tmp_path: Path) -> None:
+    text = TITAN.replace("enable = true\n", 'enable = true\ncomponents = ["loss", "optimizer"]\n')
+    launch = read(tmp_path, {"llama3_70b.toml": text}, cluster={**H100, "num_gpus": 256})
+    assert launch.tables["framework"] == {"name": "torchtitan", "compiled_loss": "always"}
+    assert "compile.components = optimizer: known are model, loss" in launch.not_understood
 
 
 AXOLOTL = """
