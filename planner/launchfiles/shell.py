@@ -367,8 +367,8 @@ class _Shell:
         text = words[file] if said else self.asked.beside(words[file])
         if text is not None:
             before = len(self.script.commands)
-            own = self._around(words[:at]) if _in_container(words[:at]) else None
-            self._inner(text, words[file + 1 + said :], own=own)  # after a text its $0 comes first
+            inside = self._around(words[:at]) if _in_container(words[:at]) else None
+            self._inner(text, words[file + 1 + said :], own=inside)  # after a text its $0 comes first
             started = self.script.commands[before:]
             self.script.commands[before:] = [[*words[: file if at is None else at], *command] for command in started]
         return text is not None
