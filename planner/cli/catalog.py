@@ -99,11 +99,11 @@ def hardware_list(search: Search = "", as_json: AsJson = False) -> None:
 def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a node type.")], as_json: AsJson = False) -> None:
     """Show one accelerator or node type, each value with its source."""
     from planner.hardware.asked import accelerator_named
-    from planner.hardware.cluster import load_accelerator, load_node
+    from planner.hardware.cluster import load_accelerator, load_node, node_names, spelt
     from planner.reports.plans import accelerator_table, node_table
 
     try:
-        spec: Any = load_accelerator(name)
+        spec: Any = load_node(name) if spelt(name) in node_names() else load_accelerator(name)  # GB300 NVL72: as after --on
     except PlannerError as not_an_accelerator:
         try:
             spec = load_node(name)

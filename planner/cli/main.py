@@ -69,13 +69,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 """Every command: group -> name -> (module of this package and what it holds, its line in ``planner --help``)."""
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 HELP = {"help_option_names": ["-h", "--help"]}
-LISTS = {
-    "compare": ("--on",),
-    "search": ("--on", "--gpus", "--accelerator", "--framework", "--term"),
-    "size": ("--on",),
-    "tune": ("--methods",),
-}
-"""Command -> options whose value is a list with commas."""
+LONG = ("app", "fit", "measure", "calibrate")
+"""Commands that are no short answer: of minutes, or open until they are closed."""
+
+
+def takes_list(option: Any) -> bool:
+    """Whether the value of an option is a list with commas, as its declaration says: ``metavar="NAME,..."``."""
+    return str(option.metavar).endswith(",...")
 
 
 class Command(Spoken, TyperCommand):
@@ -90,7 +90,7 @@ class Command(Spoken, TyperCommand):
             values = [value for spelled in one.opts for value in _all_given_to(spelled, args)]
             said: dict[str, Any] = {"code": "usage", "field": one.opts[0]}
             if len(values) > 1 and not one.multiple:
-                if one.opts[0] in LISTS.get(self.name or "", ()) and None not in values:
+                if takes_list(one) and None not in values:
                     raise PlannerError(
                         "{0}: is given twice; a list stands in one word: {0} {1}.",
                         one.opts[0],
@@ -218,9 +218,9 @@ USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ =
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input ends with one paragraph on standard error, or JSON with --json, and exit code 2."""
-    if arguments is None:
-        hurry()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and not set(LONG) & set(given[:1]):
+        hurry()
     try:
         given = spoken_in(given)
         given = typed_in_ascii(given)
@@ -247,9 +247,8 @@ def hurry() -> None:
     """Set this process up for one short answer, a third sooner: modules and catalogs are live until its end.
 
     Garbage is looked for after 100,000 new objects, not after each 700, and at the end not at all: the process's memory goes
-    with it. Pydantic asks every installed package whether it brings a plugin: not here, where none is of use. OpenBLAS's threads
-    sleep at once where they have nothing to do, which they would learn by turning in circles for 2^26 ticks (2^4 at least).
-    Who sets these variables is heard.
+    with it. Pydantic asks every installed package whether it brings a plugin: not here, where none is of use. Idle threads of
+    OpenBLAS spin for 2^4 clock ticks, its least, and not for 2^26, before they sleep. A variable that is set already is left.
     """
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)

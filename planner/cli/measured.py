@@ -40,7 +40,11 @@ def validate_command(
     as_json: AsJson = False,
     by: Annotated[
         str | None,
-        typer.Option("--by", help="Columns to group by, separated by commas; source and family, where given, when left out."),
+        typer.Option(
+            "--by",
+            metavar="COLUMN,...",
+            help="Columns to group by, separated by commas; source and family, where given, when left out.",
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw predicted against measured.")] = None,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="For a record: use this profile as it is.")] = None,

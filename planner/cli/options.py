@@ -14,7 +14,11 @@ RISK = "0.05"  # planner.performance.risk.RISK, kept here so that --help imports
 Risk = Annotated[str, typer.Option("--risk", metavar="N", help="Accepted probability of running out of GPU memory: 0.05, 5%.")]
 Allow = Annotated[
     str | None,
-    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or names from docs/guide/search.md."),
+    typer.Option(
+        "--allow",
+        metavar="NAME,...",
+        help="Unusual layouts to admit, separated by commas: all, or names from docs/guide/search.md.",
+    ),
 ]
 Price = Annotated[str | None, typer.Option("--price", "--term", help="Dollars per GPU-hour, or a term: spot ...")]
 Provider = Annotated[str | None, typer.Option("--provider", help="Whose price: AWS, Lambda ...; else the median.")]

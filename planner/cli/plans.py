@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, OfLayout, grouped, laying, other_cases, stepping
+from planner.cli.asked import Laid, OfLayout, grouped, other_cases, stepping
 from planner.cli.guesses import of_field
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.options import UNREAD, names
@@ -86,9 +86,19 @@ def plan_command(
     show_answer(question.title, case, answer, notes, outlook, details=details, explain=explain, allow=given.choice()["allow"])
 
 
-@laying
+@dataclass(frozen=True, kw_only=True)
+class Compared(Laid):
+    """Questions side by side: of several models, on several GPUs."""
+
+    on: Annotated[
+        str | None,
+        typer.Option("--on", metavar="GPUS,...", help="32xh100, rtx-4090 ...; several side by side: 8xh100,16xa100-80gb."),
+    ] = None
+
+
+@grouped(Compared)
 def compare_command(
-    given: Laid,
+    given: Compared,
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO|MODEL]...", help="More of them, side by side.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also list the assumed constants.")] = False,
     plot: PlotPath = None,

@@ -50,7 +50,9 @@ class Written:
         typer.Option("--xlsx", metavar="FILE.xlsx", help="Write a workbook: bill, months, what moves it, assumptions."),
     ] = None
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw dollars by month.")] = None
-    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of the bill's rows, such as team=nlp.")] = ""
+    tags: Annotated[
+        str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of the bill's rows, such as team=nlp,project=a.")
+    ] = ""
     currency: Currency = "USD"
 
     def check(self) -> None:

@@ -59,16 +59,23 @@ class Sought(Given):
     """What is searched, what is best and what is ruled out."""
 
     on: Annotated[
-        str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090 ...; of several the best: 8xh100,16xa100-80gb.")
+        str | None,
+        typer.Option("--on", metavar="GPUS,...", help="32xh100, rtx-4090 ...; of several the best: 8xh100,16xa100-80gb."),
     ] = None
     objective: Annotated[str, typer.Option("--objective", "--by", help="cost, time, memory or energy.")] = "time"
-    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, separated by commas; the scenario's when left out.")] = (
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="N,...", help="GPU counts, separated by commas; the scenario's when left out.")
+    ] = None
+    accelerator: Annotated[
+        str | None, typer.Option("--accelerator", metavar="GPU,...", help="Accelerators, separated by commas.")
+    ] = None
+    framework: Annotated[str | None, typer.Option("--framework", metavar="NAME,...", help="Frameworks, separated by commas.")] = (
         None
     )
-    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, separated by commas.")] = None
-    framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, separated by commas.")] = None
     price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
-    term: Annotated[str | None, typer.Option("--term", help="Price terms, separated by commas: on-demand, spot ...")] = None
+    term: Annotated[
+        str | None, typer.Option("--term", metavar="TERM,...", help="Price terms, separated by commas: on-demand, spot ...")
+    ] = None
     deadline: Annotated[str | None, typer.Option("--deadline", help="The longest that the run may take, such as 14d.")] = None
     budget_usd: Annotated[
         str | None, typer.Option("--budget-usd", "--budget", metavar="N", help="The most dollars that the run may cost.")

@@ -285,7 +285,7 @@ def size_command(
     accelerator: Annotated[
         str | None,
         typer.Option(
-            "--on", "--accelerator", metavar="GPUS", help="Types of GPU: rtx-3090,l40s; all; those for rent when left out."
+            "--on", "--accelerator", metavar="GPU,...", help="Types of GPU: rtx-3090,l40s; all; those for rent when left out."
         ),
     ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Try exactly this many GPUs, such as those you have.")] = None,

@@ -25,16 +25,21 @@ def tune_command(
         int | None, typer.Option("--rank", help="Rank of the adapters; the scenario's, or 16, when left out.")
     ] = None,
     targets: Annotated[
-        str | None, typer.Option("--targets", help="Linear layers that get adapters, separated by commas; or all-linear.")
+        str | None,
+        typer.Option(
+            "--targets", metavar="NAME,...", help="Linear layers that get adapters, separated by commas; or all-linear."
+        ),
     ] = None,
     methods: Annotated[
-        str, typer.Option("--methods", help="Some of full, lora and qlora, separated by commas.")
+        str, typer.Option("--methods", metavar="METHOD,...", help="Some of full, lora and qlora, separated by commas.")
     ] = "full,lora,qlora",
     table: Annotated[bool, typer.Option("--table", help="Print memory by context length, batch and method instead.")] = False,
     contexts: Annotated[
-        str | None, typer.Option("--contexts", help="For --table: tokens per sequence, separated by commas.")
+        str | None, typer.Option("--contexts", metavar="N,...", help="For --table: tokens per sequence, separated by commas.")
     ] = None,
-    batches: Annotated[str | None, typer.Option("--batches", help="For --table: sequences per GPU, separated by commas.")] = None,
+    batches: Annotated[
+        str | None, typer.Option("--batches", metavar="N,...", help="For --table: sequences per GPU, separated by commas.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
@@ -90,8 +95,12 @@ def derive_command(
     base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the changed model here.")] = None,
     vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words of the vocabulary to keep.")] = None,
-    keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Layers to keep, such as 0-15,28-31.")] = None,
-    drop_layers: Annotated[str | None, typer.Option("--drop-layers", help="Layers to drop, such as 21-27.")] = None,
+    keep_layers: Annotated[
+        str | None, typer.Option("--keep-layers", metavar="LAYERS,...", help="Layers to keep, such as 0-15,28-31.")
+    ] = None,
+    drop_layers: Annotated[
+        str | None, typer.Option("--drop-layers", metavar="LAYERS,...", help="Layers to drop, such as 21-24,27.")
+    ] = None,
     heads: Annotated[int | None, typer.Option("--width-heads", help="Attention heads to keep.")] = None,
     kv_heads: Annotated[int | None, typer.Option("--width-kv-heads", help="Key-value heads to keep.")] = None,
     ffn: Annotated[int | None, typer.Option("--width-ffn", help="Inner size of the feed-forward block.")] = None,

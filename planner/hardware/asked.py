@@ -94,9 +94,9 @@ def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
 
 
 def _of_type(node: str, number: str | None) -> dict[str, Any]:
-    """So many nodes of a type, or so many racks where its name means one: 2xgb200-nvl72 are 144 GPUs."""
-    racks = load_node(node).nodes_per_rack
-    return {"node": node, **({"num_nodes": int(number or 1) * racks} if number or racks > 1 else {})}
+    """So many nodes of a type, or of all that one link joins where its name means those: 2xgb200-nvl72 are 144 GPUs."""
+    each = load_node(node).nodes_per_name
+    return {"node": node, **({"num_nodes": int(number or 1) * each} if number or each > 1 else {})}
 
 
 def _is_asked(text: str) -> bool:

@@ -182,7 +182,9 @@ class Node(Spec):
     max_power_w: Annotated[float, Field(ge=0)] = 0.0
     host_link_bytes_per_s: BytesPerSecond | None = None  # where the board gives a GPU fewer lanes than the card has
     gpus_per_host_link: Annotated[int, Field(gt=0, strict=True)] = 1  # GPUs behind one switch share its lanes to the host
-    nodes_per_rack: Annotated[int, Field(gt=0, strict=True)] = 1  # of what its name means: NVL72 is a rack of 18 nodes of 4
+    named_after_domain: Annotated[bool, Field(strict=True)] = (
+        False  # its name means all that one link joins: NVL72, 18 nodes of 4
+    )
     notes: str = ""
 
     @model_validator(mode="after")
@@ -194,7 +196,20 @@ class Node(Spec):
             raise ValueError(
                 Message("no link joins all {0} GPUs of the node; widest span is {1}", self.num_gpus, max(spans, default=0))
             )
+        if self.named_after_domain and (max(spans, default=0) <= self.num_gpus or max(spans) % self.num_gpus):
+            raise ValueError(
+                Message(
+                    "named_after_domain: the widest link joins {0} GPUs, which are not several whole nodes of {1}; leave it out",
+                    max(spans, default=0),
+                    self.num_gpus,
+                )
+            )
         return self
+
+    @property
+    def nodes_per_name(self) -> int:
+        """Nodes that one of its name after --on means: all that its widest link joins where it is named after them, else one."""
+        return max(link.span for link in self.links) // self.num_gpus if self.named_after_domain else 1
 
 
 class Cluster(Spec):

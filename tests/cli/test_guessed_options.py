@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from command_line import Run
 
 from planner.cli.guesses import EXAMPLES, GUESSES, instead
-from planner.cli.main import COMMANDS, LISTS, Doors
+from planner.cli.main import COMMANDS, LONG, Doors, takes_list
 
 ASKED = ("llama-3-8b", "--on", "8xh100")
 BATCH = 1024 * 4096
@@ -148,13 +149,26 @@ def test_a_guess_is_answered_with_what_to_write(run: Run, typed: tuple[str, ...]
     assert right in err
 
 
-@pytest.mark.parametrize("name", sorted(LISTS))
-def test_an_option_that_is_called_a_list_takes_one(name: str) -> None:
-    """Its help, or its name, says that it takes several."""
-    params = {spelled: one for one in Doors(name="planner").get_command(None, name).params for spelled in one.opts}
-    for option in LISTS[name]:
-        help_text = params[option].help
-        assert option == "--methods" or re.search(r"commas|several|types of", help_text, re.IGNORECASE) or name == "compare"
+def commands_of(name: str) -> list[tuple[str, Any]]:
+    """A command, or its own commands, each as it is typed."""
+    command = Doors(name="planner").get_command(None, name)
+    own = getattr(command, "commands", {})
+    return [(f"{name} {one}", found) for one, found in own.items()] if own else [(name, command)]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_an_option_whose_help_shows_commas_is_a_list_and_only_such_a_one(name: str, run: Run) -> None:
+    """Given twice, it is answered with the list in one word."""
+    for typed, command in commands_of(name):
+        for one in command.params:
+            if one.param_type_name != "option" or one.multiple:
+                continue
+            shows = re.search(r"commas|[^\W_],\w", one.help or "") is not None
+            assert shows == takes_list(one), (typed, one.opts)
+            if shows:
+                twice = run(*typed.split(), one.opts[0], "a", one.opts[-1], "b")
+                assert twice[0] == 2
+                assert f"{one.opts[0]}: is given twice; a list stands in one word: {one.opts[0]} a,b." in twice[2]
 
 
 def test_a_provider_that_nobody_knows_is_no_reason_to_leave_a_method_out(run: Run) -> None:
@@ -239,3 +253,7 @@ def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
     code, _, err = run("plan", "llama-3-8b", "--on", "8.5xh100")
     assert code == 2
     assert "give a whole number and a GPU" in err
+
+
+def test_what_takes_long_is_a_command() -> None:
+    assert set(LONG) <= set(COMMANDS)

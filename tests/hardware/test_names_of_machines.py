@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from command_line import Run
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
@@ -109,20 +110,30 @@ def test_every_name_of_the_catalog_means_itself() -> None:
             of_a_server = load_node(asked["node"]).accelerator if "node" in asked else stem
             assert load_accelerator(asked.get("accelerator", of_a_server)).name == stem, name
     for stem in node_names():
-        racks = load_node(stem).nodes_per_rack
-        assert cluster_table(stem) == ({"node": stem} if racks == 1 else {"node": stem, "num_nodes": racks})
+        each = load_node(stem).nodes_per_name
+        assert cluster_table(stem) == ({"node": stem} if each == 1 else {"node": stem, "num_nodes": each})
 
 
-def test_the_name_of_a_rack_counts_racks() -> None:
-    """NVL72 is 72 GPUs, as its maker names it, not a tray of them; a rack is what one link joins; nodes are counted as nodes."""
+def test_a_name_of_what_one_link_joins_counts_those() -> None:
+    """NVL72 is 72 GPUs, as its maker names it, not a tray of them; nodes are counted as nodes."""
     for text, gpus in (
         ("gb200-nvl72", 72), ("2xGB300 NVL72", 144), ("4 x DGX GB200", 288), ("Vera Rubin NVL144", 72), ("helios", 72),
         ("CloudMatrix 384", 384), ("Trn3 UltraServer", 144), ("18 nodes of gb200-nvl72", 72), ("2 nodes of DGX GB300", 8),
     ):  # fmt: skip
         assert as_cluster(text).num_gpus == gpus, text
-    for node in map(load_node, node_names()):
-        whole = node.nodes_per_rack * node.num_gpus
-        assert node.nodes_per_rack == 1 or whole in {link.span for link in node.links}, node.name
+    node = load_node("dgx-h100")
+    with pytest.raises(PlannerError, match="widest link joins 8 GPUs, which are not several whole nodes of 8"):
+        node.replaced(named_after_domain=True)
+
+
+@pytest.mark.parametrize("name", [name for name in node_names() if load_node(name).named_after_domain])
+def test_what_a_name_means_after_on_and_in_a_file_stands_where_the_node_is_shown(name: str, run: Run) -> None:
+    shown = run("hardware", "show", name)[1]
+    for text in (f"--on {name}", "--on '1 node of " + name + "'"):
+        assert text in shown
+        assert f"{as_cluster(text.removeprefix('--on ').strip(chr(39))).num_gpus} GPUs" in shown
+    assert as_cluster({"node": name, "num_nodes": 1}).num_gpus == load_node(name).num_gpus
+    assert "--on" not in run("hardware", "show", "dgx-h100")[1]
 
 
 def test_what_a_driver_prints_means_its_card_after_on_too() -> None:
