@@ -18,7 +18,7 @@ from planner.cli.guesses import of_field
 from planner.cli.options import RISK, Allow, Price, Provider, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.quantities import COUNTS, SECONDS, share
+from planner.common.quantities import COUNTS, RUN_LENGTHS, SECONDS, share
 
 if TYPE_CHECKING:
     from planner.scenarios.quick import Method
@@ -65,15 +65,54 @@ def one_question(words: list[str], on: str | None, command: str, several: str, a
         return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
     if words[1].lower() in COUNTED:
         return PlannerError("{0}: a number stands without the name of what it counts, such as 512 or 100B.", words[1], **said)
-    if named := next(filter(None, (of_field(word, ("--set",)) for word in words[1:])), ""):
-        return PlannerError("{0}: a field stands after an option: {1}.", words[1], named, **said)
-    for at in range(1, len(words)) if on is None else ():
-        first, last = " ".join(words[:at]), " ".join(words[at:])
+    return _gpus_or_field(words, on, command) or PlannerError(
+        "{0}: one question is answered at a time; {1}.", words[1], several, **said
+    )
+
+
+def _gpus_or_field(words: list[str], on: str | None, command: str) -> PlannerError | None:
+    """The error of GPUs, or of a field, among words without an option; None where there are none."""
+    from planner.hardware.asked import several_gpus
+    from planner.model.names import is_model
+
+    fields = {word: option for word in words[1:] if (option := of_field(word, ("--set",)))}
+    plain = [word for word in words if word not in fields]
+    for at in range(1, len(plain)) if on is None else ():
+        first, last = " ".join(plain[:at]), " ".join(plain[at:])
         for model, gpus in ((first, last), (last, first)):
             if (is_model(model) or is_scenario(model)) and _are_gpus(gpus):
-                right = f"{command} {shlex.quote(model)} --on {shlex.quote(gpus)}"
-                return PlannerError("{0}: GPUs stand after --on: {1}.", gpus, right, **{**said, "value": gpus})
-    return PlannerError("{0}: one question is answered at a time; {1}.", words[1], several, **said)
+                right = " ".join([command, shlex.quote(model), "--on", shlex.quote(gpus), *fields.values()])
+                return PlannerError("{0}: GPUs stand after --on: {1}.", gpus, right, code="usage", value=gpus)
+    for word, option in fields.items():
+        return PlannerError("{0}: a field stands after an option: {1}.", word, option, code="usage", value=word)
+    if on is not None and len(places := several_gpus(",".join([on, *words[1:]]))) > 1:
+        return one_place(words[0], places, command)
+    return None
+
+
+def one_place(target: str, places: list[str], command: str = "planner plan") -> PlannerError:
+    """The error of several GPUs where a question is of one, with the command that answers it of several."""
+    from planner.hardware.asked import accelerators_of
+    from planner.model.names import is_model
+
+    on = ",".join(places)
+    if not command.endswith("serve"):
+        right = f"planner compare {shlex.quote(target)} --on {shlex.quote(on)}"
+    elif is_model(target):
+        right = f"planner size {shlex.quote(target)} --for serve --on {','.join(accelerators_of(places))}"
+    else:
+        each = ", --on ".join(map(shlex.quote, places))
+        return PlannerError(
+            "--on {0}: one type of GPU is asked about at a time; ask about each: --on {1}.", on, each, code="usage"
+        )
+    return PlannerError(
+        "--on {0}: one type of GPU is asked about at a time; `{1}` answers several side by side.",
+        on,
+        right,
+        code="usage",
+        field="--on",
+        value=on,
+    )
 
 
 def refuse_turned(target: str, on: str) -> None:
@@ -186,8 +225,8 @@ class OfStep:
 
         refuse_several(self.target)
         changes = set_fields(self.change, tuple(table for table in TABLES if table not in unread), unread)
+        self.refuse_twice(changes)
         own = self.fields()
-        refuse_twice(own, changes)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
@@ -212,12 +251,20 @@ class OfStep:
 
     def fields(self) -> dict[str, Any]:
         """The fields that options give, each after its table."""
-        tables = {"job": self.job(), **self.others()}
-        return {f"{table}.{name}": value for table, values in tables.items() for name, value in values.items()}
+        return with_table_names({"job": self.job(), **self.others()})
+
+    def refuse_twice(self, changes: Mapping[str, Any]) -> None:
+        """PlannerError for a field that an option and --set give, also where the option gives its table as a whole."""
+        refuse_twice(self.fields() | with_table_names(self.whole()), changes)
+        refuse_other_gpus(self.places(), changes)
+
+    def places(self) -> list[str]:
+        """The GPUs that are asked about."""
+        return [] if self.on is None else [self.on]
 
     def place(self) -> str | None:
-        """The GPUs that are asked about."""
-        return self.on
+        """The first of those."""
+        return next(iter(self.places()), None)
 
     def quick(self, method: Method) -> Scenario:
         """The question of a model on GPUs, with what is usual for ``method``."""
@@ -234,19 +281,60 @@ class OfStep:
         return {} if self.framework is None else {"framework": {"name": self.framework}}
 
 
+def with_table_names(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Fields, each after its table.
+
+    >>> with_table_names({"job": {"seq_len": 4096}, "layout": {"tp": 2}})
+    {'job.seq_len': 4096, 'layout.tp': 2}
+    """
+    return {f"{table}.{name}": value for table, values in tables.items() for name, value in values.items()}
+
+
+ALTERNATIVES = (frozenset(f"job.{name}" for name in RUN_LENGTHS), frozenset(("cluster.num_gpus", "cluster.num_nodes")))
+"""Fields of which one takes the place of another."""
+
+
 def refuse_twice(own: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
-    """PlannerError for a field that both an option and --set give, of which one would change nothing."""
-    for name in own:
-        if name in changes and own[name] != changes[name]:
-            raise PlannerError(
-                "--set {0}={1}: an option gives {0} = {2}; leave one of the two out.",
-                name,
-                changes[name],
-                own[name],
-                code="usage",
-                field="--set",
-                value=f"{name}={changes[name]}",
-            )
+    """PlannerError for a field, or one that takes its place, that both an option and --set give: one would change nothing."""
+    for name, value in changes.items():
+        for other, given in own.items():
+            if (name == other and value != given) or (name != other and any({name, other} <= same for same in ALTERNATIVES)):
+                raise PlannerError(
+                    "--set {0}={1}: an option gives {2} = {3}; leave one of the two out.",
+                    name,
+                    value,
+                    other,
+                    given,
+                    code="usage",
+                    field="--set",
+                    value=f"{name}={value}",
+                )
+
+
+def refuse_other_gpus(places: Iterable[str], changes: Mapping[str, Any]) -> None:
+    """PlannerError for GPUs that --set changes and ``--on`` gives."""
+    if any(name.startswith("cluster.") for name in changes):
+        for place in places:
+            refuse_twice(with_table_names({"cluster": given_cluster(place)}), changes)
+
+
+ONE = re.compile(r"^\s*1\s*([x×*]|[^\d\s.]|\s)|[x×*:]\s*1\s*$", re.IGNORECASE)
+"""One GPU or node, by its number: 1xh100, 1 H100, h100:1."""
+
+
+def given_cluster(text: str) -> dict[str, Any]:
+    """The fields of [cluster] that ``--on`` gives: how many only where it is written.
+
+    >>> given_cluster("h100"), given_cluster("1xh100"), given_cluster("gb200-nvl72")
+    ({'accelerator': 'h100-sxm5-80gb'}, {'accelerator': 'h100-sxm5-80gb', 'num_gpus': 1}, {'node': 'gb200-nvl72'})
+    """
+    from planner.hardware.asked import cluster_table
+
+    found = cluster_table(text)
+    usual = cluster_table(found["node"]) if "node" in found else {**found, "num_gpus": 1}
+    if found == usual and ONE.search(text) is None:
+        return {name: value for name, value in found.items() if name not in ("num_gpus", "num_nodes")}
+    return found
 
 
 def more_of_layout(notes: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, nothing_asked, one_question, refuse_twice
+from planner.cli.asked import Laid, given_cluster, nothing_asked, one_question
 from planner.cli.choices import set_fields
 from planner.cli.output import print_json, show, show_deployment, tell, width
 from planner.common import clock
@@ -62,16 +61,10 @@ class Launched(Laid):
             raise PlannerError(
                 "--layout {0}: goes with a scenario or a model; a launch file says it itself.", self.layout, field="--layout"
             )
-        options, changes = {f"job.{name}": value for name, value in self.job().items()}, set_fields(self.change)
-        refuse_twice(options, changes)
-        over = options | changes
-        if self.framework is not None:
-            over["framework.name"] = self.framework
+        changes = set_fields(self.change)
+        self.refuse_twice(changes)
+        over = {name: value for name, value in self.fields().items() if not name.startswith("price.")} | changes
         return launch_of([self.target, *(self.more or ())], self.launch_files, self.on, over)
-
-
-ONE = re.compile(r"^\s*1\s*([x×*]|[^\d\s.]|\s)|[x×*:]\s*1\s*$", re.IGNORECASE)
-"""One GPU, by its number: 1xh100, 1 H100, h100:1."""
 
 
 def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, over: dict[str, Any]) -> Launch:
@@ -88,8 +81,8 @@ def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, 
             "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
         )
     cluster = None if on is None else cluster_table(on)
-    if cluster is not None and cluster.get("num_gpus") == 1 and not ONE.search(str(on)):
-        cluster.pop("num_gpus")  # a GPU without a number: the file says how many
+    if cluster is not None and "num_gpus" not in given_cluster(str(on)):
+        cluster.pop("num_gpus", None)  # a GPU without a number: the file says how many
     return read_launch(files, model=str(models[0]) if models else None, cluster=cluster, over=over)
 
 

@@ -373,7 +373,7 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     if type(error).__name__ == "NoSuchOption":
         text, remedy = _no_such_option(option, context, command, given, remedy)
     elif "unexpected extra argument" in str(error.message) and context is not None:
-        remedy = _further_words(context, str(error.message).partition("(s) (")[2].rstrip(")").split(), remedy)
+        remedy = _further_words(context, str(error.message).partition("(s) (")[2].rstrip(")").split(), given, remedy)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
@@ -423,14 +423,20 @@ def _stands_elsewhere(option: str, params: Sequence[Any], command: str, given: S
     return ""
 
 
-def _further_words(context: Any, words: Sequence[str], remedy: str) -> str:
-    """What to do with words that a command does not take: the option of a field, look for them, or ask about each."""
+def _further_words(context: Any, words: Sequence[str], given: Sequence[str], remedy: str) -> str:
+    """What to do with words that a command does not take: the option of a field, the list they belong to, look for them, or ask
+    about each."""
     from planner.cli.guesses import of_field
+    from planner.hardware.asked import several_gpus
 
     params = context.command.params
     names = {one.name for one in params}
     if named := next(filter(None, (of_field(word, [spelled for one in params for spelled in one.opts]) for word in words)), ""):
         return Message("write {0}; {1}", named, remedy)
+    takes = next((one for one in params if "--on" in one.opts and takes_list(one)), None)
+    on = _given_to("--on", given)
+    if takes is not None and on and several_gpus(whole := ",".join([on, *words])):
+        return Message("a list stands in one word: {0} {1}; {2}", "--on", shlex.quote(whole), remedy)
     if "search" in names:
         return Message("words to look for stand after {0}; {1}", "--search", remedy)
     if "target" in names:

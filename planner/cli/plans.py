@@ -127,6 +127,8 @@ def compare_command(
     With --at the other cases are brought to the loss, flops, dollars, days, active or total parameters of the first; a single
     mixture is compared with a dense model of its shape.
     """
+    from planner.hardware.asked import several_gpus
+
     check_plot(plot)
     served_tokens = _served_tokens(served, at)
     places: list[str | None] = [None] if given.on is None else [*(names(given.on) or [given.on])]
@@ -134,6 +136,8 @@ def compare_command(
     for word in targets:
         if right := of_field(word, ("--set",)):
             raise PlannerError("{0}: a field stands after an option: {1}.", word, right, code="usage", value=word)
+    if given.on and more and several_gpus(whole := ",".join([given.on, *more])):
+        raise PlannerError("{0}: a list stands in one word: --on {1}.", more[0], whole, code="usage", field="--on", value=more[0])
     asked = [replace(given, target=target, on=on).scenario() for on in places for target in targets]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, more_of_layout, other_cases
-from planner.cli.choices import as_choice
+from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, more_of_layout, other_cases, refuse_twice
+from planner.cli.choices import as_choice, set_fields
 from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -83,25 +83,47 @@ class Sought(Given):
     top: Annotated[int, typer.Option("--top", help="How many of the best to print.")] = 20
 
     def others(self) -> dict[str, dict[str, Any]]:
-        """As of one question, but frameworks are a list that is searched."""
-        return {name: table for name, table in super().others().items() if name != "framework"}
+        """As of one question, but frameworks are a list that is searched; what --set changes needs the name of one."""
+        found = {name: table for name, table in super().others().items() if name != "framework"}
+        first = next(iter(names(self.framework) or ()), "")
+        changed = any(text.startswith("framework.") for text in self.change or ())
+        return found | ({"framework": {"name": first}} if first and changed else {})
 
     def places(self) -> list[str]:
-        """The GPUs that --on lists."""
-        return names(self.on) or ([] if self.on is None else [self.on])
+        """The GPUs that --on lists; those after the first are searched besides."""
+        return names(self.on) or super().places()
 
-    def place(self) -> str | None:
-        """The first of those; the others are searched besides."""
-        return next(iter(self.places()), None)
+    def refuse_twice(self, changes: Mapping[str, Any]) -> None:
+        """As of one question; and what a list of frameworks, terms, accelerators or numbers of GPUs gives."""
+        super().refuse_twice(changes)
+        lists = {
+            "framework.name": self.framework,
+            "price.term": self.term,
+            "cluster.accelerator": self.accelerator,
+            "cluster.num_gpus": self.gpus,
+        }
+        refuse_twice({name: text for name, text in lists.items() if text is not None}, changes)
+
+    def changed(self, table: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A table of the question with what --set changes in it."""
+        from planner.scenarios.quick import changed_tables
+
+        changes = {name: value for name, value in set_fields(self.change).items() if name.startswith(f"{table}.")}
+        return dict(changed_tables({table: dict(fields)}, changes)[table])
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """[cluster] of each of the places."""
+        from planner.hardware.asked import cluster_table
+
+        return [self.changed("cluster", cluster_table(place)) for place in self.places()]
 
     def quick(self, method: Method) -> Scenario:
         """As of one question, but each of several types of GPU has its own usual precision where those differ."""
-        from planner.hardware.asked import cluster_table
         from planner.hardware.cluster import load_accelerator
         from planner.workload.resolve import as_cluster, usual_precision
 
         found = super().quick(method)
-        cards = [as_cluster(cluster_table(place)).accelerator for place in self.places()]
+        cards = [as_cluster(cluster).accelerator for cluster in self.clusters()]
         cards += map(load_accelerator, self.accelerators() or ())
         if "precision" not in self.job() and len(set(map(usual_precision, cards))) > 1:
             del found.cases[0].tables["job"]["precision"]
@@ -141,12 +163,14 @@ class Sought(Given):
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
         from planner.common.quantities import dollars, duration_s, share
-        from planner.hardware.asked import cluster_table
         from planner.layout_search.question import Objective, as_question
 
         run = scenario.cases[0].require_sound_run()
-        tables = search_tables(scenario.cases[0], names(self.framework), names(self.term))
-        tables["cluster"] = [tables["cluster"], *map(cluster_table, self.places()[1:])]
+        frameworks = names(self.framework)
+        if frameworks is not None:
+            frameworks = [self.changed("framework", {"name": name}) for name in frameworks]
+        tables = search_tables(scenario.cases[0], frameworks, names(self.term))
+        tables["cluster"] = [tables["cluster"], *self.clusters()[1:]]
         return as_question(
             **tables,
             objective=meant(self.objective, get_args(Objective)),
@@ -415,7 +439,7 @@ def _tell_other(stack: str, best: str, taken: str) -> None:
         tell(Message("{0} cannot express the recommended layout {1}; this is {2}", stack, best, taken), error=True)
 
 
-def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:
+def search_tables(case: Case, frameworks: list[dict[str, Any]] | None, terms: list[str] | None) -> dict[str, Any]:
     """A case as arguments of ``planner.search``: without the layout, with other frameworks and price terms.
 
     What the file itself gives is checked here, so that an error names the file; options are checked by the search.

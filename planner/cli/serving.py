@@ -14,9 +14,11 @@ from planner.cli.asked import (
     is_scenario,
     no_gpus,
     nothing_asked,
+    one_place,
     one_question,
     price_table,
     refuse_launch_file,
+    refuse_other_gpus,
     refuse_turned,
     refuse_twice,
 )
@@ -96,6 +98,7 @@ class Served:
         price = {f"price.{name}": value for name, value in (price_table(self.price, self.provider) or {}).items()}
         changes = set_fields(self.change, TABLES)
         refuse_twice(price | {f"serving.{name}": value for name, value in self.serving().items()}, changes)
+        refuse_other_gpus([] if self.on is None else [self.on], changes)
         return price | changes
 
     def require_load(self, changes: dict[str, Any]) -> None:
@@ -106,6 +109,13 @@ class Served:
                 raise PlannerError(
                     "{0} {1}: goes with --clients or --rate; give one, too.", option, text, field=option, value=text
                 )
+
+    def refuse_several(self) -> None:
+        """PlannerError for several types of GPU, which ``size`` compares."""
+        from planner.hardware.asked import several_gpus
+
+        if places := several_gpus(self.on or ""):
+            raise one_place(self.target, places, "planner serve")
 
     def refuse_batch(self, scenario: ServingScenario) -> None:
         """PlannerError for --batch beside a load, from which follows how many sequences are at work."""
@@ -126,6 +136,7 @@ class Served:
         """The launch files' question, where some are given."""
         from planner.cli.launch import launch_of
 
+        self.refuse_several()
         if not self.launch_files:
             return None
         over = {f"serving.{name}": value for name, value in self.serving().items()} | set_fields(self.change)

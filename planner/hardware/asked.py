@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -106,6 +107,27 @@ def _is_asked(text: str) -> bool:
         return False
 
 
+def several_gpus(text: str) -> list[str]:
+    """The parts of a list with commas, each of which names GPUs; empty for any other text.
+
+    >>> several_gpus("8xh100, h200"), several_gpus("8xh100"), several_gpus("h100,abacus")
+    (['8xh100', 'h200'], [], [])
+    """
+    parts = [one.strip() for one in text.split(",")]
+    return parts if len(parts) > 1 and all(one and _is_asked(one) for one in parts) else []
+
+
+def accelerators_of(places: Iterable[str]) -> list[str]:
+    """The accelerators of GPUs as people write them, without their numbers.
+
+    >>> accelerators_of(["8xh100", "dgx-h200", "2xh100"])
+    ['h100-sxm5-80gb', 'h200-sxm-141gb']
+    """
+    tables = [cluster_table(place) for place in places]
+    found = (load_node(one["node"]).accelerator if "node" in one else str(one["accelerator"]) for one in tables)
+    return list(dict.fromkeys(found))
+
+
 def no_gpus_named(field: str, text: str) -> PlannerError:
     """The error of an answer to which GPUs that names none: empty, or with a number that counts nothing."""
     said: dict[str, Any] = {"field": field, "value": text}
@@ -122,11 +144,7 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
     if match is None or (match[1] and int(match[1]) < 1) or re.match(r"\s*\d+\.\d+\s*[x×]", text, flags=re.IGNORECASE):
         raise no_gpus_named(field, text)
     number, name = match[1], match[2]
-    if (
-        "," in text
-        and len(listed := [one.strip() for one in text.split(",")]) > 1
-        and all(one and _is_asked(one) for one in listed)
-    ):
+    if len(several_gpus(text)) > 1:
         raise PlannerError(
             ONE_TYPE,
             field,

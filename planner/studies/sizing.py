@@ -16,7 +16,7 @@ from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.common.spec import fields_of, whole_number
-from planner.hardware.asked import accelerator_named, no_gpus_named
+from planner.hardware.asked import accelerator_named, accelerators_of, no_gpus_named, several_gpus
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
@@ -407,6 +407,16 @@ def _named(accelerators: str, gpus: int | None) -> tuple[list[str], int | None]:
     numbers = {gpus if one is None else int(one[1]) for one in counted}
     if not accelerators.strip():
         raise no_gpus_named("--on", accelerators)
+    if asked and len(numbers) > 1 and several_gpus(accelerators):
+        kinds = ",".join(accelerators_of(asked))
+        raise PlannerError(
+            "--on {0}: name GPU types, and one number for all: --on {1} --gpus {2}; ask about other numbers one by one.",
+            accelerators,
+            kinds,
+            max(number or 1 for number in numbers),
+            field="--on",
+            value=accelerators,
+        )
     if not asked or len(numbers) > 1 or (gpus is not None and numbers != {gpus}):
         raise PlannerError(
             "--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus, one number for all.", accelerators, field="--on"

@@ -127,6 +127,32 @@ def test_gpus_are_those_that_stand_after_on(field: str, value: str | None, on: s
         (("search", *ASKED, "--seq-len", "4k", "--set", "job.seq_len=8k"), "leave one of the two out"),
         (("plan", *ASKED, "--framework", "fsdp", "--set", "framework.name=megatron-core"), "leave one of the two out"),
         (("serve", "llama-3-8b", "--on", "h100", "--clients", "8", "--set", "serving.clients=9"), "leave one of the two out"),
+        (("plan", *ASKED, "--set", "cluster.num_gpus=16"), "an option gives cluster.num_gpus = 8; leave one"),
+        (("plan", "llama-3-8b", "--on", "2xdgx-h100", "--set", "cluster.num_gpus=32"), "gives cluster.num_nodes = 2; leave one"),
+        (("plan", *ASKED, "--set", "cluster.accelerator=h200"), "gives cluster.accelerator = h100-sxm5-80gb; leave one"),
+        (("plan", *ASKED, "--layout", "tp2", "--set", "layout.tp=4"), "an option gives layout.tp = 2; leave one"),
+        (("plan", *ASKED, "--tokens", "1B", "--set", "job.num_steps=10"), "gives job.num_tokens = 1000000000; leave one"),
+        (("plan", "--from", "x.sh", "--framework", "fsdp", "--set", "framework.name=deepspeed"), "leave one of the two out"),
+        (("plan", "--from", "x.sh", "--on", "8xh100", "--set", "cluster.num_gpus=16"), "leave one of the two out"),
+        (("plan", "--from", "x.sh", "--price", "2", "--set", "price.usd_per_gpu_hour=3"), "leave one of the two out"),
+        (("search", "llama-3-8b", "--on", "16xh100,8xh200", "--set", "cluster.num_gpus=16"), "gives cluster.num_gpus = 8; leave"),
+        (("search", *ASKED, "--framework", "fsdp", "--set", "framework.name=megatron-core"), "leave one of the two out"),
+        (("search", *ASKED, "--term", "spot", "--set", "price.term=on-demand"), "leave one of the two out"),
+        (("search", "llama-3-8b", "--on", "h100", "--gpus", "8,16", "--set", "cluster.num_gpus=32"), "leave one of the two out"),
+        (("serve", "llama-3-8b", "--on", "2xh100", "--set", "cluster.num_gpus=4"), "gives cluster.num_gpus = 2; leave one"),
+        (("serve", "llama-3-8b", "--on", "h100,4xh200"), "`planner size llama-3-8b --for serve --on h100-sxm5-80gb,h200-sxm-"),
+        (("serve", "llama-3-8b", "--on", "h100", "h200"), "`planner size llama-3-8b --for serve --on h100-sxm5-80gb,h200-sxm-"),
+        (("serve", "--from", "x.sh", "--on", "h100,h200"), "ask about each: --on h100, --on h200."),
+        (("plan", *ASKED, "8xh200"), "`planner compare llama-3-8b --on 8xh100,8xh200`"),
+        (("search", *ASKED, "8xh200"), "a list stands in one word: --on 8xh100,8xh200;"),
+        (("compare", *ASKED, "8xh200"), "8xh200: a list stands in one word: --on 8xh100,8xh200."),
+        (("size", "llama-3-8b", "--for", "serve", "--on", "h100", "h200"), "a list stands in one word: --on h100,h200;"),
+        (("size", "llama-3-8b", "--for", "serve", "--on", "8xh100,4xl4"), "--on h100-sxm5-80gb,l4 --gpus 8; ask"),
+        (
+            ("plan", "llama-3-8b", "8xh100", "tp=2"),
+            "8xh100: GPUs stand after --on: planner plan llama-3-8b --on 8xh100 --set layout",
+        ),
+        (("plan", *ASKED, "foo", "tp=2"), "error: tp=2: a field stands after an option: --set layout.tp=2."),
         (("plan", "llama-3-8b", "--ON", "8xh100"), "--on"),
         (("plan", *ASKED, "--on", "8xh200"), "is given twice, '8xh100' and '8xh200'; give it once."),
         (("search", "llama-3-8b,llama-2-7b", "--on", "8xh100"), "planner compare llama-3-8b llama-2-7b"),
@@ -253,6 +279,32 @@ def test_half_a_gpu_is_no_name_of_one(run: Run) -> None:
     code, _, err = run("plan", "llama-3-8b", "--on", "8.5xh100")
     assert code == 2
     assert "give a whole number and a GPU" in err
+
+
+def best_of_clusters(run: Run, *typed: str) -> list[dict[str, Any]]:
+    rows = json.loads(run("search", "llama-3-8b", "--json", *typed)[1])["rows"]
+    return [row for row in rows if row["best_of_cluster"]]
+
+
+def test_what_set_changes_in_a_cluster_it_changes_in_all_that_are_searched(run: Run) -> None:
+    slow = ("--set", "cluster.network_gbit_per_s=100")
+    both = {row["accelerator"]: row["step_time_s"] for row in best_of_clusters(run, "--on", "16xh100,16xh200", *slow)}
+    assert len(both) == 2
+    for on in ("16xh100", "16xh200"):
+        alone, usual = (best_of_clusters(run, "--on", on, *more)[0] for more in (slow, ()))
+        assert both[alone["accelerator"]] == alone["step_time_s"] > usual["step_time_s"]
+
+
+def test_what_set_changes_in_a_framework_it_changes_in_all_that_are_searched(run: Run) -> None:
+    found = best_of_clusters(run, "--on", "8xh100", "--framework", "fsdp,megatron-core", "--set", "framework.fragmentation=0.3")
+    assert {row["framework"] for row in found} == {"fsdp", "megatron-core"}
+    assert all("fragmentation" in str(row["framework_changes"]) for row in found)
+
+
+def test_a_number_that_is_not_written_may_be_set(run: Run) -> None:
+    for on, field, gpus in (("h100", "cluster.num_gpus=16", "16xh100"), ("gb200-nvl72", "cluster.num_nodes=2", "8xgb200")):
+        found = [json.loads(run("plan", "gpt2", "--json", *more)[1]) for more in (("--on", on, "--set", field), ("--on", gpus))]
+        assert found[0]["cluster"]["num_gpus"] == found[1]["cluster"]["num_gpus"]
 
 
 def test_what_takes_long_is_a_command() -> None:
