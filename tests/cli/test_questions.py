@@ -235,7 +235,7 @@ def test_set_reads_tables_and_lists_as_a_scenario_has_them() -> None:
 
 TABLES_SET = {
     "model": "model.num_layers=6",
-    "cluster": "cluster.num_gpus=4",
+    "cluster": "cluster.gpus_per_node=1",  # how many GPUs --on says
     "framework": "framework.name=megatron-core",
     "job": "job.precision=fp32",
     "layout": "layout.micro_batch_size=2",
