@@ -98,8 +98,9 @@ def hardware_list(search: Search = "", as_json: AsJson = False) -> None:
 @hardware_app.command("show")
 def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a node type.")], as_json: AsJson = False) -> None:
     """Show one accelerator or node type, each value with its source."""
+    from planner.common.references import spelt
     from planner.hardware.asked import accelerator_named
-    from planner.hardware.cluster import load_accelerator, load_node, node_names, spelt
+    from planner.hardware.cluster import load_accelerator, load_node, node_names
     from planner.reports.plans import accelerator_table, node_table
 
     try:

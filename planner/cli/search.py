@@ -166,9 +166,8 @@ class Sought(Given):
         from planner.layout_search.question import Objective, as_question
 
         run = scenario.cases[0].require_sound_run()
-        frameworks = names(self.framework)
-        if frameworks is not None:
-            frameworks = [self.changed("framework", {"name": name}) for name in frameworks]
+        named = names(self.framework)
+        frameworks = None if named is None else [self.changed("framework", {"name": name}) for name in named]
         tables = search_tables(scenario.cases[0], frameworks, names(self.term))
         tables["cluster"] = [tables["cluster"], *self.clusters()[1:]]
         return as_question(
