@@ -155,3 +155,8 @@ def test_a_message_in_a_blank_stays_one_though_the_same_words_came_before() -> N
     assert type(Message("{0}: {1}", "x", words).values[1]) is str
     assert Message("{0}: {1}", "x", message).values[1] is message
     assert Message("{0}: {1}", "x", words) is Message("{0}: {1}", "x", words)
+
+
+def test_what_is_listed_in_chinese_has_its_comma() -> None:
+    listed = join_messages(", ", [Message("{0} on {1}", "bf16", "h100"), Message("{0} on {1}", "fp16", "v100")])
+    assert translated(Message("precision, as usual: {0}", listed), "zh") == "按常用值，精度为：h100 用 bf16、v100 用 fp16"
