@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from functools import lru_cache
 from string import Formatter
 from typing import Any, SupportsIndex
@@ -45,9 +46,13 @@ def _shown(value: Any, conversion: str, form: str) -> str:
     if _is_endless(value):
         return shown_value(value)
     text = format(value, form)
-    return format(value, ",.0f") if form.endswith("g") and "e+" in text and abs(value) < 1e15 else text
+    if form.endswith("g") and "e" in text and SHORTEST < abs(value) < 1e15:
+        return format(value, ",.0f") if "e+" in text else format(Decimal(text), "f")
+    return text
 
 
+SHORTEST = 1e-9
+"""Of a number that is shown in digits; a smaller one has its exponent."""
 LONGEST_LIST = 120
 """Characters of a list or table that a message quotes."""
 LONGEST_SHOWN = 80
@@ -82,6 +87,8 @@ class Message(str):
     ("job.seq_len = 'x': use 4,096", '{0} = {1}: use {2}', ('job.seq_len', "'x'", '4,096'))
     >>> Message("{0:.3g} ms of {1:,g} tokens", 14812.4, 10486016.0)  # no exponents: people read digits
     '14,812 ms of 10,486,016 tokens'
+    >>> Message("{0:g} s, ${1:,.3g}", 1.157e-05, 9.719e-05)
+    '0.00001157 s, $0.0000972'
     """
 
     key: str
