@@ -222,7 +222,7 @@ def sglang_files(d: Deployment) -> dict[str, str]:
     groups = s.attention_groups
     values: dict[str, Any] = {
         "is-embedding": s.embeds,
-        "tp-size": max(s.tp, s.ep),
+        "tp-size": s.ranks,
         "pp-size": s.pp,
         "dp-size": groups if groups > 1 else s.dp,
         "enable-dp-attention": groups > 1,
@@ -277,7 +277,7 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
             "tensorrt-llm", Message("serving.weights = {0!r} is not a format of this server", s.weights), "use bf16, fp8 or nvfp4"
         )
     values: dict[str, Any] = {
-        "tp_size": max(s.tp, s.ep),
+        "tp_size": s.ranks,
         "pp_size": s.pp,
         "ep_size": s.ep if s.ep > 1 else None,
         "max_batch_size": _places(d),

@@ -18,7 +18,7 @@ from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
 from planner.serving.engine import Engine, load_engine, resolve_engine
 from planner.serving.feasibility import usual_passage
-from planner.serving.spec import OUTPUT, PROMPT, Dispatcher
+from planner.serving.spec import OUTPUT, PROMPT, Dispatcher, replica_gpus
 from planner.workload.resolve import as_cluster, as_model
 
 UNQUANTIZED = ("bf16", "fp16", "fp32")
@@ -111,12 +111,11 @@ def _balanced(said: Said) -> None:
 
 
 def _ranks(f: Mapping[str, Any]) -> int:
-    return max(whole(f, "serving.tp") or 1, whole(f, "serving.ep") or 1)
+    return replica_gpus(tp=whole(f, "serving.tp") or 1, ep=whole(f, "serving.ep") or 1)
 
 
 def _gpus(f: Mapping[str, Any]) -> int:
-    tp, pp, ep, dp = (whole(f, f"serving.{name}") or 1 for name in ("tp", "pp", "ep", "dp"))
-    return max(tp, ep) * pp * dp
+    return _ranks(f) * (whole(f, "serving.pp") or 1) * (whole(f, "serving.dp") or 1)
 
 
 def _cut(said: Said) -> None:
@@ -197,7 +196,7 @@ def _passes(said: Said, found: Engine) -> None:
     """Tokens of a prefill pass, written only where they differ from the engine's default on this GPU; these and places are those
     of one attention group."""
     f = said.fields
-    groups = max(int(f.get("serving.ep") or 1) // int(f.get("serving.tp") or 1), 1) if found.shares_limits else 1
+    groups = max(int(f.get("serving.ep") or 1) // int(f.get("serving.tp") or 1), 1) if found.limits_of_all_groups else 1
     if f.get("said.all_places") is not None:
         f.setdefault("serving.max_batch", max((whole(f, "said.all_places") or 1) // groups, 1))
     tokens = length(said, "said.prefill", -1)

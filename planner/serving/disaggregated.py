@@ -33,7 +33,12 @@ def prefill_setting(setting: Setting) -> Setting:
         raise PlannerError("serving.prefill_pool is missing: prompts have no GPUs of their own.")
     cut = {"tp": pool.tp, "pp": pool.pp, "ep": pool.ep, "dp": pool.replicas}
     way = s.dispatcher if pool.ep > pool.tp else None
-    own = s.replaced(**cut, dispatcher=way, prefill_pool=None, output=Lengths(mean=1), batch=1, max_batch=None)
+    # where every GPU has a part of all experts none is placed, and no rank is fuller than another
+    placed = {} if pool.ep > 1 else {"redundant_experts": 0, "expert_placement": None}
+    load = None if s.expert_load is None else min(s.expert_load, float(pool.ep))
+    own = s.replaced(
+        **cut, **placed, expert_load=load, dispatcher=way, prefill_pool=None, output=Lengths(mean=1), batch=1, max_batch=None
+    )
     fraction = memory_fraction(setting.engine, own, setting.cluster.accelerator)
     return replace(setting, serving=own, engine=setting.engine.model_copy(update={"memory_fraction": fraction}))
 

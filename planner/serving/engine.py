@@ -28,8 +28,9 @@ OF_CARD = (*LIMITS, "least_reserved_bytes", "graph_sequences")
 """Fields that an engine may take by the card (``on_cards``); those of its batches first."""
 
 WIDE_GRAPH = 300
-"""Sequences above which a CUDA graph of one of several attention groups takes half as much memory again (sgl-project/sglang,
-server_args.py, _handle_gpu_memory_settings)."""
+"""Sequences above which a CUDA graph of one of several attention groups takes ``WIDE_GRAPH_TIMES`` the memory for each
+(sgl-project/sglang, server_args.py, _handle_gpu_memory_settings: 3 MiB, and 4.5 MiB above 300)."""
+WIDE_GRAPH_TIMES = 1.5
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
@@ -60,19 +61,19 @@ Feature = Literal[
 
 class OnCard(Spec):
     """What the software takes where nobody says it: on cards below ``below_gib``, on those whose name begins with ``named``, or
-    on any where neither is given; with ``from_tp``, only where a layer is cut over so many GPUs or more."""
+    on any where neither is given; with ``from_ranks``, only where a stage of the server has so many GPUs or more."""
 
     below_gib: Annotated[float, Field(gt=0)] | None = None  # of the card's memory
     named: str | None = None  # how an accelerator's name begins, whatever its memory
-    from_tp: Annotated[int, Field(gt=0)] = 1
+    from_ranks: Annotated[int, Field(gt=0)] = 1
     max_batch: Annotated[int, Field(gt=0)] | None = None
     prefill_tokens: Annotated[int, Field(gt=0)] | None = None
     least_reserved_bytes: Annotated[float, Field(ge=0)] | None = None
     graph_sequences: Annotated[int, Field(gt=0)] | None = None
 
-    def holds(self, card: Accelerator, tp: int) -> bool:
-        """Whether it is meant for ``card`` and layers cut over ``tp`` of them."""
-        if tp < self.from_tp:
+    def holds(self, card: Accelerator, ranks: int) -> bool:
+        """Whether it is meant for ``card`` and a stage of ``ranks`` of them (``Serving.ranks``)."""
+        if ranks < self.from_ranks:
             return False
         small = self.below_gib is not None and card.memory_bytes < self.below_gib * GIB
         named = self.named is not None and card.name.startswith(self.named)
@@ -172,7 +173,7 @@ class Engine(Spec):
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
-    shares_limits: bool = False  # its server's tokens of a pass, and its places, are those of all attention groups together
+    limits_of_all_groups: bool = False  # its server's tokens of a pass, and stated places, are of all attention groups together
     splits_prompts: bool = True  # such a pass may take the beginning of a prompt
     schedules_ahead: bool = False  # the next pass is put together while one runs: who comes meanwhile joins the one after
     reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
@@ -183,10 +184,10 @@ class Engine(Spec):
     reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # that it leaves of a card, in place of memory_fraction; 0 = that holds
     least_reserved_bytes: Annotated[float, Field(ge=0)] = 0.0  # what it leaves at least, however small its passes
     graph_sequences: Annotated[int, Field(ge=0)] = 0  # of the widest CUDA graph
-    reserved_bytes_per_graph_sequence: Annotated[float, Field(ge=0)] = 0.0  # more of them for each of these
-    reserved_bytes_per_group_sequence: Annotated[float, Field(ge=0)] = 0.0  # the same, for each of several attention groups
-    reserved_bytes_per_token: Annotated[float, Field(ge=0)] = 0.0  # more of them for each token of a prefill pass
-    reserved_bytes_per_gpu: Annotated[float, Field(ge=0)] = 0.0  # more of them for each GPU of a replica
+    reserved_bytes_per_graph_sequence: Annotated[float, Field(ge=0)] = 0.0  # further bytes for each sequence of it
+    reserved_bytes_per_group_sequence: Annotated[float, Field(ge=0)] = 0.0  # further ones for each and attention group
+    reserved_bytes_per_token: Annotated[float, Field(ge=0)] = 0.0  # further bytes for each token of a prefill pass
+    reserved_bytes_per_gpu: Annotated[float, Field(ge=0)] = 0.0  # further bytes for each GPU of a replica
     memory_counts: Literal["all", "weights_and_cache", "cache"] = "all"  # what that is a fraction for (memory.limit_bytes)
     context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, kernels, graphs
     communicator_bytes: Annotated[float, Field(ge=0)] = 0.25e9
@@ -202,9 +203,9 @@ class Engine(Spec):
         """How tokens of several attention groups come to their experts where nobody asks for another way."""
         return "gather" if self.dispatcher_option else self.dispatcher
 
-    def on(self, card: Accelerator, tp: int = 1) -> Self:
-        """The same with the limits that it takes on ``card`` where nobody says them, with layers cut over ``tp`` of them."""
-        found = next((entry for entry in self.on_cards if entry.holds(card, tp)), None)
+    def on(self, card: Accelerator, ranks: int = 1) -> Self:
+        """The same with the limits that it takes where nobody says them, on ``ranks`` of ``card`` for each stage."""
+        found = next((entry for entry in self.on_cards if entry.holds(card, ranks)), None)
         return self if found is None else self.model_copy(update=found.limits())
 
 
@@ -282,7 +283,7 @@ def _table(name: str) -> dict[str, Any]:
 
 def engine_for(spec: Serving, card: Accelerator) -> Engine:
     """The engine of a deployment with the limits that it takes on ``card``, and the part of it that it takes or is told to."""
-    engine = load_engine(spec.engine).on(card, max(spec.tp, spec.ep))
+    engine = load_engine(spec.engine).on(card, spec.ranks)
     return engine.model_copy(update={"memory_fraction": memory_fraction(engine, spec, card)})
 
 
@@ -291,7 +292,7 @@ def memory_fraction(engine: Engine, spec: Serving, card: Accelerator) -> float:
 
     An engine that leaves a number of bytes free takes f = max(1 - max(r + g b + a b G + t p + u n, m) / C, 0) of a card of C
     bytes, in thousandths: r = ``reserved_bytes``, g = ``reserved_bytes_per_graph_sequence`` (b = ``graph_sequences``), a =
-    ``reserved_bytes_per_group_sequence`` where there are G > 1 attention groups, half as much again for graphs wider than
+    ``reserved_bytes_per_group_sequence`` where there are G > 1 attention groups, ``WIDE_GRAPH_TIMES`` it for graphs wider than
     ``WIDE_GRAPH``, t = ``reserved_bytes_per_token`` (p = tokens of a prefill pass of all groups), u = ``reserved_bytes_per_gpu``
     (n GPUs of a replica), m = ``least_reserved_bytes``. With f = 0 nothing fits.
     """
@@ -299,12 +300,12 @@ def memory_fraction(engine: Engine, spec: Serving, card: Accelerator) -> float:
         return spec.memory_fraction
     if not engine.reserved_bytes:
         return engine.memory_fraction
-    here, groups = engine.on(card, max(spec.tp, spec.ep)), spec.attention_groups
+    here, groups = engine.on(card, spec.ranks), spec.attention_groups
     told = spec.chunked_prefill_tokens or spec.pass_tokens
-    tokens = told * (groups if here.shares_limits else 1) if told else here.prefill_tokens
+    tokens = told * (groups if here.limits_of_all_groups else 1) if told else here.prefill_tokens
     left = here.reserved_bytes + here.reserved_bytes_per_graph_sequence * here.graph_sequences
     if groups > 1:
-        wide = 1.5 if here.graph_sequences > WIDE_GRAPH else 1.0
+        wide = WIDE_GRAPH_TIMES if here.graph_sequences > WIDE_GRAPH else 1.0
         left += wide * here.reserved_bytes_per_group_sequence * here.graph_sequences * groups
     left += here.reserved_bytes_per_token * tokens + here.reserved_bytes_per_gpu * spec.gpus_per_replica
     return max(round(1.0 - max(left, here.least_reserved_bytes) / card.memory_bytes, 3), 0.0)

@@ -423,7 +423,7 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     """A group of tp ranks sits on neighbouring GPUs, one of ep too; stages lie tp (or ep) GPUs apart."""
     s = setting.serving
     ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
-    stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
+    stride = s.ranks if row.collective == "p2p" else 1
     assert row.collective is not None
     e, message = setting.engine, row.communication_bytes
     if row.copies is not None:

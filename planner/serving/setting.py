@@ -53,7 +53,10 @@ class Setting:
 
     @property
     def places(self) -> int:
-        """Sequences that a replica takes at once at most: as the scenario or the engine says, of each attention group."""
+        """Sequences that a replica takes at once at most: as the scenario or the engine says, of each attention group.
+
+        An engine's default is of each group, also where a server is told those of all (``Engine.limits_of_all_groups``).
+        """
         return (self.serving.max_batch or self.engine.max_batch) * self.serving.attention_groups
 
     @property
@@ -79,7 +82,7 @@ class Setting:
     @property
     def pass_tokens(self) -> int:
         """Most tokens of one prefill pass of an attention group."""
-        groups = self.serving.attention_groups if self.engine.shares_limits else 1
+        groups = self.serving.attention_groups if self.engine.limits_of_all_groups else 1
         return self.serving.pass_tokens or max(self.engine.prefill_tokens // groups, 1)
 
     @property

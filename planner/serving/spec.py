@@ -373,6 +373,11 @@ class Serving(Spec):
         return here if self.attention_groups == 1 else np.asarray(np.ceil(here / self.attention_groups))
 
     @property
+    def ranks(self) -> int:
+        """GPUs of one stage of a replica: what its server is told as its tensor parallelism (SGLang, --tp-size)."""
+        return replica_gpus(tp=self.tp, ep=self.ep)
+
+    @property
     def gpus_per_replica(self) -> int:
         """Those of ``replica_gpus``."""
         return replica_gpus(tp=self.tp, pp=self.pp, ep=self.ep)

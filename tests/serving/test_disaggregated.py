@@ -10,7 +10,7 @@ import pytest
 from planner.common.errors import PlannerError
 from planner.serving import serve
 from planner.serving.deployment import Deployment
-from planner.serving.disaggregated import Pools, load_apart, prefill_times, transfer_s
+from planner.serving.disaggregated import Pools, load_apart, prefill_setting, prefill_times, transfer_s
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.load import server_s
 from planner.serving.requests import poisson
@@ -116,3 +116,31 @@ def test_a_prefill_replica_must_fit_too() -> None:
     )
     assert not d.fits
     assert "a prefill replica" in d.reasons[0]
+
+
+@pytest.mark.parametrize("pool", [{"tp": 8}, {"ep": 24}, {"ep": 8}])
+@pytest.mark.parametrize(
+    "experts",
+    [
+        {"redundant_experts": 32, "expert_zipf": 0.5},
+        {"expert_placement": "sorted", "expert_zipf": 0.5},
+        {"expert_load": 12.0},
+    ],
+)
+def test_copies_and_loads_of_ranks_hold_where_a_pool_has_ranks_of_experts(
+    pool: dict[str, int], experts: dict[str, object]
+) -> None:
+    """GPUs that each have a part of all experts hold no copies, and none is fuller than another; ranks as decoding's do."""
+    if pool.get("ep") == 24 and "redundant_experts" not in experts:
+        pool = {"ep": 32}
+    gpus = 32 + max(pool.values())
+    fields = {"engine": "sglang", "weights": "fp8-block", "prompt": 512, "output": 64, "memory_fraction": 0.95, "ep": 32, "dp": 1}
+    asked = {**fields, "dispatcher": "deepep", "prefill_pool": pool, **experts}
+    found = serve(model="deepseek-v3", cluster=f"{gpus}xh200", serving=asked)
+    own, ranks = prefill_setting(found.times.setting).serving, pool.get("ep", 1)
+    if ranks == 1:
+        assert (own.redundant_experts, own.expert_placement, own.rank_load(256)) == (0, None, 1.0)
+    else:
+        assert own.redundant_experts == found.serving.redundant_experts
+        assert own.expert_placement == found.serving.expert_placement
+        assert own.rank_load(256) <= ranks

@@ -84,6 +84,16 @@ def test_sglang_captures_wider_graphs_from_tp_4_on(card: str, tp: int, pp: int) 
     assert engine_for(spec, accelerator).memory_fraction == pytest.approx(1 - left * 2**20 / accelerator.memory_bytes, abs=0.0005)
 
 
+@pytest.mark.parametrize(("tp", "ep"), [(1, 2), (1, 8), (8, 4), (2, 8)])
+def test_a_server_of_experts_has_the_limits_of_its_ranks(tp: int, ep: int) -> None:
+    """It is started with as many ranks as GPUs of a stage, whichever way they are cut."""
+    spec = Serving.build({"engine": "sglang", "prompt": 100, "output": 10, "tp": tp, "ep": ep}, "serving")
+    assert spec.ranks == max(tp, ep)
+    engine = engine_for(spec, load_accelerator("l40s"))
+    assert engine.graph_sequences == load_engine("sglang").on(load_accelerator("l40s"), max(tp, ep)).graph_sequences
+    assert engine.graph_sequences == WIDEST["l40s"][max(tp, ep) >= 4]
+
+
 def test_a_cut_that_is_chosen_leaves_as_much_as_one_that_is_said() -> None:
     asked = {"model": "llama-3.1-70b", "cluster": "8xh100"}
     fields = {"engine": "sglang", "prompt": 512, "output": 64}
