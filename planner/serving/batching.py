@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import math
 import pickle
-from bisect import bisect
+from bisect import bisect, insort
 from dataclasses import dataclass
 from threading import Lock
 
@@ -41,7 +41,8 @@ class Server:
     ``ahead``: a pass is put together while the one before it runs, so a request joins the second pass after it has come.
     ``launch_s``: what launching a pass with prompts takes, beside the device: it lasts no less, decoding beside them or not.
     ``least_s[b]``: what a decode step of b sequences takes at least, where no graph holds its kernels.
-    ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
+    ``stages`` that work at the same time: a prefill, alone or beside a decode step, holds the replica for its part only, though
+    it takes all of them to be done: the tokens of its requests come later by the rest.
     """
 
     step_s: Array
@@ -179,6 +180,7 @@ class _Loop:
         self.closed, self.between_s = clients is not None, between_s
         self.arrivals: list[float] = requests.arrivals_s[:clients].tolist()
         self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
+        self.late = [0.0] * n  # by what its tokens leave the last stage after the replica takes its next pass
         self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
         self.batch = self.preemptions = self.passes = self.waited = 0
         self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
@@ -221,7 +223,7 @@ class _Loop:
             done_s=np.array(self.done),
             batch_seconds=self.batch_seconds,
             busy_s=self.busy,
-            end_s=self.now,
+            end_s=max(self.now, max(self.done, default=0.0)),
             preemptions=self.preemptions,
             steps=np.array(self.steps),
             step_tokens=np.array(self.step_tokens),
@@ -290,7 +292,8 @@ class _Loop:
         self._pass_time(held)
         self.prefill_s += held
         for j in taken:
-            self._first_token(j, self.now + seconds - held)
+            self.late[j] += seconds - held
+            self._first_token(j)
         return i
 
     def _prefill_beside(self, i: int) -> int:
@@ -330,23 +333,33 @@ class _Loop:
             else:
                 complete.append(j)
         part = (own[0] if alone else max(own)) + together + self._tokens_s(each - min(room), total)
-        self.prefill_s += part
-        if others:
-            self._pass_time(max(part + self.base[others] + self.slope[others] * held, server.launch_s))
-            self.step += 1
-            self.cached += others
-            self.steps[others] += 1.0
-            self.step_tokens[others] += held
-            if self.running[0][0] <= self.step:
-                self._finish()
-        else:
-            self.passes += 1
-            alone_s = max(part + server.pass_s, server.launch_s) / server.stages
-            self.prefill_s += alone_s - part
-            self._pass_time(alone_s)
+        late = self._mixed(part, others, held)
+        for j in [*complete, *(j for j, _, _ in going)] if late else ():
+            self.late[j] += late
         for j in complete:
-            self._first_token(j, self.now)
+            self._first_token(j)
         return i
+
+    def _mixed(self, part: float, others: int, held: float) -> float:
+        """A pass of prompts, ``part`` seconds of all stages, and of a decode step of ``others`` that hold ``held`` tokens.
+
+        Returns the seconds from when the replica takes its next pass until the prompts have passed all stages.
+        """
+        server, decode_s = self.server, self.base[others] + self.slope[others] * held if others else 0.0
+        seconds = max(part + (decode_s if others else server.pass_s), server.launch_s)
+        late = (seconds - decode_s) * (1.0 - 1.0 / server.stages)
+        self._pass_time(seconds - late)
+        self.prefill_s += part / server.stages if others else seconds - late
+        if not others:
+            self.passes += 1
+            return late
+        self.step += 1
+        self.cached += others
+        self.steps[others] += 1.0
+        self.step_tokens[others] += held
+        if self.running[0][0] <= self.step:
+            self._finish()
+        return late
 
     def _admit(self, j: int, i: int) -> int:
         """Give request j its place; returns the next one that was never admitted."""
@@ -363,9 +376,9 @@ class _Loop:
             return i
         return i + 1
 
-    def _first_token(self, j: int, when: float) -> None:
+    def _first_token(self, j: int) -> None:
         if self.first[j] < 0.0:
-            self.first[j] = when
+            self.first[j] = self.now + self.late[j]
         end = self.step + self.outputs[j] - 1.0
         heapq.heappush(self.running, (end, j))
         if self.keeps < 1.0:
@@ -373,7 +386,6 @@ class _Loop:
         self.cached += 1.0
         if self.outputs[j] <= 1.0:
             self._finish()
-            self.done[j] = when
 
     def _preempt(self) -> None:
         """Take the cache from the running request that was admitted last; it waits first in line, its tokens a longer prompt."""
@@ -439,9 +451,9 @@ class _Loop:
             _, j = heapq.heappop(running)
             if keeps < 1.0:
                 self.ends.pop(j, None)
-            self.done[j] = self.now
+            self.done[j] = self.now + self.late[j]
             self.batch -= 1
             self.cached -= prompts[j] + outputs[j]
             self.reserved -= prompts[j] + keeps * outputs[j]
             if self.closed and len(self.arrivals) < self.total:
-                self.arrivals.append(self.now + self.between_s)
+                insort(self.arrivals, self.done[j] + self.between_s)
