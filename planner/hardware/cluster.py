@@ -537,7 +537,8 @@ def partly_used(node: Node, num_gpus: int) -> Node:
         for link in node.links
         if link.kind == "network" or num_gpus > 1
     )
-    return node.replaced(name=f"{node.name}, {num_gpus} of {node.num_gpus} GPUs", num_gpus=num_gpus, links=links)
+    name = f"{node.name}, {num_gpus} of {node.num_gpus} GPUs"
+    return node.replaced(name=name, num_gpus=num_gpus, links=links, named_after_domain=False)
 
 
 def usable_bytes(cluster: Cluster) -> float:

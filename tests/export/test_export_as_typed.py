@@ -40,4 +40,5 @@ def test_a_layout_that_was_given_is_exported_or_refused(run: Run) -> None:
 def test_an_engine_that_was_given_is_not_another(run: Run) -> None:
     code, _, error = run("export", "llama-3-8b", "--on", "h100", "--to", "sglang", "--set", "serving.engine=vllm")
     assert code == 2
-    assert "was planned for vllm" in error
+    assert "serving.engine=vllm" in error
+    assert "serving.engine = sglang" in error

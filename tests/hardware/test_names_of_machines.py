@@ -128,7 +128,7 @@ def test_a_name_of_what_one_link_joins_counts_those() -> None:
 
 @pytest.mark.parametrize("name", [name for name in node_names() if load_node(name).named_after_domain])
 def test_what_a_name_means_after_on_and_in_a_file_stands_where_the_node_is_shown(name: str, run: Run) -> None:
-    shown = run("hardware", "show", name)[1]
+    shown = " ".join(run("hardware", "show", name)[1].split())
     for text in (f"--on {name}", "--on '1 node of " + name + "'"):
         assert text in shown
         assert f"{as_cluster(text.removeprefix('--on ').strip(chr(39))).num_gpus} GPUs" in shown

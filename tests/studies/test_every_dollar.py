@@ -65,7 +65,7 @@ def test_every_command_and_the_page_say_the_same_dollars(seed: int, run: Run, tm
         "run": ("run", file),
         "plan": ("plan", file),
         "at": ("compare", file, "--at", "flops"),
-        "search": ("search", file, "--objective", "cost", "--top", "1"),
+        "search": ("search", file, "--top", "1"),  # by time, as plan chooses; by cost another of its equals may come first
     }.items():
         code, out, err = run(*words, "--json")
         assert code == 0, err
