@@ -6,8 +6,9 @@ A change counts from the key press on a slider to the last thing that changes on
 script has ended and nothing has changed for half a second, which is not counted. A figure is drawn once its SVG is in the page.
 The list of GPUs of the first page is found in the background meanwhile.
 
-Ten browsers on few cores wait for each other, not for the server: of 246 CPU seconds on two cores Chromium took 231, the server
-and its workers 11; ten sessions that ask at once without browsers are answered within 1.2 s. ``visitors.py`` asks so.
+Ten browsers on few cores wait for each other, not for the server: of 247 CPU seconds on two cores Chromium and its drivers took
+236, the server and its workers 11; ten sessions that ask at once without browsers are answered within 1.2 s. ``visitors.py`` asks
+so.
 """
 
 from __future__ import annotations
