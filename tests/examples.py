@@ -84,3 +84,12 @@ def setting(
     columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
     found, _ = distinct_axes(columns, model(fields), framework(stack, **(changes or {})), job(**job_fields))
     return found
+
+
+def parts(*amounts: float) -> tuple[float, float, float]:
+    """(a, b, c) of a + b x + c x^2 through the amounts at x = 1, 2 and 3, over the last of them."""
+    first, second, third = amounts
+    c = (first - 2.0 * second + third) / 2.0
+    b = second - first - 3.0 * c
+    unit = abs(third) or 1.0
+    return (first - b - c) / unit, b / unit, c / unit

@@ -87,6 +87,13 @@ def along(tokens: Array, seconds: Array, at: Array) -> Array:
     return np.asarray(np.interp(at, tokens, seconds) + np.maximum(at - tokens[-1], 0.0) * slope)
 
 
+def _between(tokens: list[float], seconds: list[float], at: float) -> float:
+    """``along`` of one number, without arrays: a simulation asks once a pass."""
+    k = bisect(tokens, at, 1, len(tokens) - 1)
+    low = seconds[k - 1]
+    return low + (seconds[k] - low) * (at - tokens[k - 1]) / (tokens[k] - tokens[k - 1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """When each request arrived, was admitted, had its first token, and was done; seconds, shape ``(n,)``.
@@ -236,14 +243,9 @@ class _Loop:
         tokens, own, shared = self.tokens, self.of_own, self.of_shared
         if not tokens or not total:
             return 0.0
-        k = bisect(tokens, fullest, 1, len(tokens) - 1)
-        low = own[k - 1]
-        seconds = low + (own[k] - low) * (fullest - tokens[k - 1]) / (tokens[k] - tokens[k - 1])
+        seconds = _between(tokens, own, fullest)
         if shared:
-            total /= self.server.groups
-            k = bisect(tokens, total, 1, len(tokens) - 1)
-            low = shared[k - 1]
-            seconds += low + (shared[k] - low) * (total - tokens[k - 1]) / (tokens[k] - tokens[k - 1])
+            seconds += _between(tokens, shared, total / self.server.groups)
         return seconds
 
     def _waits(self, i: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import parts
 
 from planner.model.architecture import Model
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -135,15 +136,6 @@ SIZES = (
 )
 
 
-def powers(one: Row, two: Row, three: Row, field: str) -> tuple[float, float, float]:
-    """(a, b, c) of a + b x + c x^2 through the amounts at x = 1, 2 and 3, over the last of them."""
-    first, second, third = (amount(row, field) for row in (one, two, three))
-    c = (first - 2.0 * second + third) / 2.0
-    b = second - first - 3.0 * c
-    unit = abs(third) or 1.0
-    return (first - b - c) / unit, b / unit, c / unit
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_larger_size_never_takes_less(name: str) -> None:
     """Amounts are sums of products of sizes: of one of them a + b x + c x^2, and no part is less than nothing."""
@@ -155,7 +147,7 @@ def test_a_larger_size_never_takes_less(name: str) -> None:
         tables = [rows_of(model.replaced(**{size: value * x}), "megatron-core", Layout(dp=1)) for x in (1, 2, 3)]
         for rows in zip(*tables, strict=True):
             for field in EVERY:
-                assert min(powers(*rows, field)) > -1e-9, (size, rows[0].name, field)
+                assert min(parts(*(amount(row, field) for row in rows))) > -1e-9, (size, rows[0].name, field)
 
 
 CUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -180,7 +172,7 @@ def test_each_sequence_adds_as_much_wherever_it_is_worked_on(name: str, cut: str
     tables = [rows_of(name, stack, Layout(**layout, micro_batch_size=x), **changes) for x in (1, 2, 3)]
     for rows in zip(*tables, strict=True):
         for field in EVERY:
-            once, each, square = powers(*rows, field)
+            once, each, square = parts(*(amount(row, field) for row in rows))
             assert abs(square) < 1e-9, (rows[0].name, field)
             assert min(once, each) > -1e-9, (rows[0].name, field)
             assert once < 1e-9 or field not in ("saved_bytes", "communication_bytes"), (rows[0].name, field)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import parts
 from serving_examples import deployment
 
 from planner.operators.row import Matmul, Row
@@ -34,15 +35,6 @@ AMOUNTS = ("flops", "bytes_moved", "communication_bytes", "workspace_bytes", "ke
 PASSES: tuple[tuple[Phase, float, float], ...] = (("prefill", 128.0, 0.0), ("prefill", 64.0, 512.0), ("decode", 1.0, 300.0))
 ROUTED = {"experts in", "experts out"}
 """Their weights are read for those experts alone that some token chose: each further token adds fewer."""
-
-
-def parts(*amounts: float) -> tuple[float, float, float]:
-    """(a, b, c) of a + b x + c x^2 through the amounts at x = 1, 2 and 3, over the last of them."""
-    first, second, third = amounts
-    c = (first - 2.0 * second + third) / 2.0
-    b = second - first - 3.0 * c
-    unit = abs(third) or 1.0
-    return (first - b - c) / unit, b / unit, c / unit
 
 
 def rows(setting: Setting, phase: Phase, sequences: Any, queries: float, past: Any) -> tuple[Row, ...]:

@@ -43,23 +43,6 @@ LARGE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def address():
-    with b.server() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def page(address, folder):
-    with b.browser(downloads=folder) as driver:
-        yield driver
-
-
 @pytest.fixture
 def opened(page, address):
     """Compare, freshly opened."""

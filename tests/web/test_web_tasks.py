@@ -122,23 +122,6 @@ class Visitor:
         self.until(lambda: [self.figures()[name][place] for name in names] == [wanted[name] for name in names])
 
 
-@pytest.fixture(scope="module")
-def address():
-    with b.server() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def page(address, folder):
-    with b.browser(downloads=folder) as driver:
-        yield driver
-
-
 @pytest.fixture(params=LANGUAGES)
 def visitor(request, page, address, folder):
     found = Visitor(page, address, folder, request.param)
