@@ -177,7 +177,6 @@ def _profile(name: str) -> None:
         st.html(measured_table(made))
         with st.expander(t("calibrate.curves")):
             charts.show(*curve_figures(made.fits), key=f"calibrate.{name}")
-            st.dataframe(fit_rows(made.fits), hide_index=True, alt=t("calibrate.fit"))
         if found.refused:
             with st.expander(t("calibrate.refused", count=len(found.refused))):
                 for refusal in found.refused:
@@ -402,19 +401,6 @@ def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figur
         logarithmic=True,
         diagonal=True,
     )
-
-
-def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Any]]:
-    """How well each curve gives back what it was fitted to."""
-    return [
-        {
-            t("calibrate.fit"): fit_name(fit),
-            t("calibrate.samples"): fit.samples,
-            t("calibrate.median"): percent(fit.median),
-            t("calibrate.worst"): percent(fit.worst),
-        }
-        for fit in fits
-    ]
 
 
 def profile_files(made: Calibration, name: str) -> bytes:

@@ -117,14 +117,16 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
             t(f"evidence.by_{by}"): g.group,
             t("evidence.metric"): t(f"metric.{g.metric}"),
             t("evidence.rows"): g.rows,
-            t("evidence.median"): f"{g.median:.1%}",
-            t("evidence.p90"): f"{g.percentile_90:.1%}",
-            t("evidence.bias"): f"{g.bias:+.1%}",
-            t("evidence.inside"): f"{g.inside / g.rows:.0%}",
+            t("evidence.median"): 100.0 * g.median,
+            t("evidence.p90"): 100.0 * g.percentile_90,
+            t("evidence.bias"): 100.0 * g.bias,
+            t("evidence.inside"): 100.0 * g.inside / g.rows,
         }
         for g in errors_by(table, [by])
     ]
-    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"))
+    formats = {"median": "%.1f%%", "p90": "%.1f%%", "bias": "%+.1f%%", "inside": "%.0f%%"}
+    config = {t(f"evidence.{name}"): st.column_config.NumberColumn(format=form) for name, form in formats.items()}
+    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"), column_config=config)
     name = "predicted-against-measured.csv"
     take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
 
