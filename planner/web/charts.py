@@ -576,7 +576,12 @@ def roofline_spec(lang: str, groups: tuple[str, ...], colours: tuple[str, ...]) 
     points = (
         base.mark_point(filled=True, opacity=0.9, stroke=INK, strokeWidth=0.75)  # an edge: some colours are near one page's
         .encode(
-            color=alt.Color("group:N", sort=None, scale=alt.Scale(domain=list(groups), range=list(colours)), legend=_legend()),
+            color=alt.Color(
+                "group:N",
+                sort=None,
+                scale=alt.Scale(domain=list(groups), range=list(colours)),
+                legend=_legend(symbolStrokeWidth=0.75),
+            ),
             size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[20, 1400], zero=True)),
             tooltip=tips,
         )

@@ -68,6 +68,10 @@ def _read(content: bytes, name: str) -> None:
     st.session_state.setdefault("before", {})[profile] = before
 
 
+MOST_SAMPLES = 2000
+"""Of a record, each of which takes the fit some milliseconds."""
+
+
 def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
     """(what the record's own calibration predicts of its steps, the profile's name). PlannerError says what is wrong."""
     try:
@@ -80,6 +84,13 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
         )
     require_safe({k: v for k, v in data.items() if k not in ("samples", "command")}, short_text(name))
     record: Record = record_of(data, short_text(name))
+    if len(record.samples) > MOST_SAMPLES:
+        raise PlannerError(
+            "{0}: holds {1:,} samples; the page fits at most {2:,}, planner calibrate all of them.",
+            short_text(name),
+            len(record.samples),
+            MOST_SAMPLES,
+        )
     for sample in record.samples:
         require_safe(sample.shape.get("model", {}), f"{short_text(name)}: {sample.family}")
     profile = profile_name(record, content)

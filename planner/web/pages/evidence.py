@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
+MOST_COLUMNS = 500
+"""Of a table of runs; one that gives every field has about a hundred."""
 MOST_COLOURS = 7
 SECTIONS = ("accuracy", "claims", "assumptions", "own", "operators")
 
@@ -199,15 +201,23 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
     """(measured against predicted, rows that are refused and why). PlannerError when the file is no table of runs."""
     try:
         text = content.decode("utf-8-sig")
+        _require_few(text, name)
         runs, refused = runs_of(io.StringIO(text, newline=""), name)
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlannerError("{0}: cannot be read as CSV ({1}).", name, short_text(error, 120)) from None
-    if len(runs) > MOST_ROWS:
-        raise PlannerError(
-            "{0}: holds {1:,} runs; the page predicts at most {2:,}, planner validate all of them.", name, len(runs), MOST_ROWS
-        )
     predictions, _, impossible = predict(runs, ("id",))
     return pairs(runs, predictions), [(r.id, r.reason) for r in (*refused, *impossible)]
+
+
+def _require_few(text: str, name: str) -> None:
+    """Refuse a table that is too large before its rows are read as runs."""
+    for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""))):
+        if row == 0 and len(cells) > MOST_COLUMNS:
+            raise PlannerError("{0}: holds {1:,} columns; at most {2:,} are read.", name, len(cells), MOST_COLUMNS)
+        if row > MOST_ROWS:
+            raise PlannerError(
+                "{0}: holds more than {1:,} runs; the page predicts no more, planner validate all of them.", name, MOST_ROWS
+            )
 
 
 def _claims() -> None:
