@@ -234,6 +234,7 @@ def test_the_subject_of_a_question_by_hand() -> None:
     assert (s.generation, s.die, s.precision, s.job, s.model) == ("test", "other", "bf16", "full", "32x4096x32x128256")
     assert s.parameters == 8_030_261_248
     assert s.kernel == pytest.approx(-1.0)
+    assert isinstance(s.kernel, float)
     mixture = Subject.of(replace(question, model=load_model("mixtral-8x7b")), Layout())
     assert (mixture.family, mixture.model.rpartition("x")[2]) == ("moe", "8")
     assert s.coordinates == pytest.approx((1.0, 1.0, 0.0, 0.0, 1.0, 13.0, 4.0, math.log2(8_030_261_248)))
