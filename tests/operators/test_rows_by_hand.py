@@ -156,8 +156,8 @@ def experts(stack: str, layout: Layout | None = None, of: dict[str, Any] | None 
 @pytest.mark.parametrize("ep", [1, 4])
 def test_biases_of_experts_are_added_expert_by_expert(ep: int) -> None:
     """NVIDIA-NeMo/Automodel#3387, bytes an element: 16-bit product of bias and probability (4), sum (2 + 4 + 4), parts joined
-    (8), cast (4 + 2). Backward a cast (6), two products read, written and summed (12 each), a cast (6). Of each expert a product and a
-    sum, backward two each; beside them joining and cast, and both casts."""
+    (8), cast (4 + 2). Backward a cast (6), two products read, written and summed (12 each), a cast (6). Of each expert a product
+    and a sum, backward two each; beside them joining and cast, and both casts."""
     _, rows = experts("megatron-core", Layout(ep=ep, dp=ep, micro_batch_size=B), {"ffn_bias": True})
     elements = 2 * T * 512
     assert both(rows, "expert biases") == ((4 + 10 + 8 + 6) * elements, (6 + 2 * 12 + 6) * elements)
@@ -231,7 +231,8 @@ def test_scores_of_experts_pass_six_times_in_fp32() -> None:
 @pytest.mark.parametrize(("number", "top_k"), [(8, 2), (64, 6)])
 def test_preferences_stand_at_the_quantiles_of_their_ranks(number: int, top_k: int, skew: float) -> None:
     """Blom 1958: (i - 3/8) / (n + 1/4). A token takes an expert whose score, preference and noise together, is above what top_k
-    of all are on average; of ranks of two experts drawn without replacement the fullest lies as many deviations above the mean."""
+    of all are on average; of ranks of two experts drawn without replacement the fullest lies as many deviations above the
+    mean."""
     quantile = normal.ppf((np.arange(number) + 5 / 8) / (number + 1 / 4))
     threshold = normal.ppf(1 - top_k / number) * np.hypot(1, skew)
     taken = normal.sf(threshold - skew * quantile)
@@ -361,24 +362,28 @@ def test_a_loss_in_chunks_holds_a_chunk_of_logits_and_the_gradient_of_its_input(
 
 
 @pytest.mark.parametrize(
-    ("compiled", "forward", "backward", "held", "alive"),
+    ("compiled", "forward", "backward", "held", "alive", "launched"),
     [
         # the compiled model's logits are read twice, the log-softmax is written in fp32
-        (("never", True), 2 + 2 + 4, 4 + 2 + 2, 4, 4 + 4),
+        (("never", True), 2 + 2 + 4, 4 + 2 + 2, 4, 4 + 4, 3),
         # and the compiled loss keeps fp32 in registers
-        (("always", False), 2 + 2, 2 + 2, 2, 2),
-        (("with compile", True), 2 + 2, 2 + 2, 2, 2),
+        (("always", False), 2 + 2, 2 + 2, 2, 2, 2),
+        (("with compile", True), 2 + 2, 2 + 2, 2, 2, 2),
         # kernel by kernel: two of 16 bit, six of fp32
-        (("with compile", False), 2 * 2 + 6 * 4, 4 + 2 + 2, 4, 4 + 4),
+        (("with compile", False), 2 * 2 + 6 * 4, 4 + 2 + 2, 4, 4 + 4, 6),
     ],
 )
-def test_a_loss_compiled_or_not(compiled: tuple[str, bool], forward: int, backward: int, held: int, alive: int) -> None:
+def test_a_loss_compiled_or_not(
+    compiled: tuple[str, bool], forward: int, backward: int, held: int, alive: int, launched: int
+) -> None:
+    """Kernels: one for each tensor that is read or written in between, and as many as PyTorch has where nothing is compiled."""
     changes = {"chunked_loss": False, "fused_cross_entropy": False, "logits_kept": False, "extra_logit_bytes": 0.0}
     stack = {**changes, "compiled_loss": compiled[0], "compile": compiled[1]}
     rows, logits = cross_entropy(small(LLAMA, "torchtitan", **stack)), T * 1024
     assert both(rows, "cross-entropy") == (forward * logits, backward * logits)
     row = one(rows, "cross-entropy")
     assert (amount(row, "saved_bytes"), amount(row, "workspace_bytes")) == (held * logits + 8 * T, alive * logits)
+    assert amount(row, "kernels") == launched
 
 
 def test_megatrons_loss_apart_copies_logits_to_fp32() -> None:
@@ -542,26 +547,30 @@ def test_torchtitan_redoes_every_other_product() -> None:
     """activation_checkpoint.py: of q, k, v, output, gate, up, down those at even places are done again, and what the others gave
     is kept: queries and values, gate, and down; attention's output is, too."""
 
-    def rows(recompute: str) -> tuple[Row, ...]:
-        layout = Layout(dp=1, micro_batch_size=B, zero=3, recompute=recompute)  # type: ignore[arg-type]
-        there = setting(LLAMA, "torchtitan", layout, seq_len=S)
+    def rows(fields_: dict[str, Any]) -> tuple[Row, ...]:
+        there = setting(fields_, "torchtitan", Layout(dp=1, micro_batch_size=B, zero=3, recompute="selective"), seq_len=S)
         return next(iter(build_table(there).layers.values()))
 
-    redone = {
-        row.operator: amount(row, "flops") for row in rows("selective") if row.phase == "recompute" and row.role == "product"
-    }
+    def done(fields_: dict[str, Any]) -> dict[str, float]:
+        again = [row for row in rows(fields_) if row.phase == "recompute" and row.role == "product"]
+        return {row.operator: amount(row, "flops") for row in again}
+
+    redone = done(LLAMA)
     assert redone == {
         "query key value": 2 * T * 512 * 256,
         "output projection": 2 * T * 512 * 512,
         "in projection": 2 * T * 512 * 1536,
         "out projection": 0.0,
     }
-    held = {str(row.name): amount(row, "saved_bytes") for row in rows("selective") if str(row.name).endswith(" kept")}
+    held = {str(row.name): amount(row, "saved_bytes") for row in rows(LLAMA) if str(row.name).endswith(" kept")}
     assert held["query key value kept"] == 2 * T * (512 + 256)
     assert held["output projection kept"] == 0.0
     assert held["in projection kept"] == 2 * T * 1536
     assert held["out projection kept"] == 2 * T * 512
     assert held["layer input kept"] == 2 * T * 512
+    # of q, k, v, output, up, down
+    plain = done({**LLAMA, "gated_ffn": False, "activation": "gelu"})
+    assert (plain["in projection"], plain["out projection"]) == (0.0, 2 * T * 1536 * 512)
 
 
 # --- updates ----------------------------------------------------------------------------------------------------------
