@@ -97,8 +97,8 @@ def _recipe(said: Said) -> None:
 def _named_recipe(f: dict[str, Any]) -> str:
     """The recipe's name in lower case, with its method, without its module and its arguments.
 
-    NeMo 2 writes arguments behind the name (``--factory "llama3_8b(num_nodes=2)"``), its recipes take one node of 8 GPUs where none
-    are given (nemo/collections/llm/recipes); scripts that run benchmarks say the method apart (``--task``).
+    NeMo 2 writes arguments behind the name (``--factory "llama3_8b(num_nodes=2)"``), its recipes take one node of 8 GPUs where
+    none are given (nemo/collections/llm/recipes); scripts that run benchmarks say the method apart (``--task``).
     """
     given = str(f.get("said.recipe") or f.get("said.factory") or "").lower().strip()
     name, _, arguments = given.partition("(")

@@ -56,9 +56,9 @@ def training_tables(
 ) -> Tables:
     """[model] [cluster] [framework] [job] [layout] of a training launch.
 
-    ``model``, ``cluster`` and ``over`` (field -> value) are what planner's command line says; they override the file; ``carried``:
-    fields that comments of the file give. A recipe whose layout nothing gives has no [layout]. Raises PlannerError for what is missing
-    or impossible, with the option that would give it.
+    ``model``, ``cluster`` and ``over`` (field -> value) are what planner's command line says; they override the file;
+    ``carried``: fields that comments of the file give. A recipe whose layout nothing gives has no [layout]. Raises PlannerError
+    for what is missing or impossible, with the option that would give it.
     """
     f = said.fields
     f |= over

@@ -206,7 +206,7 @@ def test_a_recipe_for_one_cluster_says_its_gpus_and_its_precision(tmp_path: Path
             "run_script.py -mr llama3_70b -ng 64 -g h100 --task lora --seq_length 4096 --global_batch_size 32",
             "llama-3-70b", "lora", 64,
         ),
-        ("torchrun --nproc_per_node=4 examples/recipes/qwen/pretrain_qwen3_4b.py model.seq_length=4096", "qwen3-4b", "pretrain", 4),
+        ("torchrun --nproc_per_node=4 recipes/qwen/pretrain_qwen3_4b.py model.seq_length=4096", "qwen3-4b", "pretrain", 4),
     ],
 )  # fmt: skip
 def test_a_recipe_is_named_by_whatever_starts_it(tmp_path: Path, command: str, model: str, kind: str, num_gpus: int) -> None:
