@@ -91,7 +91,8 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
             moved, kernels = 2.0 * w + wide, 3.0
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
-    saved, workspace = kept * logits, (alive + framework.extra_logit_bytes) * logits
+    saved: Number = kept * logits
+    workspace: Number = (alive + framework.extra_logit_bytes) * logits
     if framework.chunked_loss and framework.loss_chunks is not None:
         saved, workspace, kernels = _of_one_chunk(setting, saved + workspace, framework.loss_chunks, kernels)
     return (

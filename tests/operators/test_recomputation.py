@@ -125,7 +125,8 @@ def test_a_loss_in_chunks_holds_the_logits_of_one() -> None:
 )
 def test_a_compiled_loss_keeps_logits_in_16_bit_only(changes: dict[str, Any], bytes_a_logit: float) -> None:
     """pytorch/torchtitan#1033; before it (release 0.0) layers alone were compiled."""
-    found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), framework("torchtitan").replaced(**{"release": "0.2", **changes}), job())
+    stack = framework("torchtitan").replaced(**{"release": "0.2", **changes})
+    found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), stack, job())
     loss = next(r for r in build_table(found).head if r.name == "cross-entropy" and r.phase == "forward")
     logits = float(job().seq_len * model(LLAMA).vocab_size)
     labels = 8.0 * job().seq_len
