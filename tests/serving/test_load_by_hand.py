@@ -152,8 +152,8 @@ def test_a_request_longer_than_the_cache_is_refused_by_whose_cache_it_is() -> No
 
 
 def test_the_most_of_a_replica_by_hand() -> None:
-    """Steps of 1, 1.5 and 3 s for 1, 2 and 3 sequences and 1, 2 and 1 ms a cached token: (5 - 1) (0.75 + 0.001 x 12.5), and 2 s of
-    prefill over two stages."""
+    """Steps of 1, 1.5 and 3 s for 1, 2 and 3 sequences and 1, 2 and 1 ms a cached token: (5 - 1) (0.75 + 0.001 x 12.5), and 2 s
+    of prefill over two stages."""
     times = serving_times(model(LLAMA), prompt=10, output=5)
     server = Server(
         step_s=np.array([0.0, 1.0, 1.5, 3.0]),
