@@ -256,8 +256,8 @@ def test_rules_are_asked_only_where_they_say_something() -> None:
 
 WANTS = {
     "tp": {"tp": 2}, "sequence_parallel": {"tp": 2, "sequence_parallel": True}, "pp": {"pp": 2}, "vpp": {"pp": 2, "vpp": 2},
-    """A stack that has none refuses each for itself and for what it includes; each stack recomputes in full."""
-    "zero2": {"zero": 2}, "zero3": {"zero": 3}, "hybrid_shard": {"zero": 1, "shard_group_size": 2},
+    "zero_bubble": {"pp": 2, "schedule": "zero-bubble"}, "cp": {"cp": 2}, "ep": {"ep": 2}, "etp": {"etp": 2},
+    "zero1": {"zero": 1}, "zero2": {"zero": 2}, "zero3": {"zero": 3}, "hybrid_shard": {"zero": 1, "shard_group_size": 2},
     "offload_optimizer": {"offload_optimizer": True}, "offload_parameters": {"offload_parameters": True},
     "selective_recompute": {"recompute": "selective"},
 }  # fmt: skip
