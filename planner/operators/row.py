@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -108,6 +108,19 @@ class Row:
     arriving: Number = 1.0
     in_chunks: bool = False
 
+    if not TYPE_CHECKING:
+
+        def __init__(self, **given: Any) -> None:
+            """As the one that ``dataclass`` makes, which sets field by field and takes four times as long."""
+            values = {**DEFAULTS, **given}
+            if len(values) != len(DEFAULTS) or not given.keys() >= REQUIRED:
+                wrong = sorted((given.keys() - DEFAULTS.keys()) | (REQUIRED - given.keys()))
+                raise TypeError(f"Row takes {', '.join(DEFAULTS)}; missing or unknown: {', '.join(wrong)}")
+            object.__setattr__(self, "__dict__", values)
+
+
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Row)}
+REQUIRED = frozenset(name for name, value in DEFAULTS.items() if value is MISSING)
 
 Changed = TypeVar("Changed", Row, Matmul)
 
