@@ -290,7 +290,7 @@ def canonical_name(name: str) -> str:
     return f"{engine_family(found)}-{'.'.join(map(str, asked))}"
 
 
-def names_with(feature: Feature) -> list[str]:
+def names_with(feature: str) -> list[str]:
     """The catalog's engines that have a feature; those of which not all releases have it by the first that does.
 
     >>> [name for name in names_with("redundant_experts") if name.startswith("vllm")]

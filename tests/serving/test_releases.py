@@ -124,7 +124,7 @@ def test_a_series_is_its_newest_release() -> None:
 
 def test_every_name_of_engines_with_a_feature_is_one_that_has_it() -> None:
     for feature in ("redundant_experts", "disaggregated", "speculative"):
-        for name in names_with(feature):  # type: ignore[arg-type]
+        for name in names_with(feature):
             assert resolve_engine(name) in engine_names()
             assert feature in load_engine(name).features, name
 
