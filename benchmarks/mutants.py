@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("performance", "operators", "lifecycle", "uncertainty", "serving", "model", "prices")
+PACKAGES = ("performance", "operators", "lifecycle", "uncertainty", "serving", "model", "prices", "training", "layout_search")
 ONLY = {"model": ("parameters.py",)}
 """Of a package that mostly reads files: its numeric modules."""
 OPERATORS = re.compile(
