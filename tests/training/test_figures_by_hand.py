@@ -121,7 +121,8 @@ def test_a_small_batch_is_told_by_what_does_not_grow_with_it() -> None:
     assert float(share(bubble=0.1).step_time_s[0]) == pytest.approx(1.0)
     for parts, zero, told in (
         ({"bubble": 0.16}, 1, "16%"), ({"bubble": 0.14}, 1, ""), ({"optimizer": 0.2}, 1, "20%"),
-        ({"data_parallel": 0.3}, 2, "30%"), ({"data_parallel": 0.3}, 3, ""), ({"bubble": 0.06, "optimizer": 0.05, "data_parallel": 0.05}, 1, "16%"),
+        ({"data_parallel": 0.3}, 2, "30%"), ({"data_parallel": 0.3}, 3, ""),
+        ({"bubble": 0.06, "optimizer": 0.05, "data_parallel": 0.05}, 1, "16%"),
         ({"bubble": 0.1, "optimizer": 0.1, "data_parallel": 0.3}, 3, "20%"),
     ):  # fmt: skip
         notes = batch_notes(share(**parts), job, Layout(tp=2, zero=zero))  # type: ignore[arg-type]
