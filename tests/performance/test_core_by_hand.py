@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, gpus, job, model, setting
+from scipy.stats import t as student
 
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster
 from planner.hardware.curves import load_curves
 from planner.operators.routing import distinct_places
@@ -17,7 +19,8 @@ from planner.operators.row import FusedAttention, Matmul, Row, linear
 from planner.operators.table import build_table
 from planner.performance import block_cost as blocks
 from planner.performance.collectives import Exchange, collective_s, token_exchange_s
-from planner.performance.evaluation import Evaluation, evaluate
+from planner.performance.context import Context
+from planner.performance.evaluation import Evaluation, GridEvaluator, evaluate, stage_memory
 from planner.performance.memory import (
     StageMemory,
     States,
@@ -28,7 +31,13 @@ from planner.performance.memory import (
     unsharded_gradients,
 )
 from planner.performance.pipeline import bubble_s, in_flight, stages
+from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
+from planner.performance.step_time import update_s
+from planner.performance.transfers import pipeline_s
+from planner.uncertainty.effects import standing
+from planner.uncertainty.interval import DEGREES, interval_of
+from planner.uncertainty.subject import Subject, lever
 from planner.workload.layout import SCHEDULE, Layout, as_columns
 from planner.workload.precision import precisions
 from planner.workload.question import Question
@@ -537,3 +546,112 @@ def test_what_fits_fits_on_the_gpu_and_on_its_host() -> None:
         memory = replace(found.memory, host_bytes=np.array([host]))
         assert replace(found, usable_bytes=usable, memory=memory, host_usable_bytes=room).fits.tolist() == [fits]
     assert replace(found, possible=np.array([False])).fits.tolist() == [False]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "paged-adamw-8bit"])
+def test_a_block_of_a_search_has_the_figures_of_each_layout_alone(optimizer: str) -> None:
+    """Two stages, the first of which holds more words: peak, states, what is firm, the host's share, seconds; bit for bit."""
+    work, stack = job(optimizer=optimizer), framework("megatron-core")
+    of = model(LLAMA, tied_embeddings=False, position_embedding="learned", max_positions=65536, num_layers=5)
+    question = Question(of, cluster(NODE, num_gpus=8, accelerator=ACCELERATOR), stack, work)
+    layouts = as_columns(
+        [Layout(pp=2, micro_batch_size=m, zero=1, offload_optimizer=o) for m in (1, 2) for o in (False, True)], 8
+    )
+    grid = GridEvaluator(question)
+    costs, (index,) = grid.block_costs([layouts])
+    found, each = grid.summary(layouts, costs.take(index), 2, stages(of, 2, 1)), evaluate(question, layouts)
+    assert found.peak_bytes.tolist() == each.memory.total_bytes.tolist()
+    assert np.broadcast_to(found.firm_bytes, 4).tolist() == each.firm_bytes.tolist()
+    assert found.states_bytes.tolist() == each.states_bytes.tolist()
+    assert found.host_bytes.tolist() == each.memory.host_bytes.tolist()
+    assert set(each.heaviest_stage.tolist()) == {0.0}
+    assert grid.step_time_s(layouts, costs.take(index), 2, found.held).tolist() == each.step_time_s.tolist()
+    some = found.at(np.array([False, True, False, True]))
+    assert some.peak_bytes.tolist() == found.peak_bytes[[1, 3]].tolist()
+    assert len(some.held) == len(found.held) == 2
+
+
+def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
+    """A vocabulary of a million words: its logits lie on the last stage."""
+    of = model(LLAMA, vocab_size=1_000_000, tied_embeddings=False)
+    question = Question(of, gpus(8), framework("megatron-core", fused_cross_entropy=False), job())
+    found = evaluate(question, as_columns(Layout(pp=2, zero=1), 8))
+    assert found.heaviest_stage.tolist() == [1.0]
+    first, last = stage_memory(question, as_columns(Layout(pp=2, zero=1), 8))
+    assert float(found.memory.total_bytes[0]) == max(float(one.total_bytes[0]) for one in last.moments)
+    assert float(found.states_bytes[0]) == float(last.moments[-1].states_bytes[0])
+    assert last.time.microbatch_s > first.time.microbatch_s
+    step = found.step
+    assert float(step.forward_s[0]) == float(last.time.forward_s[0]) * float(found.num_microbatches[0])
+    # until the last stage has its first micro-batch, it waits for the first one's forward and backward pass
+    assert float(step.bubble_s[0]) == pytest.approx(float(first.time.microbatch_s[0]))
+    assert float(step.optimizer_s[0]) == max(float(one.time.once_optimizer_s[0]) for one in (first, last))
+    assert float(step.data_parallel_s[0]) == pytest.approx(max(float(one.time.once_data_parallel_s[0]) for one in (first, last)))
+
+
+# --- risk, sends and updates ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("states", [None, 0.0, 30.0, 60.0])
+def test_a_need_fits_with_the_probability_of_its_error(states: float | None) -> None:
+    """Student's t of the logarithm through a 90 % interval of 0.8 to 1.5 times; wider where less is model states."""
+    error = replace(
+        interval_of(1.0, standing("memory", Subject.of(Question(model(LLAMA), gpus(8), framework("fsdp"), job()), Layout()))),
+        lower=0.8,
+        upper=1.5,
+    )
+    rule = FitRule(usable_bytes=100.0, error=error, risk=0.1)
+    middle, half = (np.log(0.8) + np.log(1.5)) / 2, (np.log(1.5) - np.log(0.8)) / 2
+    wide = 1.0 if states is None else float(lever(1 - states / 60))
+    scale = half / student.ppf(0.95, DEGREES)
+    assert float(rule.probability(60.0, states)) == pytest.approx(
+        student.cdf((np.log(100 / 60) / wide - middle) / scale, DEGREES), rel=1e-3
+    )
+    most = float(rule.most_bytes(0.5))
+    assert most == pytest.approx(100 / np.exp(middle + scale * student.ppf(0.9, DEGREES)), rel=1e-3)
+    assert float(rule.probability(most)) == pytest.approx(0.9, abs=1e-3)
+    assert rule.holds(np.array([0.999, 1.001]) * most).tolist() == [True, False]
+    assert float(replace(rule, headroom=0.5).most_bytes(0.5)) == 50.0
+
+
+@pytest.mark.parametrize("risk", [0.0, 0.51, True, "none", -0.1])
+def test_risks_that_are_none_are_refused(risk: Any) -> None:
+    with pytest.raises(PlannerError, match="risk = "):
+        check_risk(risk)
+    assert [check_risk(one) for one in (0.5, 1e-9)] == [0.5, 1e-9]
+
+
+@pytest.mark.parametrize(("schedule", "vpp", "entries"), [("1f1b", 1, 2), ("zero-bubble", 1, 3), ("interleaved", 2, 4)])
+def test_a_stage_sends_its_share_of_each_chunk_both_ways(schedule: str, vpp: int, entries: int) -> None:
+    """2 sequences of 1,024 tokens over cp 2 and tp 2, 1,000 bytes each, one neighbour in another node; the host enters a chunk in
+    each pass, and once more for weight gradients. Of an interleaved schedule's sends a quarter hides."""
+    stack = framework("megatron-core", overlap_pipeline=0.25, host_s_per_chunk=1.0)
+    columns = as_columns(Layout(tp=2, cp=2, pp=2, vpp=vpp, micro_batch_size=2, schedule=schedule), 16)  # type: ignore[arg-type]
+    once = law(1e-5, 1000 * 2 * 1024 / 4 / FAR)
+    left = 0.75 if vpp > 1 else 1.0
+    found = float(pipeline_s(gpus(16), stack, columns, 1000.0, 1024)[0])
+    assert found == pytest.approx(left * (2 * vpp * once + 2 * vpp) + (entries - 2 * vpp), rel=1e-9)
+    assert float(pipeline_s(gpus(16), stack, as_columns(Layout(), 16), 1000.0, 1024)[0]) == 0.0
+
+
+@pytest.mark.parametrize("fp8", [False, True])
+def test_an_update_sweeps_memory_or_the_host_and_the_link_to_it(fp8: bool) -> None:
+    """Thousand million elements. On the GPU 0.8 of 2 TB/s, 20 kernels of 1 us and 1 ms of the host's own; paged states come in
+    and go. On the host its eighth of 80 GB/s, and gradients of 4 bytes to it, weights of 2 back, at 25 GB/s."""
+    elements = np.array([1e9])
+    stack = framework(
+        "megatron-core",
+        fused_optimizer="fused",
+        host_s_per_step=1e-3,
+        host_optimizer_bytes_per_s=80e9,
+        host_process_bytes_per_s=1e12,
+    )
+    context = Context.of(Question(model(LLAMA), gpus(8), stack, job(precision="fp8" if fp8 else "bf16")), CURVES)
+    swept = 1e9 * (4 + 4 + 2 * 4 + 2 * 8 + 2)  # a norm's gradient, gradient, masters and moments in and out, the copy
+    here, away = (as_columns(Layout(offload_optimizer=o), 8) for o in (False, True))
+    assert float(update_s(context, here, elements)[0]) == pytest.approx(swept / (0.8 * 2e12) + 20e-6 + 1e-3)
+    assert float(update_s(context, away, elements)[0]) == pytest.approx(swept / 10e9 + 1e9 * (4 + 2) / 25e9 + 1e-3)
+    paged = Context.of(Question(model(LLAMA), gpus(8), stack, job(optimizer="paged-adamw")), CURVES)
+    plain = Context.of(Question(model(LLAMA), gpus(8), stack, job(optimizer="adamw")), CURVES)
+    more = float(update_s(paged, here, elements, np.array([5e9]))[0] - update_s(plain, here, elements)[0])
+    assert more == pytest.approx(2 * 5e9 / 25e9)

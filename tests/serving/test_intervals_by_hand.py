@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from serving_examples import LLAMA, MIXTRAL, deployment, model, serving_times
@@ -14,7 +13,6 @@ from planner.serving.intervals import (
     _of_capacity,
     _slowed,
     certainty,
-    figure_of,
     interval_of,
     remembered,
     stability,
@@ -55,18 +53,6 @@ def test_how_sure_a_queue_is_stable(rate: float, stable: bool, clients: int | No
 )
 def test_how_sure_it_fits(card: float, fits: bool, words: str) -> None:
     assert certainty(CAPACITY, card, fits) == words
-
-
-@pytest.mark.parametrize(
-    ("metric", "batch", "loaded", "figure"),
-    [
-        ("prefill", None, True, "loop_first"), ("prefill", 8, False, "prefill"), ("decode", 1, True, "loop_token"),
-        ("decode", 2, False, "batched"), ("decode", 1, False, "decode"), ("decode", None, False, "decode"),
-        ("throughput", 8, True, "saturated"),
-    ],
-)  # fmt: skip
-def test_which_measured_figure_a_question_asks_for(metric: Any, batch: int | None, loaded: bool, figure: str) -> None:
-    assert figure_of(metric, batch, loaded) == figure
 
 
 def test_a_rate_errs_as_its_seconds_the_other_way_round() -> None:
