@@ -249,10 +249,10 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, and
     redo the rest.
 
-    Multiplications are counted through a layer, but the router's, which is always redone: of a gated layer with plain attention q,
-    v, gate and down stay, k, the output projection and up are redone (torchtitan, distributed/activation_checkpoint.py,
-    per-operator policy and per_op_sac_force_recompute_mm_shapes_by_fqns). Its list has the tokens that an all-to-all brought, not the grouped
-    multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
+    Multiplications are counted through a layer, but the router's, which is always redone: of a gated layer with plain attention
+    q, v, gate and down stay, k, the output projection and up are redone (torchtitan, distributed/activation_checkpoint.py,
+    per-operator policy and per_op_sac_force_recompute_mm_shapes_by_fqns). Its list has the tokens that an all-to-all brought, not
+    the grouped multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
     """
     redo_full, selective = setting.full_recompute, (setting.recompute == Recompute.SELECTIVE).astype(float)
     result: list[Row] = []
