@@ -33,7 +33,7 @@ from planner.performance.memory import (
 from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
-from planner.performance.step_time import update_s
+from planner.performance.step_time import StageTime, StepTime, combine, update_s
 from planner.performance.transfers import pipeline_s
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
@@ -587,6 +587,22 @@ def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
     assert float(step.bubble_s[0]) == pytest.approx(float(first.time.microbatch_s[0]))
     assert float(step.optimizer_s[0]) == max(float(one.time.once_optimizer_s[0]) for one in (first, last))
     assert float(step.data_parallel_s[0]) == pytest.approx(max(float(one.time.once_data_parallel_s[0]) for one in (first, last)))
+
+
+def test_a_step_is_its_slowest_stage_times_its_micro_batches_and_what_happens_once() -> None:
+    """Each part another power of two, four times over; gathers beside what is exchanged once, the bubble, one update."""
+    parts = {f.name: 2.0**i for i, f in enumerate(fields(StageTime))}
+    slowest = StageTime(**{name: np.array([s]) for name, s in parts.items()})
+    found = combine(slowest, np.array([0.5]), np.array([0.25]), np.array([4.0]), np.array([0.125]))
+    seconds = {f.name: float(getattr(found, f.name)[0]) for f in fields(StepTime)}
+    assert seconds == {name: 4 * parts[name] for name in seconds if name in parts} | {
+        "data_parallel_s": 4 * parts["gather_s"] + 0.5, "bubble_s": 0.125, "optimizer_s": 0.25,
+    }  # fmt: skip
+    assert float(found.total_s[0]) == sum(seconds.values())
+    # the other stage where it is chosen
+    other = StageTime(**{name: np.array([-s]) for name, s in parts.items()})
+    assert float(slowest.where(np.array([True]), other).forward_s[0]) == 1.0
+    assert float(slowest.where(np.array([False]), other).forward_s[0]) == -1.0
 
 
 # --- risk, sends and updates ------------------------------------------------------------------------------------------
