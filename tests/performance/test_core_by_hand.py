@@ -105,6 +105,15 @@ def test_a_measured_link_has_its_own_figures_and_graphs_theirs() -> None:
     )
 
 
+@pytest.mark.parametrize(("ranks", "bus"), [(2, 0.8 * 50e9), (4, 3 * 0.8 * 50e9), (8, NEAR)])
+def test_gpus_joined_in_pairs_use_the_links_to_all_of_their_group(ranks: int, bus: float) -> None:
+    """50 GB/s to each other one, and no more than 300 in all."""
+    near, far = (one.model_dump(exclude_unset=True) for one in NODE.links)
+    mesh = Node.build({**NODE.model_dump(exclude_unset=True), "links": [{**near, "per_peer_bytes_per_s": 50e9}, far]}, "test")
+    found = collective_s(cluster(mesh, num_gpus=8, accelerator=ACCELERATOR), "all_gather", 1e9, float(ranks), 1.0)
+    assert float(found) == pytest.approx(law(1e-5, 1e9 * (ranks - 1) / ranks / bus), rel=1e-9)
+
+
 def test_kernels_that_write_to_other_nodes_have_their_own_rate_there() -> None:
     """0.5 of a port, 3 us for each doubling of the nodes; within a node, and of other collectives, NCCL's."""
     own = Exchange(rate=0.5, latency_s=3e-6)
