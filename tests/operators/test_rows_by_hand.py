@@ -98,8 +98,8 @@ def test_relative_positions_are_scored_shifted_and_added() -> None:
 
 
 def test_scores_against_distances_are_products_that_are_looked_up() -> None:
-    """DeBERTa-v3-base (arXiv 2006.03654, section 3.1): 512 distances, 12 heads of 64. Backward the two indices of 8 bytes are read
-    again, six numbers of 16 bit read and as many written, and the gradients of both products zeroed, then added to."""
+    """DeBERTa-v3-base (arXiv 2006.03654, section 3.1): 512 distances, 12 heads of 64. Backward the two indices of 8 bytes are
+    read again, six numbers of 16 bit read and as many written, and the gradients of both products zeroed, then added to."""
     stack, asked = as_framework("huggingface").replaced(attention_kernel="eager"), {"seq_len": S, "global_batch_size": 64}
     columns, job = as_columns(Layout(dp=1, micro_batch_size=B), 1), as_job({**asked, "precision": "bf16"})
     there, _ = distinct_axes(columns, as_model("deberta-v3-base"), stack, job)

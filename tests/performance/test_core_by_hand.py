@@ -545,6 +545,18 @@ def test_rates_of_an_evaluation_are_its_amounts_over_its_seconds() -> None:
     assert not {"cost_usd", "run_s", "cost_usd_per_step"} & set(found.to_frame().columns)
 
 
+def test_flops_of_a_step_are_of_every_block_as_often_as_it_occurs() -> None:
+    """Vectors of 32 of each of four layers: words are projected to all of them at the entrance, and each layer goes down and up
+    again; 2 flops a weight and token, and twice as many backward."""
+
+    def flops(of: dict[str, Any], **work: Any) -> float:
+        question = Question(model(of), gpus(8), framework("megatron-core"), job(**work))
+        return float(evaluate(question, as_columns(Layout(tp=2, micro_batch_size=2), 8)).model_flops[0])
+
+    tokens, weights = 16 * 1024, 512 * 4 * 32 + 4 * 2 * 512 * 32
+    assert flops({**LLAMA, "per_layer_embedding_size": 32}) - flops(LLAMA) == pytest.approx(6 * tokens * weights, rel=1e-9)
+
+
 def test_what_fits_fits_on_the_gpu_and_on_its_host() -> None:
     found = evaluate(Question(model(LLAMA), gpus(8), framework("megatron-core"), job()), as_columns(Layout(), 8))
     total = float(found.memory.total_bytes[0])
