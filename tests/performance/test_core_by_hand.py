@@ -33,7 +33,7 @@ from planner.performance.memory import (
 from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
-from planner.performance.step_time import StageTime, StepTime, combine, update_s
+from planner.performance.step_time import StageTime, StepTime, combine, exchange, update_s
 from planner.performance.transfers import pipeline_s
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
@@ -669,6 +669,52 @@ def test_a_stage_sends_its_share_of_each_chunk_both_ways(schedule: str, vpp: int
     found = float(pipeline_s(gpus(16), stack, columns, 1000.0, 1024)[0])
     assert found == pytest.approx(left * (2 * vpp * once + 2 * vpp) + (entries - 2 * vpp), rel=1e-9)
     assert float(pipeline_s(gpus(16), stack, as_columns(Layout(), 16), 1000.0, 1024)[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "asked", "gathered", "reduced"),
+    [
+        # FSDP gathers 16-bit copies of fp32 shards and reduces in fp32, or in 16 bit where asked; without copies what it keeps
+        ("fsdp", {}, {}, 2, 4),
+        ("fsdp", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("fsdp", {}, {"precision": "fp32", "gradient_dtype": "same"}, 4, 4),
+        ("megatron-core", {}, {}, 2, 4),
+        ("megatron-core", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("megatron-core", {"fp8_parameters": True}, {"precision": "fp8"}, 1, 4),
+        (
+            "megatron-core",
+            {"fp8_parameters": True},
+            {"precision": "fp8", "kind": "lora", "adapter": {"rank": 8, "dtype": "same"}},
+            2,
+            4,
+        ),
+        ("megatron-core", {}, {"precision": "fp8"}, 2, 4),
+    ],
+)
+def test_bytes_that_ranks_exchange_of_a_parameter(
+    stack: str, changes: dict[str, Any], asked: dict[str, Any], gathered: int, reduced: int
+) -> None:
+    zero = 3 if stack == "fsdp" else 1
+    question = Question(model(LLAMA), gpus(8), framework(stack, **changes), job(**asked)).tuned()
+    context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=zero), 8)  # type: ignore[arg-type]
+    costs, (index,) = GridEvaluator(question).block_costs([layouts])
+    found = exchange(context, layouts, costs.take(index)).sync
+    assert (found.gather_width, found.reduce_width) == (gathered, reduced)
+    assert (found.kept_width, found.gradient_width) == (context.precision.parameter, context.precision.gradient)
+    assert found.gathers_16 is (stack == "fsdp")
+
+
+@pytest.mark.parametrize(("batch", "later"), [(8, 0.0), (16, 1 / 2), (32, 3 / 4)])
+def test_gradients_on_the_host_are_added_there_but_for_the_first(batch: int, later: float) -> None:
+    """8 ranks of one sequence each: the sum, the new one and the written one, 4 bytes each, at an eighth of 80 GB/s."""
+    for stack, adds in (("fsdp", True), ("deepspeed-zero", False)):
+        there = framework(stack, host_optimizer_bytes_per_s=80e9, host_process_bytes_per_s=1e12)
+        question = Question(model(LLAMA), gpus(8), there, job(global_batch_size=batch))
+        context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=3, offload_optimizer=True), 8)
+        costs, (index,) = GridEvaluator(question).block_costs([layouts])
+        sync = exchange(context, layouts, costs.take(index)).sync
+        assert float(sync.added_s[0]) == pytest.approx(3 * 4 * later / 10e9 * adds)
+        assert sync.away.tolist() == [1.0 if adds else 0.0]
 
 
 @pytest.mark.parametrize("fp8", [False, True])
