@@ -36,7 +36,7 @@ class Launch:
 
     def of_layout(self) -> tuple[str, ...]:
         """A note which part of the layout the files give; nothing of a server."""
-        if self.serves:
+        if self.serves or "layout" not in self.tables:  # which is chosen
             return ()
         given = [name for name in self.tables["layout"] if self._gives(name)]
         choose = Message("--write mine.toml, then `planner search mine.toml` chooses")
@@ -87,8 +87,8 @@ def read_launch(
     serves = any(form.kind == "serve" for form in said.formats)
     if serves and any(form.kind == "train" for form in said.formats):
         raise PlannerError("--from: these files train and serve; read them one after the other.", code="usage", field="--from")
-    make = serving_tables if serves else training_tables
-    tables = make(said, model, cluster or {}, over or {})
+    asked = (said, model, cluster or {}, over or {})
+    tables = serving_tables(*asked) if serves else training_tables(*asked, found.carried)
     if not {"node", "accelerator"} & set(tables["cluster"]):
         raise PlannerError(
             "on which GPUs? The launch file does not name them; give --on, such as --on h100 or --on 32xh100.",

@@ -57,6 +57,7 @@ class Format:
 
     ``takes``: other formats whose options it has as well; ``told_by``: options by which its commands differ from theirs.
     ``programs``: words that start it in a command; ``stages``: those that start another stage than supervised tuning.
+    ``named``: the pattern of a program that is named after its method and its model, the two groups.
     ``marks``: keys that only its files have; ``marked``: keys of its files for another stage.
     ``files``: options that name a further file; ``shipped``: names of files that tools bring, with the options in them.
     ``absent``: what it means to leave an option out; ``absent_is_all`` drops what the formats in ``takes`` say of that.
@@ -77,6 +78,7 @@ class Format:
     told_by: frozenset[str]
     programs: tuple[str, ...]
     stages: Mapping[str, str]
+    named: str
     marked: Mapping[str, str]
     marks: tuple[tuple[str, ...], ...]
     positional: str
@@ -143,6 +145,7 @@ def load_format(name: str) -> Format:
         told_by=frozenset(map(plain_name, table.get("told_by", ()))),
         programs=(*table.get("programs", ()), *table.get("stages", {})),
         stages=table.get("stages", {}),
+        named=table.get("named", ""),
         marked=_named(table.get("marked", {})),
         marks=tuple(tuple(plain_name(key) for key in keys) for keys in table.get("marks", ())),
         positional=table.get("positional", ""),

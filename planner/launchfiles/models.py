@@ -40,22 +40,40 @@ def torchtitan_model(module: str, flavor: str) -> str | None:
     return None if found is None else str(known[found])
 
 
-RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora)(?:_.*)?(?:_config)?$|_config$")
+RECIPE = re.compile(r"_(?:pretrain|sft|peft|finetune|lora|dora|dpo)(?:_.*)?$|_config$")
 """What follows the model in the name of a Megatron-Bridge recipe: llama3_8b_pretrain_config, gpt_oss_20b_sft_mxfp8_config."""
+SIZE = re.compile(r"e?a?\d+(?:p\d+)?[bm]")
+"""A word of a recipe's name that tells which size of a family: 8b, a3b, 1p7b, 600m."""
 
 
 def recipe_model(recipe: str) -> str | None:
-    """The catalog's name of the model of a Megatron-Bridge recipe, or None; words between size and method describe the run.
+    """The catalog's name of the model of a recipe of Megatron-Bridge or NeMo 2, or None; a recipe may be named with its module.
+
+    Words between the model and the method describe the run and are left out, the first two and sizes never.
 
     >>> recipe_model("llama3_8b_low_precision_pretrain_config"), recipe_model("gpt_oss_20b_sft_mxfp8_config")
     ('llama-3-8b', 'gpt-oss-20b')
-    >>> recipe_model("qwen25_7b_peft_config"), recipe_model("my_own_config")
-    ('qwen2.5-7b', None)
+    >>> recipe_model("recipes.qwen.qwen25_1p5b_peft_config"), recipe_model("glm45_air_106b_finetune_config")
+    ('qwen2.5-1.5b', 'glm-4.5-air')
+    >>> recipe_model("nemotron_3_nano_4b_sft_config"), recipe_model("my_own_config")
+    (None, None)
     """
-    name = re.sub(r"^(llama|qwen)(\d)(\d)_", r"\1\2.\3_", RECIPE.sub("", recipe.lower()))
-    sized = re.match(r".*_a?\d+b(?=_)", name)
-    names = [name, *([sized[0]] if sized is not None else [])]
-    return next((found for one in names if one and (found := catalog_name(one.replace("_", "-")))), None)
+    known = _names()["megatron-bridge"]
+    words = RECIPE.sub("", recipe.lower().rpartition(".")[2]).split("_")
+    while words and words[0]:
+        name = "_".join(words)
+        for family, means in known.items():
+            if f"{name}_".startswith(f"{family}_"):
+                name = f"{means}{name[len(family) :]}"
+        dotted = re.sub(r"^([a-z]+)(\d)(\d)(?=_|$)", r"\1\2.\3", re.sub(r"(?<=\d)p(?=\d)", ".", name))
+        of_millions = re.sub(r"_(\d)00m$", r"_0.\1b", dotted)
+        for one in (name, dotted, of_millions):
+            if found := catalog_name(one.replace("_", "-")):
+                return found
+        if len(words) <= 2 or SIZE.fullmatch(words[-1]):
+            return None
+        words.pop()
+    return None
 
 
 TUNED = re.compile(r"(q?lora|dora)_")

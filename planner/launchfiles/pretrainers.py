@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from planner.common.message import Message
+from planner.launchfiles.formats import load_format
 from planner.launchfiles.numbers import whole
 from planner.launchfiles.understanding import Said
 
@@ -51,6 +52,9 @@ optimizer distributed, and the DDP follows it (training/config.py); bf16_mixed s
 OF_ADAPTERS = {**OF_RECIPES, "layout.zero": 0, "framework.fused_cross_entropy": False}
 """What recipes of LoRA and DoRA set (same): neither the optimizer nor the DDP is distributed, and the loss is not fused."""
 ADAPTED = re.compile(r"_(?:peft|lora|dora)(?:_|$)")
+METHOD = re.compile(r"_(?:pretrain|sft|finetune|dpo|peft|lora|dora)(?:_|$)")
+CLUSTERED = re.compile(r"_(\d{1,6})gpu_([a-z0-9]+)_(bf16|fp8cs|fp8ds|fp8mx|fp8sc|nvfp4)(?=_|$)")
+"""GPUs, their kind and the precision of a recipe for one cluster (Megatron-Bridge, scripts/training/recipe_metadata.py)."""
 RANKS = {"8b": 8, "70b": 16, "405b": 16}
 """LoRA.dim of recipes of Llama 3 and 3.1 by the model's size (same); others' recipes have their own."""
 USUAL_DIM = 32
@@ -58,11 +62,12 @@ USUAL_DIM = 32
 
 
 def _recipe(said: Said) -> None:
-    """What the name of a Megatron-Bridge recipe says, and what recipes have in common."""
+    """What the name of a recipe says, and what recipes of Megatron-Bridge have in common."""
     f = said.fields
-    recipe = str(f.get("said.recipe") or "").lower()
+    recipe = _named_recipe(f)
     if not recipe:
         return
+    _of_benchmark(said, recipe)
     adapted = ADAPTED.search(recipe) is not None
     if not f.get("said.megatron_fsdp"):
         for name, value in (OF_ADAPTERS if adapted else OF_RECIPES).items():
@@ -73,10 +78,13 @@ def _recipe(said: Said) -> None:
     narrow = next((meant for word, meant in NARROW.items() if word in recipe), None)
     if narrow is not None:
         f.setdefault("said.precision", narrow)
+    tuned = re.search(r"_(?:sft|finetune|dpo)(?:_|$)", recipe) is not None or f.get("said.stage") == "sft"
     if adapted:
         f.setdefault("said.tuning", "lora")
-    elif f.get("said.tuning") != "lora" and ("_sft" in recipe or "_finetune" in recipe or f.get("said.stage") == "sft"):
+    elif f.get("said.tuning") != "lora" and tuned:
         f.setdefault("job.kind", "finetune")
+    if re.search(r"_dpo(?:_|$)", recipe):
+        f["said.stage"] = "dpo"
     said.notes.append(
         Message(
             "recipe = {0}: the parallel degrees, batch and lengths that it sets are not read; give those "
@@ -84,6 +92,41 @@ def _recipe(said: Said) -> None:
             recipe,
         )
     )
+
+
+def _named_recipe(f: dict[str, Any]) -> str:
+    """The recipe's name in lower case, with its method, without its module and its arguments.
+
+    NeMo 2 writes arguments behind the name (``--factory "llama3_8b(num_nodes=2)"``), its recipes take one node of 8 GPUs where
+    none are given (nemo/collections/llm/recipes); scripts that run benchmarks say the method apart (``--task``).
+    """
+    given = str(f.get("said.recipe") or f.get("said.factory") or "").lower().strip()
+    name, _, arguments = given.partition("(")
+    name = re.split(r"[.:]", name.strip())[-1]
+    if "said.factory" in f:
+        counts = dict(re.findall(r"(num_nodes|num_gpus_per_node)\s*=\s*(\d{1,6})", arguments))
+        f.setdefault("said.num_nodes", int(counts.get("num_nodes", 1)))
+        f.setdefault("said.gpus_per_node", int(counts.get("num_gpus_per_node", 8)))
+    method = "finetune" if f.get("said.task") == "lora" and f.get("said.tuning") == "full" else f.get("said.task")
+    if name and method and not METHOD.search(name):
+        name = f"{name}_{method}"
+    f["said.recipe"] = name
+    return name
+
+
+def _of_benchmark(said: Said, recipe: str) -> None:
+    """GPUs and precision in the name of a recipe for one cluster, where nothing else says them."""
+    f = said.fields
+    found = CLUSTERED.search(recipe)
+    if found is None:
+        return
+    if "said.gpus_per_node" not in f:
+        f.setdefault("said.num_gpus", int(found[1]))
+    known = load_format("nemo").options
+    accelerator = (known["gpu"].values or {}).get(found[2])
+    if accelerator is not None:
+        f.setdefault("cluster.accelerator", accelerator)
+    f.setdefault("said.precision", (known["compute-dtype"].values or {})[re.sub(r"fp8(?=\w)", "fp8_", found[3])])
 
 
 def _dim(said: Said, recipe: str, adapted: bool) -> None:

@@ -19,6 +19,7 @@ from planner.common.spec import require_sane
 from planner.launchfiles.containers import MOST_CONTAINERS, container_gpus, container_script, containers, replicas
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
 from planner.launchfiles.interpolation import interpolated
+from planner.launchfiles.models import recipe_model
 from planner.launchfiles.shell import UNSET, Script, read_script
 
 MOST_BYTES = 2**20
@@ -428,9 +429,15 @@ def _told(form: Format, keys: set[str]) -> Format:
 
 
 def _stage(form: Format, program: Sequence[str]) -> list[str]:
-    """The option --stage that the words of a program stand for."""
+    """The options --stage and --recipe that the words of a program stand for."""
     heard = (stage for words, stage in form.stages.items() if all(map(_same, program, words.split())))
-    return [f"--stage={stage}" for stage in heard][:1]
+    return [*[f"--stage={stage}" for stage in heard][:1], *(f"--recipe={recipe}" for recipe in _recipe(form, program[0]))]
+
+
+def _recipe(form: Format, program: str) -> list[str]:
+    """The recipe that a program is named after: llama3_8b_pretrain of pretrain_llama3_8b.py; none where it is no model's."""
+    found = re.fullmatch(form.named, program.rpartition("/")[2]) if form.named else None
+    return [f"{found[2]}_{found[1]}"] if found is not None and recipe_model(found[2]) is not None else []
 
 
 def _program_at(words: Sequence[str], at: int) -> tuple[int, Format] | None:
@@ -444,6 +451,8 @@ def _program_at(words: Sequence[str], at: int) -> tuple[int, Format] | None:
             heard = list(words[at : at + len(parts)])
             if len(heard) == len(parts) and all(map(_same, heard, parts)) and (best is None or len(parts) > best[0]):
                 best = (len(parts), form)
+    if best is None and "/recipes/" in f"/{words[at]}":  # where the tool keeps them; elsewhere its keys tell that it is one
+        best = next(((1, form) for form in formats() if _recipe(form, words[at])), None)
     return best
 
 

@@ -51,11 +51,14 @@ DEFAULT_MICRO_BATCH = 8
 """TrainingArguments' per_device_train_batch_size where none is given."""
 
 
-def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
+def training_tables(
+    said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any], carried: Mapping[str, Any]
+) -> Tables:
     """[model] [cluster] [framework] [job] [layout] of a training launch.
 
-    ``model``, ``cluster`` and ``over`` (field -> value) are what planner's command line says; they override the file. Raises
-    PlannerError for what is missing or impossible, with the option that would give it.
+    ``model``, ``cluster`` and ``over`` (field -> value) are what planner's command line says; they override the file;
+    ``carried``: fields that comments of the file give. A recipe whose layout nothing gives has no [layout]. Raises PlannerError
+    for what is missing or impossible, with the option that would give it.
     """
     f = said.fields
     f |= over
@@ -69,18 +72,28 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
     framework = _framework(said)
     _precision(said, framework)
     _tuning(said, framework)
-    _recomputation(said)
+    named = _padded(said, _model(said, model))
+    inline = "num_layers" in named and "base" not in named  # may lack what another option is to give
+    experts = bool(named.get("num_experts")) if inline else as_model(named).num_experts > 0
+    _recomputation(said, experts=experts)
     _compiled_parts(said)
-    _experts(said)
+    _experts(said, experts=experts)
     table = _cluster(said, cluster)
+    told = {*over, *carried, *(line.field for line in said.lines)}
+    laid_out = any(name.startswith("layout.") for name in told) or any(told.intersection(names) for names in OF_LAYOUT.values())
+    unread = bool(f.get("said.recipe")) and not f.get("job.global_batch_size")
     num_gpus = _sharding_and_batch(said, table, framework)
+    if unread:
+        said.notes.append(
+            Message("global_batch_size = {0:,}: the recipe's own is not read; --batch gives it", f["job.global_batch_size"])
+        )
     if num_gpus is not None and "num_nodes" not in table:
         table["num_gpus"] = num_gpus
-    tables: Tables = {"model": _padded(said, _model(said, model)), "cluster": table}
+    tables: Tables = {"model": named, "cluster": table}
     _titan_chunks(said, tables["model"])
     for name in FIELDS:
         tables[name] = _table(f, name)
-    tables["framework"] = _framework_table(framework, tables["framework"], said, num_gpus or 0)
+    tables["framework"] = _framework_table(framework, tables["framework"], said, num_gpus or 0, experts=experts)
     if "seq_len" not in tables["job"] and "job.seq_len" in said.unset:
         raise PlannerError(
             "job.seq_len is missing: nothing sets the variable of {0}; give --seq-len, or pass a one-line script that calls "
@@ -95,6 +108,8 @@ def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], o
             code="missing",
             field="job.seq_len",
         )
+    if f.get("said.recipe") and not laid_out:
+        del tables["layout"]  # the recipe's own is not read: one is chosen
     return {name: values for name, values in tables.items() if values or name == "layout"}
 
 
@@ -137,16 +152,15 @@ def _framework(said: Said) -> str:
     return "huggingface"
 
 
-def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: int) -> dict[str, Any]:
+def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: int, *, experts: bool) -> dict[str, Any]:
     """[framework]: its name and what options change of it, without what makes no difference here."""
     catalog = load_framework(name)
     if said.fields.get("said.liger_kernels") and not changed.get("liger"):
         said.unmodelled.append(Message("liger kernels without their loss: fewer kernels; framework.liger means all of them"))
     _overlap_of_tensors(said, catalog.overlap_tensor_parallel)
-    dense = "model.num_experts" not in said.fields
     found: dict[str, Any] = {"name": name}
     for field, value in changed.items():
-        of_experts = field in ("grouped_experts", "fused_router", "fused_permutation") and dense
+        of_experts = field in ("grouped_experts", "fused_router", "fused_permutation") and not experts
         alone = field.startswith("overlap_") and num_gpus == 1
         if field != "name" and not of_experts and not alone and getattr(catalog, field, None) != value:
             found[field] = value
@@ -239,7 +253,7 @@ def _precision_of(said: Said, converted: bool) -> str | None:
     return None
 
 
-def _recomputation(said: Said) -> None:
+def _recomputation(said: Said, *, experts: bool) -> None:
     """layout.recompute, its modules, and what is offloaded."""
     f = said.fields
     checkpointing = f.get("said.checkpointing")
@@ -260,7 +274,7 @@ def _recomputation(said: Said) -> None:
                 )
             )
     if f.get("layout.recompute") == "selective":
-        _redone_modules(said)
+        _redone_modules(said, experts=experts)
     per_chunk = f.get("said.recompute_layers")
     if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
         said.unmodelled.append(
@@ -275,16 +289,16 @@ def _recomputation(said: Said) -> None:
         )
 
 
-def _redone_modules(said: Said) -> None:
+def _redone_modules(said: Said, *, experts: bool) -> None:
     """framework.recompute_modules: as the options say, else Megatron-Core's default, which is not the planner's."""
     modules = said.fields.get("said.recompute_modules")
     if modules is not None:
         said.fields["framework.recompute_modules"] = frozenset(names_of(modules))
-    elif "model.num_experts" in said.fields and load_framework(_framework(said)).usual_recompute_modules:
+    elif experts and load_framework(_framework(said)).usual_recompute_modules:
         said.fields["framework.recompute_modules"] = CORE_ATTENTION
 
 
-def _experts(said: Said) -> None:
+def _experts(said: Said, *, experts: bool) -> None:
     """How tokens reach their experts, and over how many GPUs an expert is cut."""
     f = said.fields
     if f.get("said.implementation") == "local":
@@ -296,11 +310,11 @@ def _experts(said: Said) -> None:
         dispatcher = f.get("said.flex") or "deepep"
     if dispatcher is None and said.has("megatron"):
         dispatcher = "allgather"  # the default of --moe-token-dispatcher-type (megatron/training/arguments.py)
-    if dispatcher is not None and f.get("model.num_experts"):
+    if dispatcher is not None and experts:
         f["framework.dispatcher"] = dispatcher
-    if said.has("megatron") and f.get("model.num_experts") and "layout.etp" not in f:
+    if said.has("megatron") and experts and "layout.etp" not in f:
         f["layout.etp"] = f.get("layout.tp", 1)  # Megatron-Core: as tensor-model-parallel-size
-    if (cut := f.get("said.experts_cut")) is not None and (whole(f, "model.num_experts") or 1) > 1:  # DeepSpeed: whole by default
+    if (cut := f.get("said.experts_cut")) is not None and experts:  # DeepSpeed: whole by default
         f.setdefault("layout.etp", f.get("layout.tp", 1) if cut else 1)
 
 
@@ -610,7 +624,8 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return described_model(own, str(name), said.notes) if name and own else named
     carried = f.get("model.name") or f.get("model.base")
     checkpoint = f.get("said.model")
-    recipe = recipe_model(str(f.get("said.recipe", ""))) if carried is None and checkpoint is None else None
+    named_by = str(f.get("said.recipe", "")) if carried is None and checkpoint is None else ""
+    recipe = recipe_model(named_by)
     titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
     if said.has(*MEGATRON):
         words = vocabulary(f.get("said.tokenizer"), f.get("said.tokenizer_type"))
@@ -622,6 +637,14 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return _table(f, "model")
     if titan is not None or recipe is not None:
         return {"name": titan or recipe}
+    if named_by:
+        raise PlannerError(
+            "recipe = {0!r} names no model of the catalog; name one before --from: planner plan llama-3-8b --from FILE.",
+            named_by[:120],
+            code="model",
+            field="model.name",
+            value=named_by[:120],
+        )
     if isinstance(checkpoint, str) and "$" not in checkpoint:
         return model_table(checkpoint)
     tune = torchtune_model(str(f.get("said.builder", "")))

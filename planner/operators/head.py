@@ -73,8 +73,8 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
-    if framework.chunked_loss:
-        return _chunked(setting, logits)
+    if framework.chunked_loss and framework.loss_chunks is None:
+        return _as_large_as_the_input(setting, logits)
     backward = 4.0 + 2.0 * w  # the fp32 softmax is read, the logits' gradient written and read
     if framework.activation_accounting == "megatron":
         kept, alive = 4.0, w if framework.fused_cross_entropy else w + 4.0
@@ -91,6 +91,10 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
             moved, kernels = 2.0 * w + wide, 3.0
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
+    saved: Number = kept * logits
+    workspace: Number = (alive + framework.extra_logit_bytes) * logits
+    if framework.chunked_loss and framework.loss_chunks is not None:
+        saved, workspace, kernels = _of_one_chunk(setting, saved + workspace, framework.loss_chunks, kernels)
     return (
         *pointwise(
             "cross-entropy",
@@ -98,14 +102,22 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
             forward_bytes=moved * logits,
             backward_bytes=backward * logits,
             kernels=kernels,
-            saved_bytes=kept * logits + labels,
-            workspace_bytes=(alive + framework.extra_logit_bytes) * logits,
+            saved_bytes=saved + labels,
+            workspace_bytes=workspace,
         ),
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
     )
 
 
-def _chunked(setting: Setting, logits: Number) -> tuple[Row, ...]:
+def _of_one_chunk(setting: Setting, whole: Number, chunks: int, kernels: float) -> tuple[Number, Number, float]:
+    """(saved bytes, workspace bytes, kernels) of a loss that goes through the output layer in ``chunks`` parts, each forward and
+    backward before the next (torchtitan, components/loss.py, ChunkedCELoss): the input's gradient stays, w h bytes a token; the
+    logits of one chunk live beside the chunks' own copies of the input and the gradients' fp32 sum, (w + 4) h bytes a token."""
+    w, elements = setting.width, setting.tokens * float(setting.model.hidden_size)
+    return w * elements, (w + 4.0) * elements + whole / chunks, kernels * chunks
+
+
+def _as_large_as_the_input(setting: Setting, logits: Number) -> tuple[Row, ...]:
     """Output layer and loss in chunks (Hsu et al. 2024, Liger kernel): forward computes the input's gradient and keeps only it.
 
     A chunk's logits are about as large as the input: its tokens times the vocabulary over the hidden size.

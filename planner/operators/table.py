@@ -249,21 +249,23 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, and
     redo the rest.
 
-    Of a gated layer, q, v, gate and down stay, k, the output projection and up are redone (torchtitan,
-    activation_checkpoint.py, per-operator policy). Its list has the tokens that an all-to-all brought, not the grouped
-    multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
+    Multiplications are counted through a layer, but the router's, which is always redone: of a gated layer with plain attention
+    q, v, gate and down stay, k, the output projection and up are redone (torchtitan, distributed/activation_checkpoint.py,
+    per-operator policy and per_op_sac_force_recompute_mm_shapes_by_fqns). Its list has the tokens that an all-to-all brought, not
+    the grouped multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
     """
     redo_full, selective = setting.full_recompute, (setting.recompute == Recompute.SELECTIVE).astype(float)
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []
     needed = _needed_again(setting, rows)
+    counted = 0
     for i, row in enumerate(rows):
         if row.phase != "forward":
             result.append(row)
             dropped.append(0.0)
             continue
-        share = _alternate_share(setting, row)
+        share, counted = _alternate_share(setting, row, counted)
         redo = (redo_full + selective * share) * (1.0 if i < needed else 0.0)
         part = np.where(redo > 0, redo, 1.0)
         # attention keeps its output, which the next projection holds as its input, and its log-sums
@@ -298,17 +300,18 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     return (entrance, *result, *again, _restored(rows, dropped, kept))
 
 
-def _alternate_share(setting: Setting, row: Row) -> Number:
-    """The part of a forward row that the per-operator policy redoes."""
+def _alternate_share(setting: Setting, row: Row, counted: int) -> tuple[Number, int]:
+    """(part of a forward row that the per-operator policy redoes, multiplications up to its end): of those counted every second
+    one, beside what is no multiplication. Its list holds mm, not the grouped multiplications of experts."""
     if row.core or row.collective is not None:
-        return 0.0
-    if not isinstance(row.work, Matmul) or row.work.grouped:  # its list holds mm, not the grouped multiplications of experts
-        return 1.0
+        return 0.0, counted
+    if not isinstance(row.work, Matmul) or row.work.grouped or row.operator == "router":
+        return 1.0, counted
     m = setting.model
+    widths: tuple[float, ...] = (1.0,)
     if row.operator == "query key value":
-        return m.num_kv_heads / (m.num_heads + 2.0 * m.num_kv_heads)
-    if row.operator == "output projection":
-        return 1.0
-    if row.operator == "out projection":
-        return 0.0 if m.gated_ffn else 1.0
-    return 0.5 if m.gated_ffn or row.operator != "in projection" else 0.0
+        widths = (float(m.num_heads), float(m.num_kv_heads), float(m.num_kv_heads))
+    elif row.operator == "in projection" and m.gated_ffn:
+        widths = (1.0, 1.0)
+    redone = sum(width for position, width in enumerate(widths, counted + 1) if position % 2 == 0)
+    return redone / sum(widths), counted + len(widths)

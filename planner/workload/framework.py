@@ -100,7 +100,9 @@ class Framework(Spec):
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
-    chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
+    chunked_loss: bool = False  # output layer and loss chunk by chunk, each with its gradient: logits of one chunk are held
+    # how many chunks; None: as many as make a chunk's logits about as large as the input (Liger's fused linear cross-entropy)
+    loss_chunks: Annotated[int, Field(ge=1)] | None = None
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     # whether torch.compile covers the loss, which then writes no fp32 copy of the logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from planner.cli.main import main
 from planner.common import data
@@ -552,3 +554,13 @@ def test_fp8_is_how_the_models_own_checkpoint_scales_it() -> None:
     eight = {"gpu": "h200-sxm-141gb", "n_gpus": "8", "tp": "8", "framework": "sglang", "weights": "fp8"}
     for name, weights in (("deepseek-v3", "fp8-block"), ("llama-3.1-70b", "fp8")):
         assert row(**{**eight, "model": name}).times.setting.format.name == weights
+
+
+def test_a_constant_of_serving_has_twenty_fitted_times() -> None:
+    """As the printed report counts both; a constant more for the same measurements would be one too many."""
+    report = (ROOT / "docs" / "accuracy-serving.md").read_text("utf-8")
+    printed = re.search(r"(\d+) constants \(catalog/serving_fit.toml\) fitted on (\d+) of the times", report)
+    assert printed
+    constants, times = map(int, printed.groups())
+    assert constants == len(load_constants())
+    assert 20 * constants <= times

@@ -100,7 +100,8 @@ def test_megatron_swift_is_refused_with_what_to_type(command: str, tmp_path: Pat
 
 def test_a_recipe_names_its_model_its_method_and_its_precision(tmp_path: Path) -> None:
     recipe = (
-        "torchrun --nproc_per_node=8 scripts/training/run_recipe.py --recipe {} model.seq_length=4096 train.global_batch_size=64"
+        "torchrun --nproc_per_node=8 scripts/training/run_recipe.py --recipe {} model.seq_length=4096 train.global_batch_size=64 "
+        "model.tensor_model_parallel_size=1"
     )
     whole = read(tmp_path, recipe.format("llama3_8b_pretrain_config"))
     assert whole.tables["model"] == {"name": "llama-3-8b"}
@@ -132,7 +133,10 @@ def test_a_recipe_sets_what_its_file_sets(
 ) -> None:
     """src/megatron/bridge/recipes/llama/llama3.py, 0d5f5558c16f, read by hand: use_distributed_optimizer of DDP or optimizer,
     cross_entropy_loss_fusion, grad_reduce_in_fp32 of mixed_precision, peft.dim."""
-    command = f"torchrun --nproc_per_node=8 run_recipe.py --recipe {recipe} model.seq_length=2048 train.global_batch_size=8"
+    command = (
+        f"torchrun --nproc_per_node=8 run_recipe.py --recipe {recipe} model.seq_length=2048 train.global_batch_size=8 "
+        "model.tensor_model_parallel_size=1"
+    )
     tables = read(tmp_path, command).tables
     job = tables["job"]
     found = (tables["layout"]["zero"], tables["framework"].get("fused_cross_entropy", True), job.get("gradient_dtype", "same"))
@@ -141,6 +145,93 @@ def test_a_recipe_sets_what_its_file_sets(
     named = read(tmp_path, f"{command} peft.dim=4 ddp.use_distributed_optimizer=true").tables
     assert named["layout"]["zero"] == 1
     assert rank is None or named["job"]["adapter"]["rank"] == 4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model"),
+    [
+        ("qwen2_1p5b_sft_config", "qwen2-1.5b"),
+        ("qwen3_600m_sft_yarn_128k_config", "qwen3-0.6b"),
+        ("qwen3_235b_a22b_pretrain_256gpu_h100_fp8cs_large_scale_config", "qwen3-235b-a22b"),
+        ("qwen35_text_35b_a3b_sft_long_context_16gpu_gb200_fp8mx_config", "qwen3.5-35b-a3b"),
+        ("deepseek_v3_pretrain_config_32nodes", "deepseek-v3"),
+        ("deepseek_v4_flash_no_mtp_sft_config", "deepseek-v4-flash"),
+        ("gemma3_1b_peft_config", "gemma-3-1b"),
+        ("gemma3_vl_4b_sft_config", "gemma-3-4b"),
+        ("nemotronh_56b_pretrain_config", "nemotron-h-56b"),
+        ("nemotron_3_nano_gb200_pretrain_config", "nemotron-3-nano-30b-a3b"),
+        ("gpt_oss_120b_pretrain_v2_64gpu_b200_bf16_config", "gpt-oss-120b"),
+        ("glm45_355b_pretrain_config", "glm-4.5"),
+        ("glm52_sft_192gpu_gb200_bf16_config", "glm-5.2"),
+        ("ernie45_21b_a3b_sft_config", "ernie-4.5-21b-a3b"),
+        ("megatron.bridge.recipes.llama.llama32_1b_pretrain_config", "llama-3.2-1b"),
+        ("nemotron_3_nano_4b_pretrain_config", None),  # sizes that the catalog lacks are no other size of the family
+        ("nemotronh_47b_sft_config", None),
+        ("qwen2_audio_7b_sft_config", None),
+        ("vanilla_gpt_pretrain_config", None),
+    ],
+)
+def test_recipes_of_every_family_name_their_model_or_what_to_give(tmp_path: Path, recipe: str, model: str | None) -> None:
+    """Names as src/megatron/bridge/recipes/*/__init__.py exports them."""
+    command = f"torchrun --nproc_per_node=8 run_recipe.py --recipe {recipe} model.seq_length=2048 train.global_batch_size=512"
+    if model is None:
+        with pytest.raises(planner.PlannerError, match=r"names no model of the catalog; name one before\s+--from"):
+            read(tmp_path, command)
+    else:
+        assert read(tmp_path, command).tables["model"] == {"name": model}
+
+
+def test_a_recipe_for_one_cluster_says_its_gpus_and_its_precision(tmp_path: Path) -> None:
+    command = "python run_recipe.py --recipe llama3_70b_pretrain_64gpu_gb200_fp8mx_config model.seq_length=8192"
+    (tmp_path / "a.sh").write_text(command)
+    tables = read_launch([tmp_path / "a.sh"]).tables
+    assert tables["cluster"] == {"accelerator": "gb200-186gb", "num_gpus": 64}
+    assert (tables["job"]["precision"], tables["job"]["fp8_recipe"]) == ("fp8", "mxfp8")
+    launched = read(tmp_path, f"torchrun --nproc_per_node=8 {command.removeprefix('python ')}").tables
+    assert launched["cluster"]["num_gpus"] == 8
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "kind", "num_gpus"),
+    [
+        ('nemo llm pretrain --factory "llama3_8b(num_nodes=2)" data.seq_length=8192', "llama-3-8b", "pretrain", 16),
+        ("nemo llm finetune --factory gemma2_9b data.seq_length=2048", "gemma-2-9b", "lora", 8),
+        ("nemo llm finetune --factory gemma2_9b data.seq_length=2048 peft=none", "gemma-2-9b", "finetune", 8),
+        (
+            "python scripts/performance/setup_experiment.py --model_family_name deepseek --model_recipe_name deepseek_v3 "
+            "--num_gpus 256 --gpus_per_node 4 --gpu gb200 --compute_dtype fp8_mx --task pretrain --seq_length 4096",
+            "deepseek-v3", "pretrain", 256,
+        ),
+        (
+            "run_script.py -mr llama3_70b -ng 64 -g h100 --task lora --seq_length 4096 --global_batch_size 32",
+            "llama-3-70b", "lora", 64,
+        ),
+        ("torchrun --nproc_per_node=4 recipes/qwen/pretrain_qwen3_4b.py model.seq_length=4096", "qwen3-4b", "pretrain", 4),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_named_by_whatever_starts_it(tmp_path: Path, command: str, model: str, kind: str, num_gpus: int) -> None:
+    found = read(tmp_path, command)
+    tables = found.tables
+    assert (tables["model"], tables["job"]["kind"], tables["cluster"]["num_gpus"]) == ({"name": model}, kind, num_gpus)
+    assert not found.not_understood
+
+
+def test_the_layout_of_a_recipe_that_is_not_read_is_chosen_and_what_is_given_of_it_holds(tmp_path: Path) -> None:
+    command = "torchrun --nproc_per_node=8 run_recipe.py --recipe llama3_70b_pretrain_config model.seq_length=4096"
+    bare = read(tmp_path, command)
+    assert "layout" not in bare.tables
+    assert any("global_batch_size" in str(note) for note in bare.notes)
+    assert read(tmp_path, f"{command} model.tensor_model_parallel_size=4").tables["layout"]["tp"] == 4
+    assert read(tmp_path, f"{command} ddp.data_parallel_sharding_strategy=optim").tables["layout"]["zero"] == 1
+
+
+def test_what_concerns_experts_is_read_where_only_the_models_name_says_that_it_has_some(tmp_path: Path) -> None:
+    command = "python run_recipe.py --recipe {} model.seq_length=4096 model.moe_token_dispatcher_type=allgather"
+    of = {
+        recipe: read(tmp_path, command.format(recipe), num_gpus=8).tables["framework"].get("dispatcher")
+        for recipe in ("qwen3_30b_a3b_pretrain_config", "qwen3_8b_pretrain_config")
+    }
+    assert of == {"qwen3_30b_a3b_pretrain_config": "allgather", "qwen3_8b_pretrain_config": None}
 
 
 def test_a_rank_that_no_recipe_says_is_told(tmp_path: Path) -> None:

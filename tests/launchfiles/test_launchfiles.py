@@ -23,6 +23,7 @@ from planner.export.common import options
 from planner.export.megatron import model_arguments
 from planner.export.servers import OF_REQUESTS, SERVERS, export_deployment
 from planner.export.tuners import TUNERS, export_tuning
+from planner.hardware.cluster import Cluster
 from planner.launchfiles import Launch, read_launch
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
 from planner.launchfiles.shell import read_script
@@ -647,6 +648,7 @@ def test_options_lead_to_fields_that_exist_and_every_file_has_its_source() -> No
         "layout": set(Layout.model_fields),
         "framework": set(Framework.model_fields),
         "serving": set(Serving.model_fields),
+        "cluster": set(Cluster.model_fields),
     }
     said: set[str] = set()
     for form in formats():

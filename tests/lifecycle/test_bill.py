@@ -16,19 +16,15 @@ from hypothesis import strategies as st
 
 import planner
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import accelerator_names, cluster
 from planner.lifecycle.bill import ITEMS, Bill, bill_of, charged_run, drawn_w, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.sensitivity import tornado
 from planner.lifecycle.simulation import WholeRun, expected_run
-from planner.prices.carbon import find_grid, grids
-from planner.prices.market import as_price, find_price, market, run_usd
+from planner.prices.carbon import find_grid
+from planner.prices.market import as_price, find_price, market
 from planner.prices.ownership import (
     Ownership,
-    capital_usd,
     constants,
     find_purchase,
-    mean_rent,
-    owned_gpu,
     power_w_per_gpu,
     purchase_usd,
     purchases,
@@ -120,38 +116,6 @@ def test_a_million_vectors_of_claim_c07() -> None:
     assert preprocessing_s(1e6, 0.8, 8) == (1e5, pytest.approx(222.22, rel=1e-4))
 
 
-def test_owning_by_hand() -> None:
-    """10,000 USD over 5 years at half use, 1 kW at PUE 1.2 and 0.10 USD/kWh, 8 GPUs with 4,000 USD of staff a year."""
-    own = Ownership(
-        purchase_usd_per_gpu=10_000,
-        years=5,
-        utilisation=0.5,
-        staff_usd_per_year=4000,
-        capital_rate=0.0,
-        maintenance_share=0.0,
-        colocation_usd_per_kw_month=0.0,
-        idle_power_share=0.0,
-        rent_change_per_year=0.0,
-    )
-    gpu = owned_gpu(cluster("dgx-a100-80gb"), own, power_w=1000, pue=1.2, electricity_usd_per_kwh=0.10, rent=2.12)
-    used = 5 * 365.25 * 24 * 0.5
-    assert gpu.capital_usd_per_gpu_hour == pytest.approx(10_000 / used)
-    assert gpu.energy_usd_per_gpu_hour == pytest.approx(0.12)
-    assert gpu.staff_and_space_usd_per_gpu_hour == pytest.approx(4000 * 5 / 8 / used)
-    assert gpu.break_even_gpu_hours == pytest.approx(12_500 / 2.0)
-    at_break_even = owned_gpu(
-        cluster("dgx-a100-80gb"),
-        own.replaced(utilisation=gpu.break_even_utilisation),
-        power_w=1000,
-        pue=1.2,
-        electricity_usd_per_kwh=0.10,
-        rent=2.12,
-    )
-    assert at_break_even.usd_per_gpu_hour == pytest.approx(2.12)
-    never = owned_gpu(cluster("dgx-a100-80gb"), own, power_w=1000, pue=1.2, electricity_usd_per_kwh=5, rent=2.12)
-    assert never.break_even_utilisation is None
-
-
 def test_owning_from_the_catalog(result: WholeRun) -> None:
     bill = bill_of(result, {"own": {}}, TODAY)
     assert bill.owned is not None
@@ -167,94 +131,6 @@ def test_owning_from_the_catalog(result: WholeRun) -> None:
         if p.accelerator == "h100-sxm5-80gb" and p.covers == "server" and p.date >= "2023-09-01"
     )
     assert servers[0] < find_purchase("h100-sxm5-80gb").usd_per_gpu < servers[-1]
-
-
-def test_capital_maintenance_room_and_waiting_cost_by_hand() -> None:
-    """40,000 USD at 10 % over 4 years: an annuity of 12,618.83 USD a year (Brealey, Myers: 40,000 / 3.169865); half use; 1 kW in
-    training of 4/3 kW rated at 150 USD per kW and month; 5 % maintenance; 30 % of the power while it waits."""
-    own = Ownership(
-        purchase_usd_per_gpu=40_000,
-        years=4,
-        utilisation=0.5,
-        capital_rate=0.10,
-        maintenance_share=0.05,
-        colocation_usd_per_kw_month=150.0,
-        idle_power_share=0.3,
-        rent_change_per_year=0.0,
-    )
-    gpu = owned_gpu(cluster("dgx-h100"), own, power_w=1000, pue=1.0, electricity_usd_per_kwh=0.10, rent=None)
-    used = 4 * 365.25 * 24 * 0.5
-    assert gpu.capital_usd_per_gpu_hour * used == pytest.approx(4 * 12_618.83, rel=1e-6)
-    assert gpu.maintenance_usd_per_gpu_hour * used == pytest.approx(8_000)
-    assert gpu.colocation_usd_per_gpu_hour * used == pytest.approx(4 / 3 * 150 * 48)
-    assert gpu.idle_energy_usd_per_gpu_hour == pytest.approx(0.03)
-    parts = (
-        gpu.capital_usd_per_gpu_hour,
-        gpu.energy_usd_per_gpu_hour,
-        gpu.idle_energy_usd_per_gpu_hour,
-        gpu.maintenance_usd_per_gpu_hour,
-        gpu.colocation_usd_per_gpu_hour,
-        gpu.staff_and_space_usd_per_gpu_hour,
-    )
-    assert gpu.usd_per_gpu_hour == pytest.approx(sum(parts))
-
-
-def test_a_resale_pays_back_its_value_of_today() -> None:
-    assert capital_usd(1000.0, 0.25, 0.0, 5) == 750.0
-    assert capital_usd(1000.0, 1.0, 0.10, 1) == pytest.approx(100.0)  # bought and sold at the price: a year's interest
-    assert mean_rent(2.0, 0.0, 4) == 2.0
-    assert mean_rent(2.0, -0.5, 1) == pytest.approx(2.0 * 0.5 / 0.693147, rel=1e-5)  # from 2 to 1, exponentially
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"capital_rate": 0.2},
-        {"idle_power_share": 0.9},
-        {"maintenance_share": 0.1},
-        {"colocation_usd_per_kw_month": 400.0},
-        {"utilisation": 0.4},
-    ],
-)
-def test_what_costs_more_makes_owning_pay_later(change: dict[str, float]) -> None:
-    at = {"power_w": 1000.0, "pue": 1.2, "electricity_usd_per_kwh": 0.1, "rent": 3.0}
-    base, dear = (owned_gpu(cluster("dgx-h100"), Ownership.build(f, "own"), **at) for f in ({}, change))
-    assert dear.usd_per_gpu_hour > base.usd_per_gpu_hour
-    if "utilisation" not in change:
-        assert (dear.break_even_utilisation or 9.0) > (base.break_even_utilisation or 0.0)
-
-
-def test_every_constant_and_quote_has_a_source() -> None:
-    names = {n for n in type(constants()).model_fields if n != "provenance"}
-    assert names == set(constants().provenance)
-    assert all(p.source and p.date for p in constants().provenance.values())
-    assert {p.accelerator for p in purchases()} <= set(accelerator_names())
-    assert all(p.source and p.date and p.usd_per_gpu > 100 for p in purchases())
-    assert all(g.source and g.date and 0 < g.grams_co2_per_kwh < 1000 for g in grids().values())
-    assert find_grid("us-central1").country == "United States"
-
-
-def test_a_term_that_binds_longer_than_the_run_is_charged_by_hand() -> None:
-    """44 hours on 64 GPUs at 2 USD: 5,632 USD; a year of them: 1,121,280 USD, unless other work uses the rest."""
-    year = Price(usd_per_gpu_hour=2.0, term="reserved-1-year")
-    used, whole = 44 * 64 * 2.0, 365 * 24 * 64 * 2.0
-    assert run_usd(44 * 3600, 64, year) == pytest.approx(whole)
-    assert run_usd(44 * 3600, 64, replace(year, other_use=1.0)) == pytest.approx(used)
-    assert run_usd(44 * 3600, 64, replace(year, other_use=0.5)) == pytest.approx((used + whole) / 2)
-    assert run_usd(44 * 3600, 64, replace(year, term="on-demand")) == pytest.approx(used)
-    assert run_usd(2 * 365 * 86400, 64, year) == pytest.approx(2 * whole)
-
-
-@given(hours=st.floats(1, 50_000), gpus=st.integers(1, 4096))
-@settings(max_examples=50, deadline=None)
-def test_a_longer_commitment_is_never_cheaper_for_a_short_run(hours: float, gpus: int) -> None:
-    """At equal rates the longer term costs at least as much, and never less than the hours used."""
-    costs = [
-        run_usd(hours * 3600, gpus, Price(usd_per_gpu_hour=1.0, term=term))
-        for term in ("on-demand", "reserved-1-year", "reserved-3-year")
-    ]
-    assert costs == sorted(costs)
-    assert costs[0] == pytest.approx(hours * gpus)
 
 
 def test_a_bill_states_the_hours_that_nothing_uses(result: WholeRun) -> None:

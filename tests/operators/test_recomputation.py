@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from examples import LLAMA, MIXTRAL, framework, job, model
 
+from planner.model.catalog import load_model
 from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table, dropped_by, redone_by
@@ -87,12 +88,45 @@ def test_autocast_casts_every_weight_of_a_layer_and_its_gradient() -> None:
     assert not any(r.name.startswith("weights cast") for r in next(iter(build_table(plain).layers.values())))
 
 
+def test_torchtitan_redoes_every_second_multiplication_but_the_router_that_it_always_redoes() -> None:
+    """distributed/activation_checkpoint.py: of latent attention wq, wkv_b, a shared expert's w1 and w2 stay; wkv_a, wo, w3 do
+    not. The layer's input, attention's output and its log-sums stay, too."""
+    m = load_model("deepseek-v2-lite")
+    asked = job(seq_len=64)
+    found, _ = distinct_axes(as_columns(Layout(zero=3, recompute="selective"), 8), m, framework("torchtitan"), asked)
+    (rows,) = (rows for kind, rows in build_table(found).layers.items() if kind.moe)
+    saved = sum(float(np.max(row.saved_bytes)) for row in rows) / asked.seq_len
+    queries, values = 16 * (128 + 64), 16 * 128  # heads; their parts without and with a position
+    kept = queries + 16 * (128 + 128) + 2 * 1408 + 2048  # wq, wkv_b, w1 and w2 of two shared experts
+    assert saved == 2 * kept + 2 * 2048 + 2 * values + 4 * 16
+
+
+def test_a_loss_in_chunks_holds_the_logits_of_one() -> None:
+    """torchtitan, components/loss.py: eight chunks, each forward and backward before the next."""
+
+    def loss(**changes: Any) -> Row:
+        found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), framework("torchtitan").replaced(**changes), job())
+        return next(r for r in build_table(found).head if r.name == "cross-entropy" and r.phase == "forward")
+
+    def live(row: Row) -> float:
+        return float(np.max(row.saved_bytes + row.workspace_bytes))
+
+    tokens, m = float(job().seq_len), model(LLAMA)
+    whole, labels = loss(release="0.2"), 8.0 * tokens
+    held = (2.0 + 2.0 + 4.0) * tokens * m.hidden_size  # the input's gradient, the chunks' own inputs, the fp32 sum of gradients
+    assert live(loss()) - labels - held == pytest.approx((live(whole) - labels) / 8)
+    assert float(np.max(loss().saved_bytes)) == 2.0 * tokens * m.hidden_size + labels
+    assert loss().bytes_moved == whole.bytes_moved
+    assert live(loss(loss_chunks=64)) < live(loss()) < live(whole)
+
+
 @pytest.mark.parametrize(
     ("changes", "bytes_a_logit"), [({}, 2.0 + 4.0), ({"compile": True}, 2.0), ({"compile": True, "release": "0.0"}, 6.0)]
 )
 def test_a_compiled_loss_keeps_logits_in_16_bit_only(changes: dict[str, Any], bytes_a_logit: float) -> None:
     """pytorch/torchtitan#1033; before it (release 0.0) layers alone were compiled."""
-    found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), framework("torchtitan").replaced(**changes), job())
+    stack = framework("torchtitan").replaced(**{"release": "0.2", **changes})
+    found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), stack, job())
     loss = next(r for r in build_table(found).head if r.name == "cross-entropy" and r.phase == "forward")
     logits = float(job().seq_len * model(LLAMA).vocab_size)
     labels = 8.0 * job().seq_len

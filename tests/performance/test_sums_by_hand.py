@@ -181,13 +181,6 @@ def test_an_extrapolated_interval_is_half_as_wide_again_around_its_own_middle() 
     assert (within.lower, within.upper) == pytest.approx((np.exp(-0.1), np.exp(0.3)))
 
 
-def test_one_llama_layer_moves_rotary_bytes_of_all_its_heads() -> None:
-    rows = build_table(setting(LLAMA, "megatron-core", Layout(dp=1), {"fused_rotary": True})).rows()
-    assert {float(np.sum(r.bytes_moved)) for r in rows if r.name == "rotary" and r.phase == "forward"} == {
-        2.0 * 2 * 1024 * 12 * 64
-    }
-
-
 @pytest.mark.parametrize(("pp", "zero", "bytes_"), [(1, 2, 2800), (1, 3, 1820), (2, 2, 6600), (2, 3, 6600)])
 def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, zero: int, bytes_: float) -> None:
     """16-bit copies of 1,100 parameters, 10 of them at the ends, 300 in the largest layer. ZeRO 2: 2,200 bytes and a layer's

@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import t as student
 
 from planner.evidence.serving.residuals import ENOUGH_MODELS, classify
-from planner.uncertainty.classify import class_table, effective_runs
+from planner.uncertainty.classify import class_key, class_table, effective_runs
+from planner.uncertainty.effects import effects_of
 from planner.uncertainty.interval import ENOUGH, Interval, Member, Subject, bounds
-from planner.uncertainty.ratio import ratio_of
+from planner.uncertainty.ratio import ratio, ratio_of
 
 SUBJECT = Subject(framework="megatron-core", curves="h100", family="dense", num_nodes=4, num_gpus=32, parameters=8e9)
 
@@ -122,3 +123,38 @@ def test_a_ratio_lies_around_its_middle_by_students_law() -> None:
     wider = made.widened(0.8, 1.1)
     assert (wider.lower, wider.upper) == pytest.approx((0.8 * made.lower, 1.1 * made.upper))
     assert wider.expected == pytest.approx(2.0)
+    for lower, upper, down, up in ((1.2, 1.5, 1.0, 1.5), (0.5, 0.7, 0.5, 1.0)):  # the ratio itself is not moved
+        moved = made.widened(lower, upper)
+        assert (moved.lower, moved.upper) == pytest.approx((down * made.lower, up * made.upper))
+
+
+@pytest.mark.parametrize(("chance", "known"), [(0.05, True), (0.0501, False), (0.5, False), (0.9499, False), (0.95, True)])
+def test_an_order_is_known_with_95_percent(chance: float, known: bool) -> None:
+    assert replace(ratio_of(0.0, 0.0, 0.1), probability_first_smaller=chance).decidable is known
+
+
+def test_a_ratio_that_is_certain_and_one_of_a_question_with_itself() -> None:
+    """The bounds hold the expected ratio, also where errors move it beyond."""
+    assert [ratio_of(x, 0.0, 0.0).probability_first_smaller for x in (-1e-9, 0.0, 1e-9)] == [1.0, 0.5, 0.0]
+    itself = ratio(6.0, 2.0, "step_time", SUBJECT, SUBJECT)
+    assert (itself.lower, itself.expected, itself.upper) == pytest.approx((3.0, 3.0, 3.0))
+    moved = ratio_of(0.0, 1.0, 0.1)
+    assert (moved.lower, moved.upper) == pytest.approx((1.0, math.exp(1.0 + 0.16448536)))
+    mean, deviation = effects_of("step_time").difference(SUBJECT, replace(SUBJECT, num_gpus=64))
+    other = ratio(6.0, 2.0, "step_time", SUBJECT, replace(SUBJECT, num_gpus=64))
+    assert (other.lower, other.upper) == pytest.approx(
+        (3.0 * math.exp(mean - 1.6448536 * deviation), 3.0 * math.exp(mean + 1.6448536 * deviation))
+    )
+
+
+def test_one_node_is_a_class_and_several_are_another() -> None:
+    made = class_key(replace(SUBJECT, precision="bf16"))
+    assert made == {"framework": "megatron-core", "curves": "h100", "family": "dense", "precision": "bf16", "nodes": "several"}
+    assert [class_key(replace(SUBJECT, num_nodes=n))["nodes"] for n in (1, 2)] == ["one", "several"]
+
+
+def test_chances_of_equal_residuals_and_of_runs_counted_less() -> None:
+    """Forty residuals of twenty runs: the second from either end, which is a tenth of a run's half."""
+    values = [float(x) for x in range(40)]
+    assert bounds(values, 20.0) == (1.0, 38.0)
+    assert bounds(values, 19.5) == (2.0, 37.0)

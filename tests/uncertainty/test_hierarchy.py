@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import multivariate_normal, norm
 
 from planner.uncertainty.effects import effects_of, standing
-from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, outlying_weights, source_weights, unseen
+from planner.uncertainty.hierarchy import (
+    Fitted,
+    beyond,
+    counted_gpus,
+    distances,
+    fit_hierarchy,
+    outlying_weights,
+    source_weights,
+    unseen,
+)
 from planner.uncertainty.hierarchy import _likelihood as likelihood
 from planner.uncertainty.subject import Metric, Subject
 
@@ -64,6 +74,65 @@ def test_derivatives_are_those_of_finite_differences() -> None:
         assert abs((up - down) / (2.0 * step) - slope[i]) < 1e-4 * max(1.0, abs(slope[i]))
 
 
+def dense(theta: NDArray[np.float64], fitted: Fitted) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The model written out: (runs, groups) coefficients of all effects, their variances, the runs' own, and w."""
+    of, k = fitted.of, len(fitted.of.effects)
+    w = np.exp(of.spread @ theta[k + 1 :])
+    own = {"source", "source on chip", "source and model"}
+    z = np.zeros((len(w), len(of.groups)))
+    for i, columns in enumerate(of.columns):
+        for column in columns:
+            z[i, column] = w[i] if of.groups[column][0] in own else 1.0
+    effects = np.array([np.exp(2.0 * theta[of.effects.index(group[0])]) for group in of.groups])
+    return z, effects, (w * np.exp(theta[k])) ** 2, w
+
+
+def test_the_likelihood_is_that_of_the_normal_law_of_all_runs_together() -> None:
+    """Against scipy's of the whole covariance matrix, with the priors: deviations around 5 % within a factor of two either way
+    (0.7 of the logarithm), terms as LEVELS and SLOPES say. A run that counts c times has its variance divided by c."""
+    table, residual = made_up(5, sources=4)
+    table["num_nodes"] = np.where(np.arange(len(residual)) % 3 == 0, 2, 1)
+    start = fit_hierarchy(table, residual, iterations=1)
+    k, rng = len(start.of.effects), np.random.default_rng(0)
+    outlying, ones = rng.uniform(0.5, 1.5, len(residual)), np.ones(len(residual))
+    means, unsure = start.of.prior()
+    values, densities = [], []
+    for theta in rng.normal(-2.0, 0.5, (3, k + 1 + len(means))):
+        theta[k + 1 :] = 0.1 * rng.normal(size=len(means))
+        z, effects, own, _ = dense(theta, start)
+        covariance = (z * effects) @ z.T + np.diag(own / outlying)
+        density = multivariate_normal(np.zeros(len(own)), covariance).logpdf(residual)
+        density += norm(np.log(0.05), 0.7).logpdf(theta[:k]).sum() + norm(means, unsure).logpdf(theta[k + 1 :]).sum()
+        value, _, standardized = likelihood(theta, start.of, ones, outlying)
+        values.append(value)
+        densities.append(density)
+        # squares of own errors given all runs, over their variance
+        gain = (z * effects).T @ np.linalg.inv(covariance)
+        left = np.diag(effects) - gain @ (z * effects)
+        squares = (residual - z @ gain @ residual) ** 2 + np.einsum("ig,gh,ih->i", z, left, z)
+        assert standardized == pytest.approx(squares / own)
+        fitted = replace(start, theta=theta, by_source=ones, outlying=outlying)
+        mean, found = fitted.posterior(residual)
+        assert mean == pytest.approx(gain @ residual, abs=1e-9)
+        assert found == pytest.approx(left, abs=1e-9)
+        mean, found = fitted.posterior(residual, np.where(np.arange(len(own)) < 9, 1.0, 0.0))
+        some = (z * effects)[:9].T @ np.linalg.inv(covariance[:9, :9])
+        assert mean == pytest.approx(some @ residual[:9], abs=1e-9)
+        assert fitted.own_variance() == pytest.approx(np.exp(2.0 * theta[k - 3 : k + 1]).sum())
+    assert np.diff(values) == pytest.approx(np.diff(densities))
+
+
+def test_a_term_is_as_sure_as_the_runs_that_tell_it() -> None:
+    """n runs tell the logarithm of their deviation to 1 / sqrt(2 n); 24 sources of 8 count as sqrt(8) each."""
+    table, residual = made_up(6)
+    fitted = fit_hierarchy(table, residual, iterations=1)
+    told = dict(zip(fitted.of.terms, fitted.doubts(), strict=True))
+    assert told["framework fsdp"] == pytest.approx(1.0 / (1.0 / 0.3**2 + 2.0 * SOURCES * RUNS**0.5))
+    assert told["kernel"] == pytest.approx(0.1**2)  # of no run
+    half = dict(zip(fitted.of.terms, fitted.doubts(np.full(len(residual), 0.5)), strict=True))
+    assert half["framework fsdp"] == pytest.approx(1.0 / (1.0 / 0.3**2 + SOURCES * RUNS**0.5))
+
+
 def test_a_new_sources_spread_is_that_of_sources_and_runs_together() -> None:
     table, residual = made_up(1)
     truth = float(np.hypot(BETWEEN, WITHIN))
@@ -111,7 +180,10 @@ def test_runs_as_far_off_as_expected_count_once_and_outlying_sources_less() -> N
     first = table["source"] == "s0"
     found = outlying_weights(np.where(first, 9.0, 1.0), of, weights)
     assert np.allclose(found[~first], 1.0)
-    assert (found[first] < 5.0 / 13.0).all()  # less than of one outlying run alone
+    weight = RUNS**0.5  # of the source; of one outlying run alone it would be 5 / 13
+    assert np.allclose(found[first], 5.0 / 13.0 * (4.0 + weight) / (4.0 + weight * 9.0 * 5.0 / 13.0))
+    memory = fit_hierarchy(table, residual, "memory", iterations=1).of
+    assert np.allclose(outlying_weights(np.where(first, 9.0, 1.0), memory, weights), np.where(first, 5.0 / 13.0, 1.0))
 
 
 def test_distance_is_counted_from_other_sources_only() -> None:
@@ -119,6 +191,20 @@ def test_distance_is_counted_from_other_sources_only() -> None:
     assert (distances(table) == 0.0).all()
     table["parameters"] = np.where(table["source"] == "s1", 28e9, 7e9)
     assert np.allclose(distances(table), 2.0)
+    table["num_gpus"] = np.where(table["source"] == "s1", 32, 8)
+    first = table["source"] == "s0"
+    assert np.allclose(distances(table), np.where(first, 2.0, 4.0))  # fewer GPUs are nothing new
+    assert np.allclose(distances(table, "memory"), 2.0)
+    table["root"] = np.where(first, "fsdp", "mlc")
+    assert np.allclose(distances(table), np.where(first, 2.0, 4.0))  # of its kind of model under any framework
+    table["family"] = np.where(first, "dense", "moe")
+    assert (distances(table) == 0.0).all()
+
+
+def test_parameters_below_and_above_what_was_measured_and_gpus_beyond_count_in_doublings() -> None:
+    size, gpus = np.array([1.0, 3.0, 4.0, 7.0]), np.array([0.0, 4.0, 5.0, 7.0])
+    assert beyond(size, gpus, 2.0, 5.0, 4.0).tolist() == [1.0, 0.0, 1.0, 5.0]
+    assert counted_gpus(np.array([1.0, 8.0]), "decode").tolist() == [0.0, 3.0]
 
 
 def test_software_of_one_source_is_unseen_by_the_others() -> None:

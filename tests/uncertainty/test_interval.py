@@ -233,3 +233,43 @@ def test_what_is_assumed_of_a_slope_widens_and_is_not_sure() -> None:
     assert {
         name for slopes in SLOPES.values() for name, (mean, unsure) in slopes.items() if not 0.0 <= mean <= 0.5 >= unsure > 0.0
     } == set()
+
+
+def test_a_class_gives_its_own_residuals_and_half_as_much_again_where_it_has_seen_nothing_like_it() -> None:
+    """Around 5 times the value: e^-0.1 to e^0.3; outside 0.1 +- 0.3. A class that lies above the value holds it all the same."""
+    seen = SEEN.replaced(lower=-0.1, upper=0.3)
+    found = interval(5.0, "step_time", SUBJECT, [seen])
+    assert (found.lower, found.expected, found.upper) == pytest.approx((5 * math.exp(-0.1), 5.0, 5 * math.exp(0.3)))
+    assert (found.provenance, str(found.why)) == ("fitted", "20 measured runs of megatron-core h100")
+    far = interval(5.0, "step_time", replace(SUBJECT, num_gpus=129), [seen])
+    assert (far.lower, far.upper) == pytest.approx((5 * math.exp(-0.2), 5 * math.exp(0.4)))
+    assert (far.provenance, str(far.why)) == ("extrapolated", "129 GPUs, at most 64 were measured")
+    for lower, upper in ((0.1, 0.2), (-0.2, -0.1)):
+        held = interval(5.0, "step_time", SUBJECT, [seen.replaced(lower=lower, upper=upper)])
+        assert (held.lower, held.upper) == pytest.approx((5 * math.exp(min(lower, 0.0)), 5 * math.exp(max(upper, 0.0))))
+
+
+def test_the_class_that_shares_most_is_taken_then_several_sizes_then_the_framework_itself() -> None:
+    on = replace(SUBJECT, framework="torchtitan")
+    near = SEEN.replaced(framework="torchtitan", rows=1)
+    base = near.replaced(framework="fsdp", rows=2)
+    one_size = near.replaced(fewest_parameters=16e9, rows=3)
+    every = near.replaced(framework="", curves="", rows=4)
+    other = near.replaced(metric="memory", family="dense", rows=5)
+    for classes, rows in (
+        ((every, one_size, base, near, other), 1), ((every, one_size, base, other), 2), ((every, one_size, other), 3),
+        ((every, base.replaced(family="dense", rows=6), near), 6), ((other, every), 4),
+    ):  # fmt: skip
+        for order in (classes, classes[::-1]):
+            found = interval(1.0, "step_time", on, [c.replaced(lower=-0.01 * c.rows, upper=0.0) for c in order])
+            widening = 1.5 if found.provenance == "extrapolated" else 1.0
+            lower = -0.005 * rows * (1.0 + widening)
+            assert math.log(found.lower) == pytest.approx(lower), (classes, found)
+
+
+@pytest.mark.parametrize(("precision", "words"), [("16-bit", "with weights of known bytes"), ("4-bit", "quantized afterwards")])
+def test_a_class_of_weights_says_which(precision: str, words: str) -> None:
+    seen = SEEN.replaced(metric="serving_memory", precision=precision, framework="", curves="")
+    found = interval(1.0, "serving_memory", replace(SUBJECT, precision=precision), [seen])
+    assert str(found.why).startswith("20 measured runs of all frameworks and GPUs with weights")
+    assert words in str(found.why)
