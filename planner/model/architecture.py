@@ -101,7 +101,7 @@ class Model(Spec):
     feed_forward: Literal["by_layer", "none", "dense", "experts"] = "by_layer"  # by_layer: as the fields on experts say
     gated_ffn: bool = True
     # gelu_tanh: GPT-2's formula, written in Python; relu2: the square of relu
-    activation: Literal["silu", "gelu", "relu", "gelu_tanh", "relu2"] = "silu"
+    activation: Literal["silu", "gelu", "relu", "gelu_tanh", "relu2", "clamped_quick_gelu"] = "silu"
 
     # mixture of experts
     num_experts: Count = 0

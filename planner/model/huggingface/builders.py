@@ -121,6 +121,7 @@ def gpt_oss(c: Config) -> dict[str, Any]:
         "num_experts": c["num_local_experts"],
         "top_k": c["num_experts_per_tok"],
         "expert_ffn_hidden_size": c["intermediate_size"],
+        "activation": "clamped_quick_gelu",  # transformers, modeling_gpt_oss.py; config.json says silu, which nothing reads
         "softmax_in_fp32": False,
         **sliding(c, c.get("layer_types") or alternating(c)),
     }
