@@ -261,6 +261,8 @@ def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     for start, values in labels["model"].items():
         named |= values if given.get("model", "").startswith(start) else {}
     defaults = {**labels["family"].get(given.get("family", ""), {}), **named, **labels["source"].get(given.get("source", ""), {})}
+    # a 0 says no more than an empty cell of what the named model is known to have
+    given = {k: "" if v == "0" and named.get(k) == "1" else v for k, v in given.items()}
     row = {**{k: v for k, v in defaults.items() if not given.get(k)}, **{k: v for k, v in given.items() if v != ""}}
     assumed = [f"{k} = {defaults[k]}" for k in defaults if not given.get(k)]
     if not row.get("framework"):
@@ -508,7 +510,7 @@ def _model(row: Mapping[str, str]) -> Model:
         "name": row.get("model") or "model",
         "norm": row.get("norm") or ("rmsnorm" if gated else "layernorm"),
         "gated_ffn": gated,
-        "activation": "silu" if gated else "gelu",
+        "activation": row.get("activation") or ("silu" if gated else "gelu"),
         "qkv_bias": biases,
         "attention_output_bias": biases,
         "ffn_bias": biases,
