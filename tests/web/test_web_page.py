@@ -674,24 +674,27 @@ def test_the_page_does_or_names_every_command():
 
 
 def test_the_page_has_or_names_every_option_of_the_commands_that_it_does():
-    """Options are either controls of the page or named with a command that takes them."""
+    """Command by command: an option is a control of the page, or stands in a command that the page names."""
     from planner.cli.main import Doors
 
-    found = {name: Doors(name="planner").get_command(None, name) for name in commands.ON_PAGE}
-    params = {name: command.params for name, command in found.items()}
-    for name, command in found.items():  # planner models derive ...
-        params |= {f"{name} {part}": one.params for part, one in getattr(command, "commands", {}).items()}
-    known = {opt for found in params.values() for one in found for opt in one.opts if opt.startswith("--")}
-    elsewhere = {option for _, options in commands.OPTIONS_ELSEWHERE.values() for option in options}
-    assert known - commands.OPTIONS_ON_PAGE - elsewhere == set()
-    assert elsewhere <= known
-    assert not elsewhere & commands.OPTIONS_ON_PAGE
-    for command, options in commands.OPTIONS_ELSEWHERE.values():
-        words = command.split()
-        name = " ".join(words[1:3]) if " ".join(words[1:3]) in params else words[1]
-        taken = {opt for one in params[name] for opt in one.opts}
-        assert {word for word in words if word.startswith("--")} <= taken, command
-        assert set(options) <= taken, command
+    taken = {}
+    for name in commands.ON_PAGE:
+        command = Doors(name="planner").get_command(None, name)
+        parts = {f"{name} {part}": one for part, one in getattr(command, "commands", {}).items()} or {name: command}
+        taken |= {part: {opt for p in one.params for opt in p.opts if opt.startswith("--")} for part, one in parts.items()}
+    named = {name: set() for name in taken}
+    for one in commands.OPTIONS_ELSEWHERE.values():
+        words = one.command.split()
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in taken else words[1]
+        assert {word for word in words if word.startswith("--")} <= taken[name], one.command
+        assert set(one.options) <= taken[name], one.command
+        for other in (name, *one.also):
+            assert set(one.options) & taken[other], (other, one.command)
+            named[other] |= set(one.options) & taken[other]
+    assert named.keys() == commands.ON_CONTROLS.keys()
+    shown = {name: set(options.split()) for name, options in commands.ON_CONTROLS.items()}
+    assert [(name, taken[name] - shown[name] - named[name]) for name in taken if taken[name] - shown[name] - named[name]] == []
+    assert [name for name in taken if shown[name] - taken[name] or shown[name] & named[name]] == []
 
 
 # ---- pictures
