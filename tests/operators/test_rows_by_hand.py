@@ -128,6 +128,19 @@ def test_runs_of_tokens_become_one_key(letter: str, lanes: int, ratio: int) -> N
     assert kept(rows, "queries, keys, values kept") == 2 * T * 512 * (64 + 1 + 1 / ratio)
 
 
+@pytest.mark.parametrize(("ratio", "most"), [(4, 512), (128, 0)])
+@pytest.mark.parametrize("length", [256, 16384])
+def test_a_query_sees_its_window_and_runs_of_what_is_in_front(length: int, ratio: int, most: int) -> None:
+    """DeepSeek-V4: 128 tokens, and of those in front one key for 4 of which the best 512 count, or for 128; the convention counts
+    what the last query sees."""
+    there = of_model("deepseek-v4-flash", seq_len=length)
+    kind = next(k for k in there.model.layer_kinds if there.model.of(k).compress_ratio == ratio)
+    runs = [min(t / ratio, most or np.inf) for t in np.linspace(0, length, 20_001)]
+    seen, convention = there.of(kind).keys(kind)
+    assert seen == pytest.approx(np.mean([min(t + 1, 128) for t in range(length)]) + np.mean(runs), rel=1e-3)
+    assert convention == 128 + runs[-1]
+
+
 @pytest.mark.parametrize("window", [64, 256, 1000])
 def test_a_query_of_a_window_sees_what_is_in_front_of_it(window: int) -> None:
     there = small({**LLAMA, "sliding_window": window})
@@ -485,6 +498,40 @@ def test_an_adapter_is_two_narrow_products_and_four_behind_them(fused: bool) -> 
         if not fused:
             assert amount(own["sum gradient"]) == 2 * 2 * T * n
         assert amount(own["input gradient sum"]) == 3 * 2 * T * k
+
+
+@pytest.mark.parametrize(
+    ("stack", "asked", "of_matrices"),
+    [
+        ("peft", {}, 2),
+        ("peft", {"precision": "fp32"}, 4),
+        ("megatron-core", {"precision": "fp8"}, 2 + 2 * 1),  # Transformer Engine holds both ways in 8 bit beside 16
+        ("peft", {"kind": "qlora"}, 0.5 + 1 / 64 + 4 / (64 * 256)),
+        ("peft", {"kind": "gptq-lora"}, 0.5 + 2.5 / 128),
+    ],
+)
+def test_frozen_weights_of_a_layer_lie_there_as_they_are_stored(stack: str, asked: dict[str, Any], of_matrices: float) -> None:
+    """Seven matrices as they are packed or copied; two norms in the model's own type."""
+    rows = list(tuned(stack, **asked).layers.values())[-1]
+    matrices = sum(k * n for k, n in WIDTHS.values())
+    plain = 4 if asked.get("precision") == "fp32" else 2
+    plain = 4 if asked.get("kind") == "qlora" and as_framework(stack).upcasts_unquantized else plain
+    assert sum(amount(row, "frozen_bytes") for row in rows) == pytest.approx(of_matrices * matrices + plain * 2 * 512)
+    assert not [row for row in rows if row.role == "weight gradient"]
+
+
+def test_a_frozen_layer_passes_gradients_and_exchanges_them_for_its_inputs_alone() -> None:
+    """Adapters on the feed-forward, tp 2 with sequences cut, inputs gathered again: of attention nothing is gathered for
+    gradients of weights that do not train; of the feed-forward beside the input's gradient, as without adapters."""
+    asked = {"kind": "lora", "seq_len": S, "global_batch_size": 64, "adapter": {"rank": 8, "target_modules": ["up_proj"]}}
+    work, layout = as_job(asked), Layout(tp=2, sequence_parallel=True, micro_batch_size=B)
+    stack = as_framework("megatron-core").replaced(gathers_input_again=True)
+    there, _ = distinct_axes(as_columns(layout, 2), tuned_model(as_model(LLAMA), work), stack, work)
+    rows = list(build_table(there).layers.values())[-1]
+    again = [row for row in rows if row.operator == "gather sequence again" and amount(row, "communication_bytes")]
+    assert [(row.block, None if row.beside is None else row.beside.role) for row in again] == [("feed_forward", "input gradient")]
+    scattered = [row for row in rows if row.operator == "scatter input gradient" and amount(row, "communication_bytes")]
+    assert [(row.block, row.beside) for row in scattered] == [("attention", None), ("feed_forward", None)]
 
 
 def test_int8_scales_tokens_and_results() -> None:
