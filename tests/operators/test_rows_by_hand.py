@@ -216,6 +216,54 @@ def test_a_grouped_product_that_is_a_loop_slices_for_each_expert(slice_s: float 
     assert kernels(rows, "activation") == (1, 1)  # over all groups' tokens
 
 
+@pytest.mark.parametrize(
+    ("dispatcher", "ep", "vectors"),
+    [
+        ("alltoall", 4, 2 + 1),  # a token is read once and written for each of its two experts
+        ("alltoall", 1, 2 + 1),
+        ("deepep", 4, 2 + 4 * (1 - (3 / 4) ** 2)),  # it arrives once on each rank of its experts
+        ("deepep", 1, 2 + 1),
+        ("hybridep", 4, 0),  # the exchange itself permutes
+        ("hybridep", 1, 2 + 1),
+    ],
+)
+def test_a_token_is_copied_for_each_of_its_experts(dispatcher: str, ep: int, vectors: float) -> None:
+    _, rows = experts("megatron-core", Layout(ep=ep, dp=8, micro_batch_size=B), dispatcher=dispatcher)
+    for name in ("permute", "unpermute"):
+        assert both(rows, name) == pytest.approx((vectors * 2 * T * 512,) * 2), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "gathers", "adds"),
+    [
+        ({"fused_permutation": True}, 1 / 0.8, 1 / 0.8),  # a streaming copy, whatever other kernels reach
+        ({"fused_permutation": False}, 0.45 / 0.8, 0.1 / 0.8),  # PyTorch's indexing: DLBlas#66
+        ({"grouped_experts": False}, 1.0, 1.0),  # a loop is counted kernel by kernel
+    ],
+)
+def test_gathers_and_sums_of_tokens_have_their_own_rates(changes: dict[str, Any], gathers: float, adds: float) -> None:
+    _, rows = experts("megatron-core", elementwise_rate=0.8, **changes)
+    found = {(row.operator, row.phase): row.rate for row in rows if row.operator in ("permute", "unpermute")}
+    assert found["permute", "forward"] == found["unpermute", "backward"] == pytest.approx(gathers)
+    assert found["permute", "backward"] == found["unpermute", "forward"] == pytest.approx(adds)
+
+
+@pytest.mark.parametrize(("dispatcher", "fused", "pairs"), [("alltoall", False, 2), ("alltoall", True, 3), ("deepep", False, 3)])
+def test_outputs_that_are_weighed_are_kept_where_they_are(dispatcher: str, fused: bool, pairs: int) -> None:
+    """Of the fullest rank, with half more than the mean: on a token's own rank two for each, else three on the experts'."""
+    changes = {"dispatcher": dispatcher, "fused_permutation": fused, "weighs_expert_outputs": True}
+    layout = Layout(ep=4, dp=4, micro_batch_size=B)
+    there = setting(MIXTRAL, "megatron-core", layout, changes, seq_len=S, expert_load=1.5)
+    rows = mixture_of_experts(there, there.model.layer_kinds[0])
+    assert kept(rows, "unpermute") == pytest.approx(2 * pairs * T * 512)
+    if not fused:
+        held = 2 * pairs * T * 512
+        assert both(rows, "weigh outputs") == pytest.approx((2 * held, 4 * held))
+        assert kernels(rows, "weigh outputs") == (1, 2)
+    plain = replace(there, framework=there.framework.replaced(weighs_expert_outputs=False))
+    assert kept(mixture_of_experts(plain, plain.model.layer_kinds[0]), "unpermute") == 0.0
+
+
 def test_an_expert_computes_its_share_of_the_pairs() -> None:
     """8 experts on 2 ranks, each cut in two: 4 of them on a rank, an even share of what 2 x 2 T pairs of its group are."""
     _, rows = experts("megatron-core", Layout(ep=2, etp=2, dp=4, micro_batch_size=B))
