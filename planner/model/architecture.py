@@ -127,6 +127,7 @@ class Model(Spec):
     norm_bias: bool = False  # layer norms have one unless it says false
     norm_weight: bool = True  # false: norms without weights (olmo)
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2
+    norm_placement: Literal["before", "after"] = "before"  # of one norm a block: in front of it, or behind (BERT, OLMo 2)
     layer_vectors: Count = 0  # elements of a layer's vectors and scalars that no other field names
     parallel_attention: bool = False  # attention and feed-forward read the same input (falcon, gpt_neox)
     final_norm: bool = True

@@ -282,6 +282,7 @@ def opt(c: Config) -> dict[str, Any]:
         "ffn_bias": bias,
         # with the norms behind the blocks (opt-350m) the last one closes the model
         "final_norm": c["do_layer_norm_before"] and not c["_remove_final_layer_norm"],
+        "norm_placement": "before" if c["do_layer_norm_before"] else "after",
     }
 
 
@@ -324,6 +325,7 @@ def bert(c: Config) -> dict[str, Any]:
         "type_vocab_size": c["type_vocab_size"],
         "embedding_norm": True,
         "final_norm": False,
+        "norm_placement": "after",
         "hidden_dropout": c.get("hidden_dropout_prob", 0.1),
         "attention_dropout": c.get("attention_probs_dropout_prob", 0.1),
         "softmax_in_fp32": False,
