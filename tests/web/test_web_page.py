@@ -36,8 +36,8 @@ from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noq
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
-from planner.web.answers import Answer, answer, load_archive  # noqa: E402
-from planner.web.pages import ask, compare, explore, roofline, search, serving  # noqa: E402
+from planner.web.answers import Answer, answer, load_archive, whole_run  # noqa: E402
+from planner.web.pages import ask, compare, explore, roofline, run, search, serving  # noqa: E402
 from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -221,6 +221,18 @@ def test_two_have_a_ratio_where_both_have_the_figure():
     assert [name for name, told in ratios.items() if told] == ["gib", "step"]
     rows = re.findall(r"<tr><th.*?</tr>", compare.table([fits, fits]))
     assert sum("×" in row for row in rows) == 4
+
+
+def test_figures_of_a_row_have_one_unit():
+    """A run of 30 hours beside one of six days: both in days."""
+    cases = [answer(str(tokens), {**SMALL, "job": {**SMALL["job"], "num_tokens": tokens}}) for tokens in (10**9, 10**11)]
+    rows = dict(re.findall(r"data-figure='(step|run)'>[^<]*? (\w+)<.*?data-figure='\1'>[^<]*? \2<", compare.table(cases)))
+    assert rows.keys() == {"step", "run"}
+    assert len({show.duration(one.known.run_s).split()[1] for one in cases}) == 2  # alone they have two
+    whole = [whole_run(one.tables, one.known) for one in cases]
+    shown = run.table(["a", "b"], [one.whole for one in whole], [one.bill for one in whole])
+    for key in ("budget-days", "wall"):
+        assert len(set(re.findall(rf"data-figure='{key}'>[^<]*? (\w+)<", shown))) == 1
 
 
 def test_one_colour_has_one_meaning():
