@@ -97,6 +97,22 @@ def test_relative_positions_are_scored_shifted_and_added() -> None:
     assert amount(one(rows, "query key value"), "flops") == 2 * B * (256 + 64) * 512 * 3 * 512
 
 
+def test_scores_against_distances_are_products_that_are_looked_up() -> None:
+    """DeBERTa-v3-base (arXiv 2006.03654, section 3.1): 512 distances, 12 heads of 64. Backward the two indices of 8 bytes are
+    read again, six numbers of 16 bit read and as many written, and the gradients of both products zeroed, then added to."""
+    stack, asked = as_framework("huggingface").replaced(attention_kernel="eager"), {"seq_len": S, "global_batch_size": 64}
+    columns, job = as_columns(Layout(dp=1, micro_batch_size=B), 1), as_job({**asked, "precision": "bf16"})
+    there, _ = distinct_axes(columns, as_model("deberta-v3-base"), stack, job)
+    rows = tuple(build_table(there).rows())
+    pairs, wide = 12 * B * S * S, 12 * B * S * 512
+    assert amount(one(rows, "positions' query key"), "flops") == 2 * 512 * 768 * 2 * 768
+    for name in ("content to position", "position to content"):
+        assert amount(one(rows, name), "flops") == 2 * wide * 64
+        assert kept(rows, name) == 2 * 12 * B * 512 * 64  # the table, copied for each sequence
+    assert amount(one(rows, "position scores gathered gradient")) == (2 * 8 + 12 * 2) * pairs + 2 * (1 + 1) * 2 * wide
+    assert amount(one(rows, "position scores gathered"), "workspace_bytes") == 2 * 2 * wide
+
+
 @pytest.mark.parametrize(("letter", "lanes", "ratio"), [("C", 2, 4), ("H", 1, 128)])
 def test_runs_of_tokens_become_one_key(letter: str, lanes: int, ratio: int) -> None:
     """DeepSeek-V4: of each token 512 numbers and as many weights, twice where runs overlap; one key of a run, and of the indexer

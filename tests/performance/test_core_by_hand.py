@@ -33,7 +33,7 @@ from planner.performance.memory import (
 from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
-from planner.performance.step_time import update_s
+from planner.performance.step_time import StageTime, StepTime, combine, exchange, update_s
 from planner.performance.transfers import pipeline_s
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
@@ -103,6 +103,15 @@ def test_a_measured_link_has_its_own_figures_and_graphs_theirs() -> None:
     assert float(collective_s(there, "all_gather", 1e8, 32.0, 1.0, True)) == float(
         collective_s(gpus(32), "all_gather", 1e8, 32, 1)
     )
+
+
+@pytest.mark.parametrize(("ranks", "bus"), [(2, 0.8 * 50e9), (4, 3 * 0.8 * 50e9), (8, NEAR)])
+def test_gpus_joined_in_pairs_use_the_links_to_all_of_their_group(ranks: int, bus: float) -> None:
+    """50 GB/s to each other one, and no more than 300 in all."""
+    near, far = (one.model_dump(exclude_unset=True) for one in NODE.links)
+    mesh = Node.build({**NODE.model_dump(exclude_unset=True), "links": [{**near, "per_peer_bytes_per_s": 50e9}, far]}, "test")
+    found = collective_s(cluster(mesh, num_gpus=8, accelerator=ACCELERATOR), "all_gather", 1e9, float(ranks), 1.0)
+    assert float(found) == pytest.approx(law(1e-5, 1e9 * (ranks - 1) / ranks / bus), rel=1e-9)
 
 
 def test_kernels_that_write_to_other_nodes_have_their_own_rate_there() -> None:
@@ -536,6 +545,18 @@ def test_rates_of_an_evaluation_are_its_amounts_over_its_seconds() -> None:
     assert not {"cost_usd", "run_s", "cost_usd_per_step"} & set(found.to_frame().columns)
 
 
+def test_flops_of_a_step_are_of_every_block_as_often_as_it_occurs() -> None:
+    """Vectors of 32 of each of four layers: words are projected to all of them at the entrance, and each layer goes down and up
+    again; 2 flops a weight and token, and twice as many backward."""
+
+    def flops(of: dict[str, Any], **work: Any) -> float:
+        question = Question(model(of), gpus(8), framework("megatron-core"), job(**work))
+        return float(evaluate(question, as_columns(Layout(tp=2, micro_batch_size=2), 8)).model_flops[0])
+
+    tokens, weights = 16 * 1024, 512 * 4 * 32 + 4 * 2 * 512 * 32
+    assert flops({**LLAMA, "per_layer_embedding_size": 32}) - flops(LLAMA) == pytest.approx(6 * tokens * weights, rel=1e-9)
+
+
 def test_what_fits_fits_on_the_gpu_and_on_its_host() -> None:
     found = evaluate(Question(model(LLAMA), gpus(8), framework("megatron-core"), job()), as_columns(Layout(), 8))
     total = float(found.memory.total_bytes[0])
@@ -589,6 +610,22 @@ def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
     assert float(step.data_parallel_s[0]) == pytest.approx(max(float(one.time.once_data_parallel_s[0]) for one in (first, last)))
 
 
+def test_a_step_is_its_slowest_stage_times_its_micro_batches_and_what_happens_once() -> None:
+    """Each part another power of two, four times over; gathers beside what is exchanged once, the bubble, one update."""
+    parts = {f.name: 2.0**i for i, f in enumerate(fields(StageTime))}
+    slowest = StageTime(**{name: np.array([s]) for name, s in parts.items()})
+    found = combine(slowest, np.array([0.5]), np.array([0.25]), np.array([4.0]), np.array([0.125]))
+    seconds = {f.name: float(getattr(found, f.name)[0]) for f in fields(StepTime)}
+    assert seconds == {name: 4 * parts[name] for name in seconds if name in parts} | {
+        "data_parallel_s": 4 * parts["gather_s"] + 0.5, "bubble_s": 0.125, "optimizer_s": 0.25,
+    }  # fmt: skip
+    assert float(found.total_s[0]) == sum(seconds.values())
+    # the other stage where it is chosen
+    other = StageTime(**{name: np.array([-s]) for name, s in parts.items()})
+    assert float(slowest.where(np.array([True]), other).forward_s[0]) == 1.0
+    assert float(slowest.where(np.array([False]), other).forward_s[0]) == -1.0
+
+
 # --- risk, sends and updates ------------------------------------------------------------------------------------------
 
 
@@ -632,6 +669,52 @@ def test_a_stage_sends_its_share_of_each_chunk_both_ways(schedule: str, vpp: int
     found = float(pipeline_s(gpus(16), stack, columns, 1000.0, 1024)[0])
     assert found == pytest.approx(left * (2 * vpp * once + 2 * vpp) + (entries - 2 * vpp), rel=1e-9)
     assert float(pipeline_s(gpus(16), stack, as_columns(Layout(), 16), 1000.0, 1024)[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "asked", "gathered", "reduced"),
+    [
+        # FSDP gathers 16-bit copies of fp32 shards and reduces in fp32, or in 16 bit where asked; without copies what it keeps
+        ("fsdp", {}, {}, 2, 4),
+        ("fsdp", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("fsdp", {}, {"precision": "fp32", "gradient_dtype": "same"}, 4, 4),
+        ("megatron-core", {}, {}, 2, 4),
+        ("megatron-core", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("megatron-core", {"fp8_parameters": True}, {"precision": "fp8"}, 1, 4),
+        (
+            "megatron-core",
+            {"fp8_parameters": True},
+            {"precision": "fp8", "kind": "lora", "adapter": {"rank": 8, "dtype": "same"}},
+            2,
+            4,
+        ),
+        ("megatron-core", {}, {"precision": "fp8"}, 2, 4),
+    ],
+)
+def test_bytes_that_ranks_exchange_of_a_parameter(
+    stack: str, changes: dict[str, Any], asked: dict[str, Any], gathered: int, reduced: int
+) -> None:
+    zero = 3 if stack == "fsdp" else 1
+    question = Question(model(LLAMA), gpus(8), framework(stack, **changes), job(**asked)).tuned()
+    context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=zero), 8)  # type: ignore[arg-type]
+    costs, (index,) = GridEvaluator(question).block_costs([layouts])
+    found = exchange(context, layouts, costs.take(index)).sync
+    assert (found.gather_width, found.reduce_width) == (gathered, reduced)
+    assert (found.kept_width, found.gradient_width) == (context.precision.parameter, context.precision.gradient)
+    assert found.gathers_16 is (stack == "fsdp")
+
+
+@pytest.mark.parametrize(("batch", "later"), [(8, 0.0), (16, 1 / 2), (32, 3 / 4)])
+def test_gradients_on_the_host_are_added_there_but_for_the_first(batch: int, later: float) -> None:
+    """8 ranks of one sequence each: the sum, the new one and the written one, 4 bytes each, at an eighth of 80 GB/s."""
+    for stack, adds in (("fsdp", True), ("deepspeed-zero", False)):
+        there = framework(stack, host_optimizer_bytes_per_s=80e9, host_process_bytes_per_s=1e12)
+        question = Question(model(LLAMA), gpus(8), there, job(global_batch_size=batch))
+        context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=3, offload_optimizer=True), 8)
+        costs, (index,) = GridEvaluator(question).block_costs([layouts])
+        sync = exchange(context, layouts, costs.take(index)).sync
+        assert float(sync.added_s[0]) == pytest.approx(3 * 4 * later / 10e9 * adds)
+        assert sync.away.tolist() == [1.0 if adds else 0.0]
 
 
 @pytest.mark.parametrize("fp8", [False, True])

@@ -144,6 +144,47 @@ def test_each_zero_stage_cuts_dense_parameters_and_experts_by_their_own_groups(
     assert found.update_elements[0] == optimizer / 12
 
 
+@pytest.mark.parametrize(
+    ("stack", "zero", "still"),
+    [("megatron-core", 0, 40), ("megatron-core", 2, 40), ("megatron-core", 3, 24 / 4 + 16 / 2), ("fsdp", 2, 14)],
+)
+def test_weights_that_do_not_train_are_cut_as_parameters_are(stack: str, zero: int, still: float) -> None:
+    """24 bytes of dense ones and 16 of experts, frozen or read by no pass, on 4 ranks of which 2 hold the same experts: FSDP cuts
+    them from ZeRO 2 on. They have neither gradients nor states."""
+    held = content(frozen_bytes=20.0, skipped_bytes=4.0, frozen_expert_bytes=10.0, skipped_expert_bytes=6.0)
+    plain = content(skipped_bytes=0.0, skipped_expert_bytes=0.0)
+    precision = precisions(job(), framework(stack))
+    columns = as_columns(Layout(dp=4, ep=2, zero=zero), 4)  # type: ignore[arg-type]
+    shards_from = 2.0 if stack == "fsdp" else 3.0
+    with_, without = (model_states(c, columns, precision, factored_width=0.0, shards_from=shards_from) for c in (held, plain))
+    assert with_.parameters_bytes[0] - without.parameters_bytes[0] == pytest.approx(still)
+    for name in ("gradients_bytes", "optimizer_bytes", "host_bytes", "update_elements"):
+        assert getattr(with_, name)[0] == getattr(without, name)[0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "away", "host"),
+    [
+        # 2 + 4 + 12 bytes a parameter: states go to the host, from ZeRO 2 on the gradients too
+        ({"zero": 1, "offload_optimizer": True}, (1, 1, 0), (0, 0, 1)),
+        ({"zero": 2, "offload_optimizer": True}, (1, 0, 0), (0, 1, 1)),
+        ({"zero": 1}, (1, 1, 1), (0, 0, 0)),
+    ],
+)
+def test_what_the_host_holds_the_gpu_does_not(layout: dict[str, Any], away: tuple[int, ...], host: tuple[int, ...]) -> None:
+    """Ren et al. 2021, ZeRO-Offload."""
+    bare = content(skipped_bytes=0.0, skipped_expert_bytes=0.0, end_parameters=0.0)
+    precision, here = precisions(job(), framework("megatron-core")), {**layout, "offload_optimizer": False}
+    usual = model_states(bare, as_columns(Layout(dp=4, **here), 4), precision, factored_width=0.5)
+    kinds = [float(getattr(usual, f"{name}_bytes")[0]) for name in ("parameters", "gradients", "optimizer")]
+    assert kinds[2] == pytest.approx(12.5 * float(usual.update_elements[0]))
+    found = model_states(bare, as_columns(Layout(dp=4, **layout), 4), precision, factored_width=0.5)
+    assert [float(getattr(found, f"{name}_bytes")[0]) for name in ("parameters", "gradients", "optimizer")] == [
+        keeps * bytes_ for keeps, bytes_ in zip(away, kinds, strict=True)
+    ]
+    assert float(found.host_bytes[0]) == sum(goes * bytes_ for goes, bytes_ in zip(host, kinds, strict=True))
+
+
 @pytest.mark.parametrize(("zero", "exposed"), [(0, 8 - 0.75 * 4), (1, 8 - 0.75 * 4 + 16 - 0.75 * 2), (2, 16 - 0.75 * 2), (3, 0)])
 def test_of_what_computation_hides_it_loses_its_contention(zero: int, exposed: float) -> None:
     """Sums of 8 s, half of them beside a backward pass of 100 s; gathers of 16 s, a quarter beside a forward of 2 s. A second
