@@ -117,6 +117,7 @@ def test_what_an_engine_does_unless_it_says_otherwise() -> None:
     assert {name for name in flags if getattr(engine, name)} == usual
     assert (engine.flash_attention, engine.workspace_hidden, engine.workspace_ffn) == (2, 6.0, GATED_TENSORS)
     assert (engine.prefill_tokens, engine.decode_grouped_tokens, engine.prefill_chunk) == (8192, 8.0, 0)
+    assert engine.reserved_output == 1.0  # all of it: nobody is preempted
     assert min(engine.sm_bytes_per_s, engine.expanding_sm_bytes_per_s) > 8e12  # more than all memory of any card
     for version, known in ((1, True), (2, True), (3, True), (4, False), (0, False)):
         try:

@@ -84,6 +84,14 @@ def test_its_largest_memory_is_the_plans_kind_by_kind(drawn: Timeline) -> None:
         assert most.kinds_bytes[kind] == pytest.approx(size, rel=1e-12), kind
 
 
+def test_the_update_of_the_weights_begins_behind_the_exchange_of_gradients_and_ends_the_step(drawn: Timeline) -> None:
+    for stage in range(drawn.plan.layout.pp):
+        times = [sample.time_s for sample in drawn.samples if sample.stage == stage]
+        update_s = drawn.parts_s(stage)["optimizer"]
+        assert times[0] == 0.0
+        assert times[-2:] == pytest.approx([drawn.plan.step_time_s - update_s, drawn.plan.step_time_s])
+
+
 def test_the_memory_map_of_a_plan_has_its_peak(drawn: Timeline) -> None:
     assert max(one.total_bytes for one in moments(drawn.plan)) == pytest.approx(drawn.plan.peak_total_bytes, rel=1e-12)
 
