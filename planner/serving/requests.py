@@ -48,7 +48,9 @@ def mean_tokens(lengths: Lengths) -> float:
     if lengths.kind == "uniform":
         low, high = int(lengths.low or 1), int(lengths.high or 1)
         cut = max(min(most, high), low - 1)  # whole lengths up to it stay, those above become ``most``
-        return ((cut - low + 1) * (low + cut) / 2.0 + (high - cut) * min(most, high)) / (high - low + 1)
+        return min((cut - low + 1) * (low + cut) / 2.0 + (high - cut) * min(most, high), (high - low + 1) * most) / (
+            high - low + 1
+        )
     if lengths.kind == "histogram":
         weights = np.asarray(lengths.weights)
         return float(np.dot(np.minimum(np.asarray(lengths.values, dtype=float), most), weights) / weights.sum())
