@@ -516,6 +516,20 @@ def test_a_measured_product_is_slowed_as_the_law_is_and_named_by_its_shape() -> 
         assert product_of(replace(rows[0], **off), "bf16") is None
 
 
+def test_rows_whose_product_was_measured_are_named() -> None:
+    """A down projection of 1,024 tokens, forward, and its weight's gradient as its transpose."""
+    table = build_table(setting(LLAMA, "megatron-core", Layout(dp=1)))
+    assert blocks.measured_rows(table, gpus(1)) == frozenset()
+    kept = {"bf16 nt 1024 x 512 x 1536": 1e-3, "bf16 tn 512 x 1536 x 1024": 1e-3, "fp8 nt 1024 x 512 x 512": 1e-3}
+    card = ACCELERATOR.model_copy(update={"measured_kernels": kept})
+    found = blocks.measured_rows(table, gpus(1).model_copy(update={"accelerator": card}))
+    rows = table.rows()
+    assert [(rows[i].operator, rows[i].role) for i in sorted(found)] == [
+        ("out projection", "product"),
+        ("out projection", "weight gradient"),
+    ]
+
+
 # --- what is made of an evaluation ------------------------------------------------------------------------------------
 
 
