@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -97,7 +98,7 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
         raise PlannerError("{0}: cannot be read as CSV ({1}).", path, error) from None
     if not header or not rows:
         raise PlannerError("{0}: holds no rows; give a CSV with a header and one measured run a line.", path)
-    twice = [name for name in header if header.count(name) > 1]
+    twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise PlannerError("{0}: column {1} occurs twice; keep one.", path, twice[0])
     named = any(meant(row.get("model") or "") for row in rows)
