@@ -20,7 +20,7 @@ from planner.operators.table import build_table
 from planner.performance import block_cost as blocks
 from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.context import Context
-from planner.performance.evaluation import Evaluation, GridEvaluator, evaluate, stage_memory
+from planner.performance.evaluation import Evaluation, GridEvaluator, evaluate, evaluate_each, stage_memory, step_time_columns
 from planner.performance.memory import (
     StageMemory,
     States,
@@ -34,7 +34,7 @@ from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
 from planner.performance.step_time import StageTime, StepTime, combine, exchange, update_s
-from planner.performance.transfers import pipeline_s
+from planner.performance.transfers import offload_s, pipeline_s
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
 from planner.uncertainty.subject import Subject, lever
@@ -516,6 +516,20 @@ def test_a_measured_product_is_slowed_as_the_law_is_and_named_by_its_shape() -> 
         assert product_of(replace(rows[0], **off), "bf16") is None
 
 
+def test_rows_whose_product_was_measured_are_named() -> None:
+    """A down projection of 1,024 tokens, forward, and its weight's gradient as its transpose."""
+    table = build_table(setting(LLAMA, "megatron-core", Layout(dp=1)))
+    assert blocks.measured_rows(table, gpus(1)) == frozenset()
+    kept = {"bf16 nt 1024 x 512 x 1536": 1e-3, "bf16 tn 512 x 1536 x 1024": 1e-3, "fp8 nt 1024 x 512 x 512": 1e-3}
+    card = ACCELERATOR.model_copy(update={"measured_kernels": kept})
+    found = blocks.measured_rows(table, gpus(1).model_copy(update={"accelerator": card}))
+    rows = table.rows()
+    assert [(rows[i].operator, rows[i].role) for i in sorted(found)] == [
+        ("out projection", "product"),
+        ("out projection", "weight gradient"),
+    ]
+
+
 # --- what is made of an evaluation ------------------------------------------------------------------------------------
 
 
@@ -590,6 +604,34 @@ def test_a_block_of_a_search_has_the_figures_of_each_layout_alone(optimizer: str
     some = found.at(np.array([False, True, False, True]))
     assert some.peak_bytes.tolist() == found.peak_bytes[[1, 3]].tolist()
     assert len(some.held) == len(found.held) == 2
+
+
+def test_jobs_on_clusters_of_several_sizes_have_the_figures_of_each_alone() -> None:
+    """One layout each; a sixth whose degrees do not divide its GPUs; bit for bit."""
+    sizes, lengths, batches = (8, 16, 8, 32, 16, 8), (1024, 2048, 512, 1024, 1024, 1024), (16, 32, 8, 64, 48, 16)
+    layouts = [Layout(tp=t, pp=p, zero=1, sequence_parallel=t > 1) for t, p in ((1, 1), (2, 1), (2, 2), (4, 2), (1, 4), (3, 1))]
+    stack, of = framework("megatron-core"), model(LLAMA)
+    jobs = [job(seq_len=s, global_batch_size=b) for s, b in zip(lengths, batches, strict=True)]
+    columns = as_columns(layouts, np.array([float(n) for n in sizes]))
+    found = evaluate_each(of, [gpus(n) for n in sizes], stack, jobs, columns)
+    assert found.possible.tolist() == [True] * 5 + [False]
+    for i in range(5):
+        alone = evaluate(Question(of, gpus(sizes[i]), stack, jobs[i]), as_columns(layouts[i], sizes[i]))
+        for name in ("step_time_s", "tokens_per_s_per_gpu", "mfu", "model_flops", "num_microbatches"):
+            assert getattr(found, name)[i] == getattr(alone, name)[0], (i, name)
+        assert found.memory.total_bytes[i] == alone.memory.total_bytes[0]
+
+
+@pytest.mark.parametrize("layout", [Layout(zero=1), Layout(tp=2, pp=2, zero=1, recompute="full")])
+def test_several_sets_of_constants_give_the_seconds_of_each(layout: Layout) -> None:
+    """As a fit asks: three rates of products and of memory at once."""
+    question = Question(model(LLAMA), gpus(8), framework("megatron-core", host_s_per_layer=0.0, host_s_per_kernel=0.0), job())
+    sets = [{"matmul_peak_fraction": 0.5 + i / 10, "memory_fraction": 0.9 - i / 10} for i in range(3)]
+    together = CURVES.model_copy(update={name: np.array([one[name] for one in sets]) for name in sets[0]})
+    columns = as_columns(layout, 8)
+    alone = [float(evaluate(question, columns, CURVES.model_copy(update=one)).step_time_s[0]) for one in sets]
+    assert step_time_columns(question, columns, together, 3).tolist() == alone  # type: ignore[arg-type]
+    assert len(set(alone)) == 3
 
 
 def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
@@ -669,6 +711,19 @@ def test_a_stage_sends_its_share_of_each_chunk_both_ways(schedule: str, vpp: int
     found = float(pipeline_s(gpus(16), stack, columns, 1000.0, 1024)[0])
     assert found == pytest.approx(left * (2 * vpp * once + 2 * vpp) + (entries - 2 * vpp), rel=1e-9)
     assert float(pipeline_s(gpus(16), stack, as_columns(Layout(), 16), 1000.0, 1024)[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "exposed"), [(1.0, 0.0), (2.0, 3 * 0.02), (3.0, 3 * (0.06 + 0.03)), (4.0, 3 * (0.1 + 0.07))]
+)
+def test_copies_to_the_host_hide_behind_their_own_pass(gigabytes: float, exposed: float) -> None:
+    """Three layers at 25 GB/s: 60 ms hide going away, beside the forward pass, and 90 ms coming back, beside backward and what is
+    done again. A layout that moves nothing waits for nothing."""
+    layer = {"saved_bytes": gigabytes * 1e9, "forward_s": 0.06, "backward_s": 0.07, "recompute_s": 0.02}
+    block: Any = SimpleNamespace(**{name: np.array([value]) for name, value in layer.items()})
+    layouts = as_columns([Layout(offload_activations=True), Layout()], 8)
+    assert offload_s(gpus(8), layouts, [(3.0, block)]).tolist() == pytest.approx([exposed, 0.0])
+    assert offload_s(gpus(8), as_columns(Layout(), 8), [(3.0, block)]).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,48 @@ def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, ze
     assert float(found[0]) == bytes_
 
 
+@pytest.mark.parametrize(
+    ("precision", "layout", "frozen", "bytes_"),
+    [
+        # 16-bit copies of two layers of 300, the ends' 10, a gradient of 300; of frozen weights twice 30 and the ends' 5 bytes
+        ("bf16", {"dp": 2, "zero": 3}, True, 2 * (2 * 300 + 10) + 2 * 30 + 5 + 2 * 300),
+        ("bf16", {"dp": 2, "zero": 2}, True, 2 * 1100 + 100 + 2 * 300),
+        # experts that no other rank shares lie there as they are
+        ("bf16", {"dp": 2, "ep": 2, "zero": 3}, False, 2 * (2 * 50 + 10) + 2 * 50),
+        # a group of one gathers nothing: whole copies in 16 bit, and none of what is kept as it is computed with
+        ("bf16", {"dp": 1, "zero": 3}, False, 2 * 1100 + 2 * 50),
+        ("fp32", {"dp": 1, "zero": 3}, False, 0),
+        ("fp32", {"dp": 2, "zero": 3}, False, 4 * (2 * 300 + 10) + 4 * 300),
+    ],
+)
+def test_copies_that_fsdp_gathers(precision: str, layout: dict[str, Any], frozen: bool, bytes_: float) -> None:
+    stack, still = framework("fsdp"), {"frozen_bytes": 80.0, "frozen_expert_bytes": 20.0} if frozen else {}
+    of_layers = {"largest_layer_frozen_bytes": 30.0, "end_frozen_bytes": 5.0}
+    columns = as_columns(Layout(**layout), layout["dp"])
+    found = weight_copies(content(**still, **of_layers), columns, stack, precisions(job(precision=precision), stack))
+    assert float(found[0]) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("layout", "copied", "buckets"),
+    [
+        ({"dp": 1}, 0, 0),  # nothing is exchanged
+        ({"dp": 1, "zero": 1}, 0, 1),  # DeepSpeed has its buckets though
+        ({"dp": 2}, 1, 1),
+        ({"dp": 2, "zero": 1}, 1, 1),
+        ({"dp": 2, "zero": 2}, 0, 1),
+    ],
+)
+def test_buffers_of_an_exchange(layout: dict[str, int], copied: int, buckets: int) -> None:
+    """A second copy of 1,100 gradients until they are sharded; a bucket of 5,000 bytes, or of what there is, 18 an element."""
+    more = {"library_bytes": 7.0, "extra_parameter_bytes": 0.0, "gradient_buckets_copy": True}
+    for size, held in ((5000.0, 5000.0), (1e9, 18.0 * 1100)):
+        stack = framework("megatron-core", bucket_bytes=size, **more)
+        precision, columns = precisions(job(), stack), as_columns(Layout(**layout), layout["dp"])  # type: ignore[arg-type]
+        found = gradient_buffers(content(dummy_bytes=3.0), columns, stack, precision, job())
+        assert float(found[0]) == copied * 4 * 1100 + buckets * held + 7 + 3
+
+
 @pytest.mark.parametrize(("largest", "ends", "share"), [(300, 10, 300 / 1100), (300, 400, 400 / 1100), (5000, 10, 1.0)])
 def test_an_optimizer_in_backward_holds_the_gradients_of_one_layer_or_of_the_ends(
     largest: float, ends: float, share: float
