@@ -83,17 +83,17 @@ class Mutant:
         """Whose tests it meets."""
         return Path(self.module).parts[1]
 
-    def text(self) -> str:
-        """The module with the change in it."""
+    def text(self, tree: Path = ROOT) -> str:
+        """The module of a tree with the change in it."""
         from cosmic_ray.mutating import mutate_code
         from cosmic_ray.plugins import get_operator
 
-        made = mutate_code((ROOT / self.module).read_text(encoding="utf-8"), get_operator(self.operator)(), self.occurrence)
+        made = mutate_code((tree / self.module).read_text(encoding="utf-8"), get_operator(self.operator)(), self.occurrence)
         return str(made)
 
-    def change(self) -> str:
+    def change(self, tree: Path = ROOT) -> str:
         """The lines before and after."""
-        before, after = (ROOT / self.module).read_text(encoding="utf-8").splitlines(), self.text().splitlines()
+        before, after = (tree / self.module).read_text(encoding="utf-8").splitlines(), self.text(tree).splitlines()
         lines = [
             x for x in difflib.unified_diff(before, after, n=0, lineterm="") if x[:1] in "-+" and x[:3] not in ("---", "+++")
         ]
@@ -328,31 +328,32 @@ def chosen(mutant: Mutant, known: dict[str, Any], budget_s: float) -> list[str]:
 def outcomes(
     mutants: list[Mutant], known: dict[str, dict[str, Any]], trees: list[Path], budget_s: float
 ) -> Iterator[dict[str, Any]]:
-    """Each mutant's fate, as it becomes known; one child in each tree."""
+    """Each mutant's fate, as it becomes known; one child in each tree, which stays as it was copied."""
     waiting, free, running = list(reversed(mutants)), list(trees), {}
     while waiting or running:
         while waiting and free:
             mutant, tree = waiting.pop(), free.pop()
-            (tree / mutant.module).write_text(mutant.text(), encoding="utf-8")
+            whole, change = (tree / mutant.module).read_text(encoding="utf-8"), mutant.change(tree)
+            (tree / mutant.module).write_text(mutant.text(tree), encoding="utf-8")
             (tree / "first").unlink(missing_ok=True)
             names = chosen(mutant, known[mutant.package], budget_s)
             # nothing outside of the loop may change under the child's feet
             plugins = lambda names=names, tree=tree: [Chosen(names), First(tree / "first")]  # noqa: E731
             files = sorted({name.partition("::")[0] for name in names})
-            running[child(tree, files, budget_s, plugins)] = (mutant, tree, time.monotonic())
+            running[child(tree, files, budget_s, plugins)] = (mutant, tree, whole, change, time.monotonic())
         time.sleep(0.1)
-        for number, (mutant, tree, since) in list(running.items()):
+        for number, (mutant, tree, whole, change, since) in list(running.items()):
             code = ended(number, since)
             if code is None:
                 continue
             del running[number]
-            shutil.copy(ROOT / mutant.module, tree / mutant.module)
+            (tree / mutant.module).write_text(whole, encoding="utf-8")
             free.append(tree)
             first = (tree / "first").read_text(encoding="utf-8") if (tree / "first").exists() else ""
             if code in (3, 5):  # of pytest's own: an error in it, no tests
                 sys.exit(f"mutants: {mutant}: pytest ended with {code}:\n{(tree / 'pytest.log').read_text()[-2000:]}")
             fate = "survived" if code == 0 else "killed" if code > 0 else "timeout"
-            yield {**asdict(mutant), "fate": fate, "by": first, "change": mutant.change(), "s": time.monotonic() - since}
+            yield {**asdict(mutant), "fate": fate, "by": first, "change": change, "s": time.monotonic() - since}
 
 
 def main() -> None:

@@ -134,6 +134,8 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     before, after, last = norms[:half], norms[half:], []
     if m.norms_per_layer == 4 and not m.cross_attention:  # one in front of each half and one behind it, as in Gemma 2
         before, after, last = norms[:1], norms[1:3], norms[3:]
+    if m.norm_placement == "after" and len(before) == half and len(norms) > 1:
+        before, after, last = [], norms[:-half], norms[-half:]
     attended = attention(setting, kind) if m.attends else ()
     if m.image_attention:
         attended = cross_attention(setting, kind)
@@ -190,7 +192,7 @@ def dropped_by(row: Row, modules: frozenset[str]) -> bool:
     if row.core:
         return "core_attn" in modules
     if row.block in ("moe", "shared_expert"):
-        inner = row.operator == "out projection" and row.block == "moe" and "moe_act" in modules
+        inner = row.operator in ("out projection", "clamp") and row.block == "moe" and "moe_act" in modules
         return inner or (row.operator != "router" and "moe" in modules) or (row.operator == "router" and "layernorm" in modules)
     if row.block == "feed_forward":
         kept_input = row.operator == "in projection"
@@ -207,7 +209,7 @@ def redone_by(row: Row, modules: frozenset[str]) -> bool:
     if row.block == "norm":
         return "layernorm" in modules
     if row.block in ("moe", "shared_expert"):
-        return "moe" in modules or (row.block == "moe" and row.operator == "activation" and "moe_act" in modules)
+        return "moe" in modules or (row.block == "moe" and row.operator in ("clamp", "activation") and "moe_act" in modules)
     if row.block == "feed_forward":
         return "mlp" in modules
     return row.operator in ("query up", "key value up", "query latent norm", "key value latent norm") and "mla_up_proj" in modules

@@ -230,6 +230,15 @@ def _rows(answer: Answer) -> list[Item]:
     ]
 
 
+def percent(probability: float) -> float:
+    """A probability for a column of numbers, never rounded up to what it does not reach, as ``risk.chance`` says it.
+
+    >>> percent(0.9499), percent(0.95), percent(1.0)
+    (94.9, 95.0, 100.0)
+    """
+    return float(chance(probability).rstrip("%"))
+
+
 def staleness(price: Price) -> str:
     """That a quote is old, or may be; nothing where it is fresh."""
     today = clock.today()

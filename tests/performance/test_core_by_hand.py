@@ -20,7 +20,7 @@ from planner.operators.table import build_table
 from planner.performance import block_cost as blocks
 from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.context import Context
-from planner.performance.evaluation import Evaluation, GridEvaluator, evaluate, stage_memory
+from planner.performance.evaluation import Evaluation, GridEvaluator, evaluate, evaluate_each, stage_memory, step_time_columns
 from planner.performance.memory import (
     StageMemory,
     States,
@@ -33,8 +33,8 @@ from planner.performance.memory import (
 from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
 from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
-from planner.performance.step_time import update_s
-from planner.performance.transfers import pipeline_s
+from planner.performance.step_time import StageTime, StepTime, combine, exchange, update_s
+from planner.performance.transfers import offload_s, pipeline_s
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
 from planner.uncertainty.subject import Subject, lever
@@ -103,6 +103,15 @@ def test_a_measured_link_has_its_own_figures_and_graphs_theirs() -> None:
     assert float(collective_s(there, "all_gather", 1e8, 32.0, 1.0, True)) == float(
         collective_s(gpus(32), "all_gather", 1e8, 32, 1)
     )
+
+
+@pytest.mark.parametrize(("ranks", "bus"), [(2, 0.8 * 50e9), (4, 3 * 0.8 * 50e9), (8, NEAR)])
+def test_gpus_joined_in_pairs_use_the_links_to_all_of_their_group(ranks: int, bus: float) -> None:
+    """50 GB/s to each other one, and no more than 300 in all."""
+    near, far = (one.model_dump(exclude_unset=True) for one in NODE.links)
+    mesh = Node.build({**NODE.model_dump(exclude_unset=True), "links": [{**near, "per_peer_bytes_per_s": 50e9}, far]}, "test")
+    found = collective_s(cluster(mesh, num_gpus=8, accelerator=ACCELERATOR), "all_gather", 1e9, float(ranks), 1.0)
+    assert float(found) == pytest.approx(law(1e-5, 1e9 * (ranks - 1) / ranks / bus), rel=1e-9)
 
 
 def test_kernels_that_write_to_other_nodes_have_their_own_rate_there() -> None:
@@ -507,6 +516,20 @@ def test_a_measured_product_is_slowed_as_the_law_is_and_named_by_its_shape() -> 
         assert product_of(replace(rows[0], **off), "bf16") is None
 
 
+def test_rows_whose_product_was_measured_are_named() -> None:
+    """A down projection of 1,024 tokens, forward, and its weight's gradient as its transpose."""
+    table = build_table(setting(LLAMA, "megatron-core", Layout(dp=1)))
+    assert blocks.measured_rows(table, gpus(1)) == frozenset()
+    kept = {"bf16 nt 1024 x 512 x 1536": 1e-3, "bf16 tn 512 x 1536 x 1024": 1e-3, "fp8 nt 1024 x 512 x 512": 1e-3}
+    card = ACCELERATOR.model_copy(update={"measured_kernels": kept})
+    found = blocks.measured_rows(table, gpus(1).model_copy(update={"accelerator": card}))
+    rows = table.rows()
+    assert [(rows[i].operator, rows[i].role) for i in sorted(found)] == [
+        ("out projection", "product"),
+        ("out projection", "weight gradient"),
+    ]
+
+
 # --- what is made of an evaluation ------------------------------------------------------------------------------------
 
 
@@ -534,6 +557,18 @@ def test_rates_of_an_evaluation_are_its_amounts_over_its_seconds() -> None:
     assert (good["possible"], good["reason"], bad["possible"], bad["fits"]) == (True, "", False, False)
     assert bad["reason"] == "degrees do not multiply to the number of GPUs"
     assert not {"cost_usd", "run_s", "cost_usd_per_step"} & set(found.to_frame().columns)
+
+
+def test_flops_of_a_step_are_of_every_block_as_often_as_it_occurs() -> None:
+    """Vectors of 32 of each of four layers: words are projected to all of them at the entrance, and each layer goes down and up
+    again; 2 flops a weight and token, and twice as many backward."""
+
+    def flops(of: dict[str, Any], **work: Any) -> float:
+        question = Question(model(of), gpus(8), framework("megatron-core"), job(**work))
+        return float(evaluate(question, as_columns(Layout(tp=2, micro_batch_size=2), 8)).model_flops[0])
+
+    tokens, weights = 16 * 1024, 512 * 4 * 32 + 4 * 2 * 512 * 32
+    assert flops({**LLAMA, "per_layer_embedding_size": 32}) - flops(LLAMA) == pytest.approx(6 * tokens * weights, rel=1e-9)
 
 
 def test_what_fits_fits_on_the_gpu_and_on_its_host() -> None:
@@ -571,6 +606,34 @@ def test_a_block_of_a_search_has_the_figures_of_each_layout_alone(optimizer: str
     assert len(some.held) == len(found.held) == 2
 
 
+def test_jobs_on_clusters_of_several_sizes_have_the_figures_of_each_alone() -> None:
+    """One layout each; a sixth whose degrees do not divide its GPUs; bit for bit."""
+    sizes, lengths, batches = (8, 16, 8, 32, 16, 8), (1024, 2048, 512, 1024, 1024, 1024), (16, 32, 8, 64, 48, 16)
+    layouts = [Layout(tp=t, pp=p, zero=1, sequence_parallel=t > 1) for t, p in ((1, 1), (2, 1), (2, 2), (4, 2), (1, 4), (3, 1))]
+    stack, of = framework("megatron-core"), model(LLAMA)
+    jobs = [job(seq_len=s, global_batch_size=b) for s, b in zip(lengths, batches, strict=True)]
+    columns = as_columns(layouts, np.array([float(n) for n in sizes]))
+    found = evaluate_each(of, [gpus(n) for n in sizes], stack, jobs, columns)
+    assert found.possible.tolist() == [True] * 5 + [False]
+    for i in range(5):
+        alone = evaluate(Question(of, gpus(sizes[i]), stack, jobs[i]), as_columns(layouts[i], sizes[i]))
+        for name in ("step_time_s", "tokens_per_s_per_gpu", "mfu", "model_flops", "num_microbatches"):
+            assert getattr(found, name)[i] == getattr(alone, name)[0], (i, name)
+        assert found.memory.total_bytes[i] == alone.memory.total_bytes[0]
+
+
+@pytest.mark.parametrize("layout", [Layout(zero=1), Layout(tp=2, pp=2, zero=1, recompute="full")])
+def test_several_sets_of_constants_give_the_seconds_of_each(layout: Layout) -> None:
+    """As a fit asks: three rates of products and of memory at once."""
+    question = Question(model(LLAMA), gpus(8), framework("megatron-core", host_s_per_layer=0.0, host_s_per_kernel=0.0), job())
+    sets = [{"matmul_peak_fraction": 0.5 + i / 10, "memory_fraction": 0.9 - i / 10} for i in range(3)]
+    together = CURVES.model_copy(update={name: np.array([one[name] for one in sets]) for name in sets[0]})
+    columns = as_columns(layout, 8)
+    alone = [float(evaluate(question, columns, CURVES.model_copy(update=one)).step_time_s[0]) for one in sets]
+    assert step_time_columns(question, columns, together, 3).tolist() == alone  # type: ignore[arg-type]
+    assert len(set(alone)) == 3
+
+
 def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
     """A vocabulary of a million words: its logits lie on the last stage."""
     of = model(LLAMA, vocab_size=1_000_000, tied_embeddings=False)
@@ -587,6 +650,22 @@ def test_the_second_stage_may_be_the_heaviest_and_the_slowest() -> None:
     assert float(step.bubble_s[0]) == pytest.approx(float(first.time.microbatch_s[0]))
     assert float(step.optimizer_s[0]) == max(float(one.time.once_optimizer_s[0]) for one in (first, last))
     assert float(step.data_parallel_s[0]) == pytest.approx(max(float(one.time.once_data_parallel_s[0]) for one in (first, last)))
+
+
+def test_a_step_is_its_slowest_stage_times_its_micro_batches_and_what_happens_once() -> None:
+    """Each part another power of two, four times over; gathers beside what is exchanged once, the bubble, one update."""
+    parts = {f.name: 2.0**i for i, f in enumerate(fields(StageTime))}
+    slowest = StageTime(**{name: np.array([s]) for name, s in parts.items()})
+    found = combine(slowest, np.array([0.5]), np.array([0.25]), np.array([4.0]), np.array([0.125]))
+    seconds = {f.name: float(getattr(found, f.name)[0]) for f in fields(StepTime)}
+    assert seconds == {name: 4 * parts[name] for name in seconds if name in parts} | {
+        "data_parallel_s": 4 * parts["gather_s"] + 0.5, "bubble_s": 0.125, "optimizer_s": 0.25,
+    }  # fmt: skip
+    assert float(found.total_s[0]) == sum(seconds.values())
+    # the other stage where it is chosen
+    other = StageTime(**{name: np.array([-s]) for name, s in parts.items()})
+    assert float(slowest.where(np.array([True]), other).forward_s[0]) == 1.0
+    assert float(slowest.where(np.array([False]), other).forward_s[0]) == -1.0
 
 
 # --- risk, sends and updates ------------------------------------------------------------------------------------------
@@ -632,6 +711,65 @@ def test_a_stage_sends_its_share_of_each_chunk_both_ways(schedule: str, vpp: int
     found = float(pipeline_s(gpus(16), stack, columns, 1000.0, 1024)[0])
     assert found == pytest.approx(left * (2 * vpp * once + 2 * vpp) + (entries - 2 * vpp), rel=1e-9)
     assert float(pipeline_s(gpus(16), stack, as_columns(Layout(), 16), 1000.0, 1024)[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "exposed"), [(1.0, 0.0), (2.0, 3 * 0.02), (3.0, 3 * (0.06 + 0.03)), (4.0, 3 * (0.1 + 0.07))]
+)
+def test_copies_to_the_host_hide_behind_their_own_pass(gigabytes: float, exposed: float) -> None:
+    """Three layers at 25 GB/s: 60 ms hide going away, beside the forward pass, and 90 ms coming back, beside backward and what is
+    done again. A layout that moves nothing waits for nothing."""
+    layer = {"saved_bytes": gigabytes * 1e9, "forward_s": 0.06, "backward_s": 0.07, "recompute_s": 0.02}
+    block: Any = SimpleNamespace(**{name: np.array([value]) for name, value in layer.items()})
+    layouts = as_columns([Layout(offload_activations=True), Layout()], 8)
+    assert offload_s(gpus(8), layouts, [(3.0, block)]).tolist() == pytest.approx([exposed, 0.0])
+    assert offload_s(gpus(8), as_columns(Layout(), 8), [(3.0, block)]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "asked", "gathered", "reduced"),
+    [
+        # FSDP gathers 16-bit copies of fp32 shards and reduces in fp32, or in 16 bit where asked; without copies what it keeps
+        ("fsdp", {}, {}, 2, 4),
+        ("fsdp", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("fsdp", {}, {"precision": "fp32", "gradient_dtype": "same"}, 4, 4),
+        ("megatron-core", {}, {}, 2, 4),
+        ("megatron-core", {}, {"gradient_dtype": "same"}, 2, 2),
+        ("megatron-core", {"fp8_parameters": True}, {"precision": "fp8"}, 1, 4),
+        (
+            "megatron-core",
+            {"fp8_parameters": True},
+            {"precision": "fp8", "kind": "lora", "adapter": {"rank": 8, "dtype": "same"}},
+            2,
+            4,
+        ),
+        ("megatron-core", {}, {"precision": "fp8"}, 2, 4),
+    ],
+)
+def test_bytes_that_ranks_exchange_of_a_parameter(
+    stack: str, changes: dict[str, Any], asked: dict[str, Any], gathered: int, reduced: int
+) -> None:
+    zero = 3 if stack == "fsdp" else 1
+    question = Question(model(LLAMA), gpus(8), framework(stack, **changes), job(**asked)).tuned()
+    context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=zero), 8)  # type: ignore[arg-type]
+    costs, (index,) = GridEvaluator(question).block_costs([layouts])
+    found = exchange(context, layouts, costs.take(index)).sync
+    assert (found.gather_width, found.reduce_width) == (gathered, reduced)
+    assert (found.kept_width, found.gradient_width) == (context.precision.parameter, context.precision.gradient)
+    assert found.gathers_16 is (stack == "fsdp")
+
+
+@pytest.mark.parametrize(("batch", "later"), [(8, 0.0), (16, 1 / 2), (32, 3 / 4)])
+def test_gradients_on_the_host_are_added_there_but_for_the_first(batch: int, later: float) -> None:
+    """8 ranks of one sequence each: the sum, the new one and the written one, 4 bytes each, at an eighth of 80 GB/s."""
+    for stack, adds in (("fsdp", True), ("deepspeed-zero", False)):
+        there = framework(stack, host_optimizer_bytes_per_s=80e9, host_process_bytes_per_s=1e12)
+        question = Question(model(LLAMA), gpus(8), there, job(global_batch_size=batch))
+        context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=3, offload_optimizer=True), 8)
+        costs, (index,) = GridEvaluator(question).block_costs([layouts])
+        sync = exchange(context, layouts, costs.take(index)).sync
+        assert float(sync.added_s[0]) == pytest.approx(3 * 4 * later / 10e9 * adds)
+        assert sync.away.tolist() == [1.0 if adds else 0.0]
 
 
 @pytest.mark.parametrize("fp8", [False, True])

@@ -37,7 +37,7 @@ from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
 from planner.web.answers import Answer, answer, load_archive  # noqa: E402
-from planner.web.pages import compare, explore, search  # noqa: E402
+from planner.web.pages import ask, compare, explore, roofline, search, serving  # noqa: E402
 from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -224,13 +224,29 @@ def test_two_have_a_ratio_where_both_have_the_figure():
 
 
 def test_one_colour_has_one_meaning():
-    colours = [*charts.CASES, *charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER]
+    colours = [*charts.CASES, *charts.KINDS, charts.CACHE, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER]
     assert len(set(colours)) == len(colours)
     assert len(charts.KINDS) >= len(KINDS)
     assert len(charts.PARTS) >= len(PARTS)
 
 
-@pytest.mark.parametrize("colour", [*charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER, charts.IMPOSSIBLE])
+def test_what_training_and_serving_both_have_is_of_one_colour():
+    """Weights and what CUDA takes, in bars of memory; forward and backward, in bars of a step and as points under the roof."""
+    found = planner.serve(model="gpt2", cluster={"accelerator": "l4", "num_gpus": 1}, serving={"prompt": 64, "output": 16})
+    drawn = {row["part"]: row for row in serving.memory_figure(found, "a").rows}
+    assert len(set(serving.colours())) == len(serving.colours()) >= len(drawn)
+    paint = dict(zip(KINDS, charts.KINDS, strict=False))
+    assert serving.colours() == [paint["parameters"], charts.CACHE, paint["workspace"], paint["overhead"]]
+    roof, points = row_points(answer("a", SMALL).known)
+    scale = roofline.figure(roof, points).spec["layer"][1]["encoding"]["color"]["scale"]
+    parts = dict(zip((show.t(f"part.{part}") for part in PARTS), charts.PARTS, strict=True))
+    assert dict(zip(scale["domain"], scale["range"], strict=True)) == {name: parts[name] for name in scale["domain"]}
+    assert {"forward", "backward"} <= set(scale["domain"])
+
+
+@pytest.mark.parametrize(
+    "colour", [*charts.KINDS, charts.CACHE, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER, charts.IMPOSSIBLE]
+)
 def test_text_on_every_colour_can_be_read(colour):
     assert charts.contrast(charts.ink_on(colour), colour) >= 4.5
 
@@ -360,6 +376,11 @@ def test_a_way_is_the_plan_of_its_own_tables():
         answer = planner.plan(**found.tables, explain=False)
         assert answer.cost_usd == found.usd
         assert answer.layout == found.plan.layout
+        (row,) = ask.list_of([found]).to_dict(orient="records")
+        assert row["US dollars"] == found.usd
+        assert row["Hours"] == pytest.approx(answer.run_s / 3600.0, rel=0.005)
+        assert row["Free, GiB"] == pytest.approx(answer.headroom_bytes / 2**30)
+        assert row["Likely to fit"] == pytest.approx(100.0 * answer.fit_probability, abs=0.1)
     assert moved(SMALL, "v100-sxm2-32gb", 3)["job"] == {**SMALL["job"], "precision": "fp16", "global_batch_size": 9}
 
 
@@ -729,6 +750,9 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
 
 def test_a_sweep_of_a_part_of_a_layout_says_so(monkeypatch):
     test = opened(monkeypatch, "explore", scenario())
+    offered = box(test, "Field").options
+    assert len(offered) == len(explore.USUAL)
+    assert not any("." in name or "_" in name for name in offered)  # words; a field's own name can be typed
     box(test, "Field").set_value("layout.micro_batch_size").run()
     test.button(key="explore.go").click().run()
     key = next(key for key in background._TASKS if key.startswith("sweep Variation(key='layout.micro_batch_size'"))
@@ -738,6 +762,7 @@ def test_a_sweep_of_a_part_of_a_layout_says_so(monkeypatch):
     test.run()
     assert not test.exception
     assert any("not chosen; the tab Layout gives more of it" in caption.value for caption in test.caption)
+    assert "<h2 class='finding'>Seconds per step over micro-batch (sequences): a " in html(test)
 
 
 def test_the_most_tokens_of_a_deadline_and_a_budget_are_those_of_the_command_line(monkeypatch):

@@ -70,13 +70,21 @@ def page() -> None:
         figures.append(holding_figure(_held(chosen.plan, chosen.tables)))
     figures += [flow for label, run in zip(labels, found, strict=True) if (flow := cash_flow_figure(label, run)) is not None]
     charts.show(*figures, key="run")
-    for label, run in zip(labels, found, strict=True):
-        notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
-        for note in notes:
-            st.caption(markdown(about(label, said(note)), 400))
+    for note, those in notes_of(labels, found).items():
+        st.caption(markdown(about(show.listed(those), note) if len(labels) > 1 else note, 400))
     _lines(labels, bills)
     _months(labels, found)
     _elsewhere(answers()[case].plan)
+
+
+def notes_of(labels: Sequence[str], found: Sequence[Run]) -> dict[str, list[str]]:
+    """What runs and bills rest on, once each -> the configurations of which it is said."""
+    told: dict[str, list[str]] = {}
+    for label, run in zip(labels, found, strict=True):
+        notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
+        for note in dict.fromkeys(said(note) for note in notes):
+            told.setdefault(note, []).append(label)
+    return told
 
 
 def _controls(case: int, tables: state.Tables) -> None:
