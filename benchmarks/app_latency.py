@@ -68,7 +68,7 @@ def main() -> None:
         sys.exit("app_latency: no chromium and chromedriver here; apt-get install chromium chromium-driver")
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
     with b.server() as address:
-        with b.browser() as driver:
+        with b.browser(still=False) as driver:
             first = [first_page(driver, address) for _ in range(3)]
             print(
                 f"first page, new server and browser, then twice more: {', '.join(f'{s:.2f} s' for s in first)} (wanted: 2.5 s)"
@@ -116,7 +116,7 @@ def together(address: str, browsers: int) -> None:
 
     def visit(number: int) -> None:
         try:
-            with b.browser() as driver:
+            with b.browser(still=False) as driver:
                 taken.append(first_page(driver, address))
                 compare(driver, address)
                 slider_change(driver, number % 2)

@@ -38,8 +38,24 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("performance", "operators", "lifecycle", "uncertainty", "serving", "model", "prices", "training", "layout_search")
-ONLY = {"model": ("parameters.py",)}
+PACKAGES = (
+    *("performance", "operators", "lifecycle", "uncertainty", "serving", "model", "prices", "training", "layout_search"),
+    *("hardware", "workload"),
+)
+ONLY = {
+    "model": ("parameters.py",),
+    "hardware": ("cluster.py", "custom_nodes.py", "measured_kernels.py"),
+    "workload": (
+        "adapters.py",
+        "attention.py",
+        "dispatch.py",
+        "fp8_recipe.py",
+        "job.py",
+        "layout.py",
+        "precision.py",
+        "tuning.py",
+    ),
+}
 """Of a package that mostly reads files: its numeric modules."""
 OPERATORS = re.compile(
     r"core/(ReplaceBinaryOperator_(Add_Sub|Add_Mul|Sub_Add|Sub_Mul|Mul_Div|Mul_Add|Div_Mul|Div_FloorDiv|FloorDiv_Div|FloorDiv_Mul|Mod_Mul|Pow_Mul)"
@@ -67,17 +83,17 @@ class Mutant:
         """Whose tests it meets."""
         return Path(self.module).parts[1]
 
-    def text(self) -> str:
-        """The module with the change in it."""
+    def text(self, tree: Path = ROOT) -> str:
+        """The module of a tree with the change in it."""
         from cosmic_ray.mutating import mutate_code
         from cosmic_ray.plugins import get_operator
 
-        made = mutate_code((ROOT / self.module).read_text(encoding="utf-8"), get_operator(self.operator)(), self.occurrence)
+        made = mutate_code((tree / self.module).read_text(encoding="utf-8"), get_operator(self.operator)(), self.occurrence)
         return str(made)
 
-    def change(self) -> str:
+    def change(self, tree: Path = ROOT) -> str:
         """The lines before and after."""
-        before, after = (ROOT / self.module).read_text(encoding="utf-8").splitlines(), self.text().splitlines()
+        before, after = (tree / self.module).read_text(encoding="utf-8").splitlines(), self.text(tree).splitlines()
         lines = [
             x for x in difflib.unified_diff(before, after, n=0, lineterm="") if x[:1] in "-+" and x[:3] not in ("---", "+++")
         ]
@@ -104,7 +120,7 @@ def all_mutants(package: str) -> list[Mutant]:
             made = [
                 Mutant(module, name, n, start[0])
                 for n, (start, _) in enumerate(places)
-                if not any(first <= start < last for first, last in quiet)
+                if not any(first <= start < last for first, last in quiet) and not bare_star(text, start)
             ]
             found += [mutant for mutant in made if name != "core/ReplaceBinaryOperator_Pow_Mul" or parses(mutant.text())]
     return found
@@ -114,6 +130,12 @@ def equivalents() -> dict[tuple[str, str], str]:
     """Module and change to the reason why no test can notice it."""
     rows = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
     return {(row["module"], f"- {row['before']}  + {row['after']}"): row["why"] for row in rows}
+
+
+def bare_star(text: str, place: tuple[int, int]) -> bool:
+    """Whether a ``*`` stands alone among parameters, which is no product."""
+    line = text.splitlines()[place[0] - 1][place[1] :]
+    return line[:1] == "*" and line[1:].lstrip()[:1] == ","
 
 
 def parses(text: str) -> bool:
@@ -276,7 +298,9 @@ def tests_of(package: str) -> list[str]:
     """The mirrored folder, or the mirrored files of its numeric modules, and the modules' own doctests."""
     if package in ONLY:
         modules = ONLY[package]
-        return [*(f"tests/{package}/test_{name}" for name in modules), *(f"planner/{package}/{name}" for name in modules)]
+        mirrored = [f"tests/{package}/test_{name}" for name in modules]
+        mirrored = mirrored if all((ROOT / name).exists() for name in mirrored) else [f"tests/{package}"]
+        return [*mirrored, *(f"planner/{package}/{name}" for name in modules)]
     return [f"tests/{package}", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "planner" / package).glob("*.py")))]
 
 
@@ -310,31 +334,32 @@ def chosen(mutant: Mutant, known: dict[str, Any], budget_s: float) -> list[str]:
 def outcomes(
     mutants: list[Mutant], known: dict[str, dict[str, Any]], trees: list[Path], budget_s: float
 ) -> Iterator[dict[str, Any]]:
-    """Each mutant's fate, as it becomes known; one child in each tree."""
+    """Each mutant's fate, as it becomes known; one child in each tree, which stays as it was copied."""
     waiting, free, running = list(reversed(mutants)), list(trees), {}
     while waiting or running:
         while waiting and free:
             mutant, tree = waiting.pop(), free.pop()
-            (tree / mutant.module).write_text(mutant.text(), encoding="utf-8")
+            whole, change = (tree / mutant.module).read_text(encoding="utf-8"), mutant.change(tree)
+            (tree / mutant.module).write_text(mutant.text(tree), encoding="utf-8")
             (tree / "first").unlink(missing_ok=True)
             names = chosen(mutant, known[mutant.package], budget_s)
             # nothing outside of the loop may change under the child's feet
             plugins = lambda names=names, tree=tree: [Chosen(names), First(tree / "first")]  # noqa: E731
             files = sorted({name.partition("::")[0] for name in names})
-            running[child(tree, files, budget_s, plugins)] = (mutant, tree, time.monotonic())
+            running[child(tree, files, budget_s, plugins)] = (mutant, tree, whole, change, time.monotonic())
         time.sleep(0.1)
-        for number, (mutant, tree, since) in list(running.items()):
+        for number, (mutant, tree, whole, change, since) in list(running.items()):
             code = ended(number, since)
             if code is None:
                 continue
             del running[number]
-            shutil.copy(ROOT / mutant.module, tree / mutant.module)
+            (tree / mutant.module).write_text(whole, encoding="utf-8")
             free.append(tree)
             first = (tree / "first").read_text(encoding="utf-8") if (tree / "first").exists() else ""
             if code in (3, 5):  # of pytest's own: an error in it, no tests
                 sys.exit(f"mutants: {mutant}: pytest ended with {code}:\n{(tree / 'pytest.log').read_text()[-2000:]}")
             fate = "survived" if code == 0 else "killed" if code > 0 else "timeout"
-            yield {**asdict(mutant), "fate": fate, "by": first, "change": mutant.change(), "s": time.monotonic() - since}
+            yield {**asdict(mutant), "fate": fate, "by": first, "change": change, "s": time.monotonic() - since}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has a core: more threads wait for each other, busily
 
@@ -22,12 +22,14 @@ from hypothesis import HealthCheck, settings
 from places import SLOWEST
 
 from doctools import AS_OF
-from planner.audit.verdicts import Judgement, Reading, audit_articles
 from planner.cli import progress
 from planner.cli.main import main
 from planner.common import clock
 from planner.common.translation import speak
 from planner.prices.price import load_prices
+
+if TYPE_CHECKING:
+    from planner.audit.verdicts import Judgement, Reading
 
 NUMBERS = itertools.count()
 
@@ -73,6 +75,8 @@ def the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def readings() -> tuple[Reading, ...]:
     """Every article of the audit under the reading in which most of its numbers hold."""
+    from planner.audit.verdicts import audit_articles  # what takes long to import, for who asks: xdist's first process does not
+
     return audit_articles()
 
 

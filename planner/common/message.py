@@ -119,6 +119,10 @@ class Message(str):
     def __reduce__(self) -> tuple[Any, ...]:
         return message_of, (str.__str__(self), self.key, self.values, self.changes)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Message:
+        """Itself: it never changes, and pandas copies the notes of a table with every part of it."""
+        return self
+
     def __add__(self, other: str) -> Message:
         """The message with more behind it."""
         return Message("{0}{1}", self, other)

@@ -18,7 +18,7 @@ from planner.common.files import State, state_of
 from planner.common.spec import read_table
 
 REFERENCE = frozenset({"same_as", "field", "times", "source"})
-OWN = frozenset({"base", "name", "aliases", "notes"})
+OWN = frozenset({"base", "name", "aliases", "notes", "before"})
 """Fields that belong to one file: no other takes them."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -97,7 +98,7 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
         raise PlannerError("{0}: cannot be read as CSV ({1}).", path, error) from None
     if not header or not rows:
         raise PlannerError("{0}: holds no rows; give a CSV with a header and one measured run a line.", path)
-    twice = [name for name in header if header.count(name) > 1]
+    twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise PlannerError("{0}: column {1} occurs twice; keep one.", path, twice[0])
     named = any(meant(row.get("model") or "") for row in rows)
@@ -260,6 +261,8 @@ def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     for start, values in labels["model"].items():
         named |= values if given.get("model", "").startswith(start) else {}
     defaults = {**labels["family"].get(given.get("family", ""), {}), **named, **labels["source"].get(given.get("source", ""), {})}
+    # a 0 says no more than an empty cell of what the named model is known to have
+    given = {k: "" if v == "0" and named.get(k) == "1" else v for k, v in given.items()}
     row = {**{k: v for k, v in defaults.items() if not given.get(k)}, **{k: v for k, v in given.items() if v != ""}}
     assumed = [f"{k} = {defaults[k]}" for k in defaults if not given.get(k)]
     if not row.get("framework"):
@@ -507,7 +510,7 @@ def _model(row: Mapping[str, str]) -> Model:
         "name": row.get("model") or "model",
         "norm": row.get("norm") or ("rmsnorm" if gated else "layernorm"),
         "gated_ffn": gated,
-        "activation": "silu" if gated else "gelu",
+        "activation": row.get("activation") or ("silu" if gated else "gelu"),
         "qkv_bias": biases,
         "attention_output_bias": biases,
         "ffn_bias": biases,

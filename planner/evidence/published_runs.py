@@ -131,7 +131,8 @@ def _between(logs: Array, own: Array, organisations: Sequence[str]) -> float:
     tr(A (S + tau^2 B)): covariances of runs that err alike within an organisation, S = s s' and B = 1 there and 0 elsewhere
     (DerSimonian and Kacker 2007, for any weights).
     """
-    same = np.array([[float(a == b) for b in organisations] for a in organisations])
+    names = np.array(organisations)
+    same = (names[:, None] == names[None, :]).astype(float)
     weights = 1.0 / (same.sum(axis=1) * own**2)
     a = np.diag(weights) - np.outer(weights, weights) / weights.sum()
     share = float(np.sum(a * same)) / float(weights.sum())

@@ -61,7 +61,7 @@ SAID = (
     "relative_attention",
 )
 """Such columns that hold a yes or a no."""
-NAMED = ("architecture", "norm", "head", "position_embedding")
+NAMED = ("architecture", "norm", "head", "position_embedding", "activation")
 """Such columns that hold a word."""
 POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}
 """What tables write of how a model knows positions -> ours."""

@@ -106,6 +106,7 @@ def _check_model(plan: Plan) -> None:
         "attention_sinks": m.attention_sinks,
         "qk_norm = 'full'": m.qk_norm == "full",
         Message("norms_per_layer = {0}", m.norms_per_layer): m.norms_per_layer != 2,
+        "norm_placement = 'after'": m.norm_placement == "after",
         "embedding_norm": m.embedding_norm,
         "embedding_projection_size": m.embedding_projection_size is not None,
         "router_bias": m.router_bias,

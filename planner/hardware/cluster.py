@@ -508,7 +508,7 @@ def cluster(
             node_type.name,
         )
     if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
-        node_type = partly_used(node_type, gpus // num_nodes)
+        node_type = partly_used(node_type, gpus // num_nodes, gpu)
     return Cluster.build({"node": node_type, "accelerator": gpu, "num_nodes": num_nodes, "num_gpus": gpus}, "cluster")
 
 
@@ -537,14 +537,12 @@ SLOW_NETWORK_BYTES_PER_S = 2.5e9
 """Of one GPU: below 20 Gbit/s the exchange between nodes is the first thing to look at."""
 
 
-def partly_used(node: Node, num_gpus: int) -> Node:
+def partly_used(node: Node, num_gpus: int, card: Accelerator) -> Node:
     """The node with only ``num_gpus`` of its GPUs in use: inner links join fewer, each gets more of the network.
 
     Never more than its own host link carries: the other GPUs of the node lie behind it.
     """
-    lane = (
-        node.host_link_bytes_per_s or load_accelerator(node.accelerator, f"node {node.name}: accelerator").host_link_bytes_per_s
-    )
+    lane = node.host_link_bytes_per_s or card.host_link_bytes_per_s
     links = tuple(
         link.replaced(bytes_per_s=max(min(link.bytes_per_s * node.num_gpus / num_gpus, lane), link.bytes_per_s))
         if link.kind == "network"

@@ -45,21 +45,19 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 class Spelling(NamedTuple):
-    """A name as words, without and with what it says of memory."""
+    """A name as words, with and without what it says of memory."""
 
     words: tuple[str, ...]
+    plain: frozenset[str]
     gigabytes: tuple[int, ...]
 
-    @property
-    def plain(self) -> frozenset[str]:
-        return frozenset(word for word in self.words if not SIZE.fullmatch(word))
 
-
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def spelling(name: str) -> Spelling:
     """The words of a name."""
     words = words_of(name)
-    return Spelling(words, tuple(int(word[:-2]) for word in words if SIZE.fullmatch(word)))
+    sizes = [word for word in words if SIZE.fullmatch(word)]
+    return Spelling(words, frozenset(words).difference(sizes), tuple(int(size[:-2]) for size in sizes))
 
 
 class Known(NamedTuple):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
+from planner.hardware.curves import Curves, curves_of
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
@@ -58,12 +60,20 @@ def choose(
     """
     check_job(q)
     grid = LayoutGrid(question=q, allow=allowed(allow), micro_batch_size=micro_batch_size)
-    setup = Setup(grid=grid, price=None, risk=check_risk(risk), headroom=headroom)
+    return _choice(grid, check_risk(risk), headroom, curves_of(q.cluster.accelerator))
+
+
+@lru_cache(maxsize=256)
+def _choice(grid: LayoutGrid, risk: float, headroom: float, curves: Curves) -> Choice:
+    """``choose`` of a grid, kept: the sides of a comparison, a run beside its plan and what is drawn anew ask for the same one.
+    ``curves`` are the accelerator's own: where their file has changed, it is another question."""
+    setup = Setup(grid=grid, price=None, risk=risk, headroom=headroom)
     search = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
     result = search_all(search, searched)
     found = result.found
     rows = next((rows for rows in (result.rows, found.leanest) if len(rows)), found.starved)
     if not len(rows):
+        q = grid.question
         why = join_messages("; ", (Message("{0:,} {1}", count, reason) for reason, count in found.rejected.most_common()))
         raise PlannerError(
             "layout: none is valid on {0} GPUs with global_batch_size = {1} ({2}); choose a batch that the GPUs "

@@ -101,7 +101,7 @@ class Model(Spec):
     feed_forward: Literal["by_layer", "none", "dense", "experts"] = "by_layer"  # by_layer: as the fields on experts say
     gated_ffn: bool = True
     # gelu_tanh: GPT-2's formula, written in Python; relu2: the square of relu
-    activation: Literal["silu", "gelu", "relu", "gelu_tanh", "relu2"] = "silu"
+    activation: Literal["silu", "gelu", "relu", "gelu_tanh", "relu2", "clamped_quick_gelu"] = "silu"
 
     # mixture of experts
     num_experts: Count = 0
@@ -127,6 +127,7 @@ class Model(Spec):
     norm_bias: bool = False  # layer norms have one unless it says false
     norm_weight: bool = True  # false: norms without weights (olmo)
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2
+    norm_placement: Literal["before", "after"] = "before"  # of one norm a block: in front of it, or behind (BERT, OLMo 2)
     layer_vectors: Count = 0  # elements of a layer's vectors and scalars that no other field names
     parallel_attention: bool = False  # attention and feed-forward read the same input (falcon, gpt_neox)
     final_norm: bool = True

@@ -29,6 +29,7 @@ class Variant(Spec):
     image_attention: bool | None = None
     shared_weights: bool | None = None
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] | None = None
+    norm_placement: Literal["before", "after"] | None = None
     num_heads: Positive | None = None
     num_kv_heads: Positive | None = None
     head_dim: Positive | None = None

@@ -12,7 +12,7 @@ from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.skipped import skipped
-from planner.operators.weights import on_one_rank
+from planner.operators.weights import on_one_rank, once
 
 BLOCK = "embedding"
 
@@ -81,7 +81,7 @@ def _per_layer_vectors(setting: Setting) -> tuple[Row, ...]:
     if not wide:
         return ()
     return (
-        *linear("per-layer projection", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=wide), width=w),
+        *linear("per-layer projection", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=wide), width=w, useful=once(setting, t)),
         *pointwise(
             "per-layer vectors",
             BLOCK,

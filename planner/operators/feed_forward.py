@@ -60,6 +60,7 @@ def gated_or_plain(
             useful=useful,
             imbalance=imbalance,
         ),
+        *_clamped(setting, block, elements, kernels),
         *pointwise(
             "activation",
             block,
@@ -82,6 +83,30 @@ def gated_or_plain(
             imbalance=imbalance,
             backward_workspace_bytes=w * elements,
         ),
+    )
+
+
+def _clamped(setting: Setting, block: str, elements: Number, kernels: Number) -> tuple[Row, ...]:
+    """Gate and values are limited by kernels of their own in front of the activation, which keep what they limit; none with
+    torch.compile.
+
+    A fused activation wants both halves in one tensor: they are joined again (Megatron-LM, core/fusions/fused_bias_geglu.py,
+    weighted_bias_quick_geglu_impl). Bytes an inner element, width w: limits read and write both halves, 4 w; the join 4 w more.
+    Backward (PyTorch, clamp_backward): a gate is compared, w + 1, and its gradient chosen, 1 + 2 w; a value is compared twice,
+    both answers joined, 3, and chosen; the halves are put together again, 4 w.
+    """
+    w, framework = setting.width, setting.framework
+    if setting.model.activation != "clamped_quick_gelu" or framework.compile:
+        return ()
+    joined = 1.0 if framework.fused_activation else 0.0
+    return pointwise(
+        "clamp",
+        block,
+        forward_bytes=(4.0 + 4.0 * joined) * w * elements,
+        backward_bytes=(11.0 * w + 8.0) * elements,
+        kernels=(2.0 + joined) * kernels,
+        backward_kernels=7.0 * kernels,
+        saved_bytes=2.0 * w * elements,
     )
 
 

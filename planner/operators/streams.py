@@ -6,7 +6,7 @@ from planner.model.architecture import LayerKind
 from planner.operators.norm import norm
 from planner.operators.row import Row, linear, pointwise
 from planner.operators.setting import Setting
-from planner.operators.weights import local_parameters, product, projected
+from planner.operators.weights import local_parameters, once, product, projected
 
 BLOCK = "streams"
 
@@ -40,6 +40,7 @@ def _hyper(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             product(setting, kind, BLOCK, "hyper weights", t, "fp32"),
             width=4.0,
             parameters=half,
+            useful=once(setting, t),
         )
         rows += pointwise(
             "hyper streams",

@@ -20,7 +20,7 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.prediction import prediction_rows
-from planner.operators.row import Matmul, Row, changed, pointwise, recomputed
+from planner.operators.row import Matmul, Row, changed, is_nothing, part_of, pointwise, recomputed
 from planner.operators.setting import Setting
 from planner.operators.skipped import skipped
 from planner.operators.streams import streams
@@ -134,6 +134,8 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     before, after, last = norms[:half], norms[half:], []
     if m.norms_per_layer == 4 and not m.cross_attention:  # one in front of each half and one behind it, as in Gemma 2
         before, after, last = norms[:1], norms[1:3], norms[3:]
+    if m.norm_placement == "after" and len(before) == half and len(norms) > 1:
+        before, after, last = [], norms[:-half], norms[-half:]
     attended = attention(setting, kind) if m.attends else ()
     if m.image_attention:
         attended = cross_attention(setting, kind)
@@ -172,8 +174,8 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
             continue
         drop = redo_selective if dropped_by(row, modules) else redo_full
         redo = redo_selective if redone_by(row, modules) else redo_full
-        result.append(changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
-        dropped.append(row.saved_bytes * drop)
+        result.append(row if is_nothing(row.saved_bytes) else changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
+        dropped.append(part_of(row.saved_bytes, drop))
         again += [recomputed(row, redo)] if i < needed or modules - {"core_attn"} else []
     m = setting.model
     kept = setting.residual_width * float(m.hidden_size * max(m.hyper_streams, 1)) * setting.sequence_tokens * redo_full
@@ -190,7 +192,7 @@ def dropped_by(row: Row, modules: frozenset[str]) -> bool:
     if row.core:
         return "core_attn" in modules
     if row.block in ("moe", "shared_expert"):
-        inner = row.operator == "out projection" and row.block == "moe" and "moe_act" in modules
+        inner = row.operator in ("out projection", "clamp") and row.block == "moe" and "moe_act" in modules
         return inner or (row.operator != "router" and "moe" in modules) or (row.operator == "router" and "layernorm" in modules)
     if row.block == "feed_forward":
         kept_input = row.operator == "in projection"
@@ -207,7 +209,7 @@ def redone_by(row: Row, modules: frozenset[str]) -> bool:
     if row.block == "norm":
         return "layernorm" in modules
     if row.block in ("moe", "shared_expert"):
-        return "moe" in modules or (row.block == "moe" and row.operator == "activation" and "moe_act" in modules)
+        return "moe" in modules or (row.block == "moe" and row.operator in ("clamp", "activation") and "moe_act" in modules)
     if row.block == "feed_forward":
         return "mlp" in modules
     return row.operator in ("query up", "key value up", "query latent norm", "key value latent norm") and "mla_up_proj" in modules
@@ -222,10 +224,14 @@ def _needed_again(setting: Setting, rows: tuple[Row, ...]) -> int:
     """
     if not setting.framework.checkpoint_stops_early:
         return len(rows)
-    keeping = [i for i, row in enumerate(rows) if row.phase == "forward" and np.any(np.asarray(row.saved_bytes) > 0)]
+    keeping = [i for i, row in enumerate(rows) if row.phase == "forward" and _keeps(row)]
     if not keeping:
         return len(rows)
     return keeping[-1] + (0 if isinstance(rows[keeping[-1]].work, Matmul) else 1)
+
+
+def _keeps(row: Row) -> bool:
+    return not is_nothing(row.saved_bytes) and bool(np.any(np.asarray(row.saved_bytes) > 0))
 
 
 def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) -> Row:
@@ -236,10 +242,12 @@ def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) ->
     The first operator keeps the layer's input, ``entrance`` bytes, which was never dropped.
     """
     alive: Number = 0.0
-    first = next((i for i, row in enumerate(rows) if np.any(np.asarray(row.saved_bytes) > 0)), 0)
+    first = next((i for i, row in enumerate(rows) if _keeps(row)), 0)
     dropped = [*dropped[:first], np.maximum(dropped[first] - entrance, 0.0), *dropped[first + 1 :]]
     peak: Number = 0.0
     for row, bytes_ in zip(rows, dropped, strict=True):
+        if is_nothing(bytes_) and is_nothing(row.workspace_bytes):
+            continue
         alive = alive + bytes_
         peak = np.maximum(peak, alive + np.where(np.asarray(alive) > 0, row.workspace_bytes, 0.0))
     return Row(name="recomputed activations", block="layer", phase="recompute", workspace_bytes=peak)
@@ -249,10 +257,10 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, and
     redo the rest.
 
-    Multiplications are counted through a layer, but the router's, which is always redone: of a gated layer with plain attention q,
-    v, gate and down stay, k, the output projection and up are redone (torchtitan, distributed/activation_checkpoint.py,
-    per-operator policy and per_op_sac_force_recompute_mm_shapes_by_fqns). Its list has the tokens that an all-to-all brought, not the grouped
-    multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
+    Multiplications are counted through a layer, but the router's, which is always redone: of a gated layer with plain attention
+    q, v, gate and down stay, k, the output projection and up are redone (torchtitan, distributed/activation_checkpoint.py,
+    per-operator policy and per_op_sac_force_recompute_mm_shapes_by_fqns). Its list has the tokens that an all-to-all brought, not
+    the grouped multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
     """
     redo_full, selective = setting.full_recompute, (setting.recompute == Recompute.SELECTIVE).astype(float)
     result: list[Row] = []
@@ -271,8 +279,8 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
         # attention keeps its output, which the next projection holds as its input, and its log-sums
         stays = row.core or row.operator == "output projection"
         drop = redo_full + selective * (0.0 if stays else 1.0)
-        result.append(changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
-        dropped.append(row.saved_bytes * drop)
+        result.append(row if is_nothing(row.saved_bytes) else changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
+        dropped.append(part_of(row.saved_bytes, drop))
         work = changed(row.work, n=row.work.n * part) if isinstance(row.work, Matmul) else row.work
         again.append(changed(recomputed(row, redo), work=work))
         if row.collective == "all_to_all" and row.group == "ep":

@@ -27,7 +27,11 @@ def tower_rows(setting: Setting, layer: Layer) -> tuple[Row, ...]:
     rows: tuple[Row, ...] = ()
     for tower in setting.model.towers if setting.job.images else ():
         seen = _on_images(setting, tower)
-        one = tuple(changed(row, parameters=0.0) for row in layer(seen, seen.model.layer_kinds[0]))
+        ranks = setting.tp * setting.cp  # each runs it, and the model needs it once
+        one = tuple(
+            changed(row, parameters=0.0, model_flops=row.model_flops / ranks, masked_flops=row.masked_flops / ranks)
+            for row in layer(seen, seen.model.layer_kinds[0])
+        )
         if tower.frozen or setting.job.adapter is not None:
             one = tuple(changed(row, saved_bytes=0.0) for row in one if row.phase == "forward")
         rows += tuple(changed(row, name=Message("{0} tower: {1}", tower.name, row.name)) for row in one) * tower.num_layers

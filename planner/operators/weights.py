@@ -82,11 +82,16 @@ def projected(
     dtype: str | None = None,
     more: Number = 0.0,
 ) -> tuple[Row, ...]:
-    """Rows of one operator's linear layers. Of keys and values copied to more ranks than they have heads, only one is useful.
+    """Rows of one operator's linear layers. Of keys and values copied to more ranks than they have heads, only one is useful; of
+    layers that are whole on every rank, what all ranks compute of the same tokens once (``once``).
 
     ``more``: parameters beside its own."""
     some, work = of_operator(setting.model, kind, block, operator), product(setting, kind, block, operator, tokens, dtype)
-    copied = any(p.shard == "kv_heads" for p in some)
+    useful: Number = 1.0
+    if any(p.shard == "kv_heads" for p in some):
+        useful = sum(p.outputs for p in some) / setting.tp / work.n
+    elif all(p.shard == "replicated" for p in some):
+        useful = once(setting, tokens)
     return linear(
         operator,
         block,
@@ -94,9 +99,15 @@ def projected(
         width=setting.width,
         saved_bytes=saved_bytes,
         kernels=kernels,
-        useful=sum(p.outputs for p in some) / setting.tp / work.n if copied else 1.0,
+        useful=useful,
         parameters=operator_parameters(setting, kind, block, operator) + more,
     )
+
+
+def once(setting: Setting, tokens: Number) -> Number:
+    """The part that the model needs of what each tensor-parallel rank computes of ``tokens`` with weights that are whole on every
+    rank: all where ranks have tokens of their own (sequence parallelism), else one of tp."""
+    return setting.tokens / tokens / setting.tp
 
 
 def operator_parameters(setting: Setting, kind: LayerKind, block: str, operator: str) -> Array:

@@ -12,7 +12,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
-from planner.operators.row import Group, Matmul, Phase, Row
+from planner.operators.row import Group, Matmul, Phase, Row, is_nothing
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
@@ -136,7 +136,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         else:
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
-        if waits and not (_is_nothing(row.kernels) and _is_nothing(row.host_s)):
+        if waits and not (is_nothing(row.kernels) and is_nothing(row.host_s)):
             host[phase] = host[phase] + row.kernels * f.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
         if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
@@ -169,11 +169,6 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
 
 PASSES: tuple[Phase, ...] = ("forward", "recompute", "backward")
 AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "sdense", "sexpert", "flops", "mean", "model", "masked")
-
-
-def _is_nothing(amount: Number) -> bool:
-    """Whether an amount is the plain 0 of a row that has none."""
-    return type(amount) is float and amount == 0.0
 
 
 def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array | None]:
@@ -224,23 +219,23 @@ def _has_dummy(row: Row) -> bool:
 
 def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     """Add a row's bytes, flops and parameters to ``sums``."""
-    if not _is_nothing(row.saved_bytes):
+    if not is_nothing(row.saved_bytes):
         sums["saved"] = sums["saved"] + row.saved_bytes
-    if not _is_nothing(row.workspace_bytes):
+    if not is_nothing(row.workspace_bytes):
         # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
         sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
-    if not (_is_nothing(row.flops) and _is_nothing(row.model_flops)):
+    if not (is_nothing(row.flops) and is_nothing(row.model_flops)):
         sums["flops"] = sums["flops"] + row.flops
         # attention counts in full, as in model flops, so that hardware flops are never fewer
         sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
         sums["model"] = sums["model"] + row.model_flops
-        if not _is_nothing(row.masked_flops):
+        if not is_nothing(row.masked_flops):
             sums["masked"] = sums["masked"] + row.masked_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
-        if not _is_nothing(row.frozen_bytes):
+        if not is_nothing(row.frozen_bytes):
             sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
-        if not _is_nothing(row.skipped_bytes):
+        if not is_nothing(row.skipped_bytes):
             sums[f"s{row.shard_group}"] = sums[f"s{row.shard_group}"] + row.skipped_bytes
 
 

@@ -43,8 +43,6 @@ def stages(model: Model, pp: int, vpp: int) -> tuple[Stage, ...]:
         raise ValueError(Message("pp x vpp = {0} chunks for {1} layers", chunks, model.num_layers))
     base, extra = divmod(model.num_layers, chunks)
     sizes = [base + (1 if 1 <= c <= extra else 0) for c in range(chunks)]
-    if extra == chunks - 2 and vpp > 1:  # the embedding and the loss count as a layer each
-        sizes = [base, *[base + 1] * extra, base]
     kinds = model.layer_kinds
     content: list[Counter[LayerKind]] = [Counter() for _ in range(pp)]
     start = 0

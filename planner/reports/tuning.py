@@ -19,6 +19,14 @@ from planner.scenarios.scenario import Outlook
 from planner.studies.tuning_methods import MemoryCell, Tuning
 from planner.studies.what_if import Derived
 from planner.uncertainty.interval import Interval
+from planner.workload.layout import Layout
+from planner.workload.layout_text import layout_fields
+
+MARKS = {
+    "r": Message("r: each layer is computed again in the backward pass."),
+    "o": Message("o: optimizer states, parameters or activations lie on the host."),
+}
+"""What is told of a cell's layout beside its memory."""
 
 
 def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
@@ -39,17 +47,31 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
         texts = []
         for batch in batches:
             cell = by[method, seq_len, batch]
-            text = "-" if cell.total_bytes is None else f"{cell.total_bytes / GIB:.1f}"
+            text = "-" if cell.total_bytes is None else f"{cell.total_bytes / GIB:.1f} {_marks(cell)}".rstrip()
             texts.append(Line(text, style="green" if cell.fits else "red"))
         table.add_row(method, f"{seq_len:,}", *texts)
     card = cells[0].card_bytes / GIB
     legend = "Green fits in the {0:.1f} GiB that the framework sees of a GPU, red does not; a batch is on each GPU at a time."
+    marked = "".join(_marks(cell) for cell in cells)
     lines = [
         Message(legend, card),
+        *(line for mark, line in MARKS.items() if mark in marked),
+        *(
+            [Message("Each figure is of the layout that is taken there, so that a longer context can take less.")]
+            if marked
+            else []
+        ),
         *dict.fromkeys(Message("{0}: {1}", cell.method, cell.taken) for cell in cells if cell.taken),
         *dict.fromkeys(Message("{0} at {1:,}: {2}", cell.method, cell.seq_len, cell.why) for cell in cells if cell.why),
     ]
     return Group(table, *(Line(line, style="dim") for line in lines))
+
+
+def _marks(cell: MemoryCell) -> str:
+    """The letters of ``MARKS`` that hold of a cell's layout."""
+    layout = Layout.build(layout_fields(cell.layout), "layout") if cell.layout else Layout()
+    offloaded = layout.offload_optimizer or layout.offload_parameters or layout.offload_activations
+    return ("r" if layout.recompute == "full" else "") + ("o" if offloaded else "")
 
 
 def tuning_table(title: str, found: Sequence[Tuning], outlooks: Sequence[Outlook]) -> RenderableType:

@@ -25,7 +25,16 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, engine_for, expands_fp4, older_releases, usual_engine, weights_of_tags
+from planner.serving.engine import (
+    Engine,
+    canonical_name,
+    engine_family,
+    engine_for,
+    expands_fp4,
+    older_releases,
+    usual_engine,
+    weights_of_tags,
+)
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -165,7 +174,7 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
     if spec.engine.endswith(".toml") or spec.engine == engine.name:
         return spec, ()
     others = older_releases(engine.name)
-    named = spec.replaced(engine=engine.name)
+    named = spec.replaced(engine=canonical_name(spec.engine))
     if not others or spec.engine.lower() != engine_family(engine.name):
         return named, ()
     return named, (

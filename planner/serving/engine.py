@@ -84,6 +84,20 @@ class OnCard(Spec):
         return {name: value for name in OF_CARD if (value := getattr(self, name)) is not None}
 
 
+class BeforeRelease(Spec):
+    """What an engine was before a release that its file describes: without some features, and with other values of its fields."""
+
+    release: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]  # from which on the file holds as it stands
+    without: frozenset[Feature] = frozenset()  # what came with that release
+    fields: dict[str, Any] = Field(default_factory=dict)  # what held before
+    source: str
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """The release as numbers, to compare with others."""
+        return release_number(self.release)
+
+
 class Engine(Spec):
     """An inference engine. Rates are over the GPU's kernel curves: 1 = as its measured kernels.
 
@@ -196,6 +210,7 @@ class Engine(Spec):
     workspace_hidden: Annotated[float, Field(ge=0)] = 6.0  # live tensors of hidden size, per token of a pass
     workspace_ffn: Annotated[float, Field(ge=0)] = 3.0  # live tensors of the feed-forward's inner size, per token
     on_cards: tuple[OnCard, ...] = ()  # other limits on some cards; the first that holds counts
+    before: tuple[BeforeRelease, ...] = ()  # what it was before later ones of its releases, newest first
     notes: str = ""
 
     @property
@@ -220,27 +235,70 @@ def _families_by_name() -> dict[str, str]:
     return {str(n).lower(): family for family, entry in _families().items() for n in (family, *entry.get("names", ()))}
 
 
+def release_number(text: str) -> tuple[int, ...]:
+    """A release as numbers.
+
+    >>> release_number("0.9.2") < release_number("0.10")
+    True
+    """
+    return tuple(map(int, text.split(".")))
+
+
 def resolve_engine(name: str) -> str | None:
     """The catalog's engine behind a name as people write it; None for an unknown one.
 
     A file's name, a family ("vLLM" is its newest engine), or a family with a version: "vLLM 0.6.3", "sglang==0.5.9",
     "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
     """
+    return _resolved(name)[0]
+
+
+@lru_cache(maxsize=1024)
+def _resolved(name: str) -> tuple[str | None, tuple[int, ...] | None]:
+    """The engine behind a name, and the release that the name states; None where it states none."""
     text = " ".join(name.lower().split())
     if text in engine_names():
-        return text
+        return text, None
     known = _families_by_name()
     family, version = known.get(text), ""
     if family is None:
         start = max((n for n in known if text.startswith(n) and not text[len(n)].isalnum()), key=len, default=None)
         if start is None:
-            return None
+            return None, None
         family, version = known[start], text[len(start) :].strip(" =@-_()v")
-    releases = {tuple(map(int, first.split("."))): engine for first, engine in _families()[family]["releases"].items()}
     numbers = re.match(r"\d+(\.\d+)*", version)
-    asked = tuple(map(int, numbers.group().split("."))) if numbers else None
+    asked = release_number(numbers.group()) if numbers else None
+    releases = releases_of(family)
     older = [first for first in releases if asked is None or first <= asked]
-    return str(releases[max(older, default=min(releases))])
+    return releases[max(older, default=min(releases))], asked
+
+
+def releases_of(family: str) -> dict[tuple[int, ...], str]:
+    """First release -> engine of a family, oldest first."""
+    return {release_number(first): str(engine) for first, engine in _families()[family]["releases"].items()}
+
+
+def canonical_name(name: str) -> str:
+    """An engine's name: its file's, or the family's with the release where that release was something else.
+
+    >>> canonical_name("vLLM 0.8.5"), canonical_name("vllm==0.12.0")
+    ('vllm-0.8.5', 'vllm-0.8')
+    """
+    found, asked = _resolved(name)
+    if found is None or asked is None or load_engine(name) == load_engine(found):
+        return found or name
+    return f"{engine_family(found)}-{'.'.join(map(str, asked))}"
+
+
+def names_with(feature: str) -> list[str]:
+    """The catalog's engines that have a feature; those of which not all releases have it by the first that does.
+
+    >>> [name for name in names_with("redundant_experts") if name.startswith("vllm")]
+    ['vllm-0.9.2', 'vllm-v1']
+    """
+    able = [load_engine(name) for name in engine_names()]
+    came = {e.name: max((b for b in e.before if feature in b.without), key=lambda b: b.number, default=None) for e in able}
+    return [f"{engine_family(e.name)}-{b.release}" if (b := came[e.name]) else e.name for e in able if feature in e.features]
 
 
 def older_releases(engine: str) -> tuple[str, ...]:
@@ -261,12 +319,22 @@ def load_engine(name: str) -> Engine:
 def _engine(name: str, state: tuple[State, ...]) -> Engine:
     if name.endswith(".toml"):
         return Engine.build(_table(name), name)
-    found = resolve_engine(name)
+    found, release = _resolved(name)
     if found is None:
         raise PlannerError(
             "serving.engine = {0!r} is not in {1}; {2}.", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
-    return Engine.build(_table(found), str(ENGINES.path(found, "serving.engine")))
+    newest = Engine.build(_table(found), str(ENGINES.path(found, "serving.engine")))
+    return newest if release is None else _at(newest, release)
+
+
+def _at(newest: Engine, release: tuple[int, ...]) -> Engine:
+    """An engine as it was at a release; one without its last numbers is the newest of its series ("0.9": 0.9.2)."""
+    engine = newest
+    for entry in newest.before:
+        if release < entry.number[: len(release)]:
+            engine = engine.replaced(**{**entry.fields, "features": engine.features - entry.without})
+    return engine
 
 
 def _table(name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.performance.feasibility import check_images
-from planner.serving.engine import Engine, engine_names, expands_fp4, load_engine, runs_model
+from planner.serving.engine import Engine, engine_names, expands_fp4, load_engine, names_with, runs_model
 from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
@@ -248,14 +248,13 @@ def _require_features(setting: Setting) -> None:
         needs = "continuous_batching" if feature == "pass_tokens" else feature
         if want and needs not in engine.features:
             field = fields.get(feature, feature)
-            able = {name: load_engine(name) for name in engine_names()}
-            others = [name for name, e in able.items() if needs in e.features and runs_model(e, setting.model)]
+            others = [name for name in names_with(needs) if runs_model(load_engine(name), setting.model)]
             if not others:
                 raise PlannerError(
                     "serving.{0} = {1!r}: {2} has no {3}, nor has any engine of the catalog that runs {4}; leave it out.",
                     field,
                     getattr(s, field),
-                    engine.name,
+                    s.engine,
                     needs.replace("_", " "),
                     setting.model.name,
                 )
@@ -263,7 +262,7 @@ def _require_features(setting: Setting) -> None:
                 "serving.{0} = {1!r}: {2} has no {3}; engines that have: {4}.",
                 field,
                 getattr(s, field),
-                engine.name,
+                s.engine,
                 needs.replace("_", " "),
                 ", ".join(others),
             )

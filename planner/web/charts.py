@@ -25,6 +25,8 @@ INK = "currentColor"
 """Of labels and lines: the text's colour, on the light and on the dark page."""
 CASES = ("#7d57d1", "#c2570c", "#0f8a7e", "#c0508a", "#8a6c4c", "#627788")
 """Of configurations: lines and points, 3:1 and more on the light and on the dark page."""
+CACHE = "#c26d8c"
+"""Of the KV cache, which training does not have."""
 KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
 """Of what memory is used for, in the order of ``performance.memory.KINDS``."""
 PARTS = (
@@ -250,7 +252,7 @@ def areas_spec(lang: str, names: tuple[str, ...]) -> Spec:
         ),
     )
     scale = alt.Scale(nice=False, zero=True)
-    areas = base.mark_area(line={"strokeWidth": 1}).encode(
+    areas = base.mark_area(line={"strokeWidth": 1}, opacity=1).encode(
         y=alt.Y("value:Q", title=axis, stack="zero", scale=scale),
         color=alt.Color(
             "part:N",
@@ -398,8 +400,8 @@ def scatter_spec(
     if select:
         chosen = alt.selection_point(name="chosen", fields=["rank"], on="click")
         points = points.add_params(chosen).encode(
-            size=alt.condition(chosen, alt.value(150), alt.value(55)),
-            opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.45)),
+            size=alt.condition(chosen, alt.value(150), alt.value(55), empty=False),
+            opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.45), empty=False),
         )
         front = (
             base.mark_line(color=INK, strokeWidth=1.5, interpolate="step-after")
@@ -548,7 +550,7 @@ def due(name: str, title: str, description: str, rows: Sequence[dict[str, Any]],
 
 
 @lru_cache(maxsize=64)
-def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
+def roofline_spec(lang: str, groups: tuple[str, ...], colours: tuple[str, ...]) -> Spec:
     """Rate against intensity of operators on logarithmic axes, area = time, under the chip's roof."""
     x = alt.X(
         "x:Q",
@@ -572,12 +574,13 @@ def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
         alt.Tooltip("share:Q", title=say(lang, "chart.tip_share"), format=".1%"),
     ]
     points = (
-        base.mark_point(filled=True, opacity=0.75)
+        base.mark_point(filled=True, opacity=0.9, stroke=INK, strokeWidth=0.75)  # an edge: some colours are near one page's
         .encode(
             color=alt.Color(
                 "group:N",
-                scale=alt.Scale(domain=list(groups), range=[GROUPS[i % len(GROUPS)] for i in range(len(groups))]),
-                legend=_legend(),
+                sort=None,
+                scale=alt.Scale(domain=list(groups), range=list(colours)),
+                legend=_legend(symbolStrokeWidth=0.75),
             ),
             size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[20, 1400], zero=True)),
             tooltip=tips,
@@ -588,10 +591,12 @@ def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
     return _spec(alt.layer(roof, points), 380)
 
 
-def roofline(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
-    """``rows``: id, name, group, x (flop per byte), y (TFLOP/s), share, roof (of the two limits' line)."""
-    groups = tuple(dict.fromkeys(str(row["group"]) for row in rows if not row["roof"]))
-    return Figure(name=name, title=title, alt=description, spec=roofline_spec(language(), groups), rows=rows)
+def roofline(
+    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], groups: Sequence[str], colours: Sequence[str]
+) -> Figure:
+    """``rows``: id, name, group, x (flop per byte), y (TFLOP/s), share, roof (of the two limits' line); groups have colours."""
+    spec = roofline_spec(language(), tuple(groups), tuple(colours))
+    return Figure(name=name, title=title, alt=description, spec=spec, rows=rows)
 
 
 @lru_cache(maxsize=64)

@@ -16,10 +16,7 @@ from planner.workload.tuning import Adapter
 def adapted(model: Model, kind: LayerKind, adapter: Adapter) -> tuple[Linear, ...]:
     """The linear layers of one layer that carry adapters. PlannerError for a name that the model has nowhere."""
     check_targets(model, adapter)
-    linears = layer_linears(model, kind)
-    if adapter.target_modules == "all-linear":
-        return tuple(linear for linear in linears if linear.module)
-    return tuple(linear for linear in linears if any(linear.named(target) for target in adapter.target_modules))
+    return tuple(linear for linear in layer_linears(model, kind) if _carries(linear, adapter))
 
 
 def adapted_head(model: Model, adapter: Adapter) -> Linear | None:
@@ -27,7 +24,14 @@ def adapted_head(model: Model, adapter: Adapter) -> Linear | None:
     head = head_linear(model)
     if head is None or adapter.target_modules == "all-linear":
         return None
-    return head if any(head.named(target) for target in adapter.target_modules) else None
+    return head if _carries(head, adapter) else None
+
+
+def _carries(linear: Linear, adapter: Adapter) -> bool:
+    """Whether a linear layer of a model's layers, or a named output layer, gets an adapter."""
+    if adapter.target_modules == "all-linear":
+        return linear.module
+    return any(linear.named(target) for target in adapter.target_modules)
 
 
 @lru_cache(maxsize=1024)
@@ -51,6 +55,15 @@ def check_targets(model: Model, adapter: Adapter) -> None:
                     model.name,
                     has,
                 )
+    carrying = [x for x in every if _carries(x, adapter)]
+    widest = max((min(x.inputs, x.outputs) for x in carrying), default=adapter.rank)
+    if adapter.rank > widest:  # A and B of that rank hold more than the layer itself
+        raise PlannerError(
+            "job.adapter.rank = {0}: above the narrower side of every layer that it adapts; at most {1} ({2}), usually 8 to 64.",
+            adapter.rank,
+            widest,
+            model.name,
+        )
     for name in adapter.modules_to_save:
         if saved_module(model, name) is None:
             names = names_of(model)

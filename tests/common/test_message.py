@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import pickle
 import re
@@ -155,6 +156,12 @@ def test_a_message_in_a_blank_stays_one_though_the_same_words_came_before() -> N
     assert type(Message("{0}: {1}", "x", words).values[1]) is str
     assert Message("{0}: {1}", "x", message).values[1] is message
     assert Message("{0}: {1}", "x", words) is Message("{0}: {1}", "x", words)
+
+
+def test_a_message_is_not_copied() -> None:
+    """It never changes; with every part of a table pandas copies what stands beside it."""
+    said = Message("{0} = {1}", "a", 1)
+    assert copy.deepcopy([said])[0] is said
 
 
 def test_what_is_listed_in_chinese_has_its_comma() -> None:

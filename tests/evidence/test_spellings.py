@@ -136,3 +136,14 @@ def test_a_pipelines_micro_batches_that_nobody_states(release: str, notes: str, 
     sizes = {"num_gpus": "64", "tp": "1", "pp": "8", "dp": "8", "global_batch_size": "256", "micro_batch_size": ""}
     (layout, *_) = read(**cells, **sizes, step_time_s="").layouts
     assert (layout.vpp, layout.micro_batch_size) == (vpp, micro_batch)
+
+
+def test_a_tables_0_does_not_take_from_a_named_model_what_it_is_known_to_have() -> None:
+    """A 0 in a column of yes and no is what many tables hold where nobody asked; what is put in its place is said."""
+    run = read(model="gpt-oss-120b", biases="0", gated_ffn="1")
+    assert run.model.ffn_bias
+    assert run.model.activation == "clamped_quick_gelu"
+    assert "biases = 1" in run.assumed
+    other = read(biases="0")
+    assert not other.model.ffn_bias
+    assert not any(what.startswith("biases") for what in other.assumed)

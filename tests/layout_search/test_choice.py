@@ -12,7 +12,8 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, jo
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster, load_node
-from planner.layout_search.choice import _chosen, choose
+from planner.hardware.curves import curves_of
+from planner.layout_search.choice import Choice, _choice, _chosen, choose
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import complexity, kinds
 from planner.layout_search.search import run_search, search_all, searched
@@ -130,6 +131,28 @@ def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
     assert any("unusual" in why for why in choice.why)
     large = cluster(NODE, num_gpus=1, accelerator=card(80.0))
     assert not choose(Question(model(LLAMA, num_layers=24), large, stack, work)).layout.offload_optimizer
+
+
+def test_a_choice_is_kept_under_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same question is searched once; another risk, headroom, space, micro-batch or curve of the kernels is another one."""
+    searches: list[object] = []
+    monkeypatch.setattr("planner.layout_search.choice.search_all", lambda *asked: (searches.append(asked), search_all(*asked))[1])
+    _choice.cache_clear()
+
+    def asked(**more: Any) -> Choice:
+        given = Question(model(LLAMA), cluster(NODE, num_gpus=2, accelerator=card(3.0)), framework("fsdp"), job())
+        return choose(given, **more)
+
+    first = asked()
+    assert asked() is first
+    assert len(searches) == 1
+    others: list[dict[str, Any]] = [{"risk": 0.2}, {"headroom": 0.1}, {"allow": ["all"]}, {"micro_batch_size": 1}]
+    for more in others:
+        asked(**more)
+    slower = curves_of(ACCELERATOR).model_copy(update={"matmul_peak_fraction": 0.1})
+    monkeypatch.setattr("planner.layout_search.choice.curves_of", lambda accelerator: slower)
+    asked()
+    assert len(searches) == 2 + len(others)
 
 
 @pytest.mark.parametrize(

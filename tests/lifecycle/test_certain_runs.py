@@ -145,9 +145,9 @@ def held(answer: Plan) -> WholeRun:
 
 
 COSTS: dict[str, Any] = {
-    "dataset_bytes": 1e13, "storage_usd_per_gb_month": 0.02, "egress_bytes": 1e12, "egress_usd_per_gb": 0.05, "tax_rate": 0.1,
-    "transfer_bytes": 2e12, "transfer_usd_per_gb": 0.03, "num_documents": 3600, "seconds_per_document": 1000.0,
-    "usd_per_cpu_hour": 0.5,
+    "dataset_bytes": 1.00005e13, "storage_usd_per_gb_month": 0.02, "egress_bytes": 1.2345e12, "egress_usd_per_gb": 0.05,
+    "transfer_bytes": 2.0005e12, "transfer_usd_per_gb": 0.03, "num_documents": 3600, "seconds_per_document": 1000.0,
+    "usd_per_cpu_hour": 0.5, "tax_rate": 0.1,
 }  # fmt: skip
 
 
@@ -162,12 +162,12 @@ def test_months_of_a_bill_by_hand(held: WholeRun) -> None:
     month = 2.0 * 16 * 365.25 / 12 * 24
     assert [m.month for m in months] == [1, 2, 3]
     for m, share in zip(months, (1.0, 1.0, 0.5), strict=True):
-        assert (m.gpu_hours_usd, m.spares_usd, m.storage_usd) == pytest.approx((month * share, month / 2 * share, 200 * share))
+        assert (m.gpu_hours_usd, m.spares_usd, m.storage_usd) == pytest.approx((month * share, month / 2 * share, 200.01 * share))
         assert m.total_usd == pytest.approx(1.1 * (m.total_usd - m.tax_usd))
         assert m.commitment_usd == 0.0
     assert [m.preprocessing_usd for m in months] == [500.0, 0.0, 0.0]
-    assert [m.transfer_usd for m in months] == pytest.approx([60.0, 0.0, 0.0])
-    assert [m.egress_usd for m in months] == pytest.approx([0.0, 0.0, 50.0])
+    assert [m.transfer_usd for m in months] == pytest.approx([60.015, 0.0, 0.0])
+    assert [m.egress_usd for m in months] == pytest.approx([0.0, 0.0, 61.725])
 
 
 @pytest.mark.parametrize(("days", "upfront", "num_months"), [(365.0, 0.25, 12), (91.5, 0.5, 4), (80.0, 0.0, 3), (91.3, 0.0, 3)])

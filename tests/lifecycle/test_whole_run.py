@@ -400,10 +400,10 @@ def test_power_that_is_not_known_widens_a_capped_run_alone(answer: Plan) -> None
         assert added == pytest.approx(kernels * (most - centre) / (1 + kernels * (centre - 1)), rel=0.05)
 
 
-@pytest.mark.parametrize("field", ["none", "published"])
-def test_the_swing_of_power_is_that_of_the_run(answer: Plan, field: str) -> None:
+@pytest.mark.parametrize(("field", "cap"), [("none", 450.0), ("published", 450.0), ("none", 350.0)])
+def test_the_swing_of_power_is_that_of_the_run(answer: Plan, field: str, cap: float) -> None:
     """Either end is the run at that power, with all that follows from it: warm-up, maintenance and what no plan names, too."""
-    spec = {"power_cap_w": 450.0, "field": field}
+    spec = {"power_cap_w": cap, "field": field}
     run = expected_run(answer, spec)
     (swing,) = (s for s in tornado(run, bill_of(run)) if s.name == "power without the cap")
     usd = bill_of(run).total_usd.expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from planner.common.errors import PlannerError
 from planner.model.architecture import LayerKind
 from planner.model.catalog import load_model, model_names
 from planner.model.huggingface import model_from_config
-from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.model.parameters import (
+    ParameterTensor,
+    embedding_parameters,
+    head_parameters,
+    layer_parameters,
+    parameters_active,
+    parameters_total,
+)
 
 # shapes that no class of transformers holds: counted by hand below
 BY_HAND = {"grok-1", "mistral-7b-v0.2", "chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}
@@ -340,3 +348,99 @@ def test_an_encoder_in_front_has_a_table_of_positions_only_where_they_are_learne
     assert tensors.get("embedding.source_positions", 0.0) == rows * m.hidden_size
     longest = m.replaced(max_positions=512, source_positions=0, position_embedding="none")  # a bound, and nothing is learned
     assert not [t.name for t in embedding_parameters(longest) if "positions" in t.name]
+
+
+def elements(tensors: Iterable[ParameterTensor]) -> dict[str, float]:
+    """By name."""
+    return {t.name: t.elements for t in tensors}
+
+
+BERT_ENDS: dict[str, Any] = {
+    **GPT, "architecture": "encoder", "position_embedding": "learned", "max_positions": 64, "type_vocab_size": 2,
+    "embedding_norm": True, "final_norm": False, "tied_embeddings": True, "head": "masked_language_model", "head_bias": True,
+    "pooler": True, "num_labels": 3, "label_bias": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("narrow", "inner"), [(True, 128), (False, 512)])
+def test_ends_of_narrow_words_by_hand(narrow: bool, inner: int) -> None:
+    """ALBERT (AlbertEmbeddings): words, positions, types and their norm of 128, then a projection with a bias to 512; the head
+    goes back to 128 before its norm. OPT-350M projects words alone, there and back, without biases."""
+    m = model({**BERT_ENDS, "embedding_projection_size": 128, "embedding_all_narrow": narrow, "tied_embeddings": False})
+    assert elements(embedding_parameters(m)) == {
+        "embedding.words": 1024 * 128,
+        "embedding.projection": 128 * 512,
+        **({"embedding.projection_bias": 512} if narrow else {}),
+        "embedding.positions": 64 * inner,
+        "embedding.types": 2 * inner,
+        "embedding.norm.weight": inner,
+        "embedding.norm.bias": inner,
+    }
+    assert elements(head_parameters(m)) == {
+        "head.transform.weight": 512 * inner,
+        "head.transform.bias": inner,
+        "head.transform.norm": 2 * inner,
+        **({} if narrow else {"head.projection": 512 * 128}),
+        "head.words": 1024 * 128,
+        "head.bias": 1024,
+        "pooler.weight": 512 * 512,
+        "pooler.bias": 512,
+        "labels.weight": 512 * 3,
+        "labels.bias": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields_", "ends", "heads"),
+    [
+        (LLAMA, {"embedding.words": 1024 * 512}, {"head.norm.weight": 512, "head.words": 1024 * 512}),
+        (
+            {**GPT, "final_norm": True},
+            {"embedding.words": 1024 * 512, "embedding.positions": 4096 * 512},
+            {"head.norm.weight": 512, "head.norm.bias": 512},
+        ),
+        ({**LLAMA, "norm_weight": False}, {"embedding.words": 1024 * 512}, {"head.words": 1024 * 512}),
+        ({**LLAMA, "head": "none", "final_norm": False}, {"embedding.words": 1024 * 512}, {}),
+        (
+            # Gemma 3n: a vector of 32 for each of four layers and token, of a vocabulary of their own; projected words; a norm
+            {**LLAMA, "per_layer_embedding_size": 32, "per_layer_vocab_size": 1000, "tied_embeddings": True},
+            {
+                "embedding.words": 1024 * 512,
+                "embedding.per_layer_words": 1000 * 4 * 32,
+                "embedding.per_layer_projection": 512 * 4 * 32,
+                "embedding.per_layer_norm": 32,
+            },
+            {"head.norm.weight": 512},
+        ),
+    ],
+)
+def test_ends_by_hand(fields_: dict[str, Any], ends: dict[str, int], heads: dict[str, int]) -> None:
+    m = model(fields_)
+    assert elements(embedding_parameters(m)) == ends
+    assert elements(head_parameters(m)) == heads
+
+
+@pytest.mark.parametrize(
+    ("changes", "vectors"),
+    [
+        ({}, {"norms.weight": 2 * 512}),
+        ({"norms_per_layer": 4}, {"norms.weight": 4 * 512}),
+        ({"norm": "layernorm", "norm_bias": True}, {"norms.weight": 2 * 512, "norms.bias": 2 * 512}),
+        ({"norm_weight": False}, {}),
+        ({"qk_norm": "head"}, {"norms.weight": 2 * 512, "attention.q_norm.weight": 64, "attention.k_norm.weight": 64}),
+        ({"qk_norm": "full"}, {"norms.weight": 2 * 512, "attention.q_norm.weight": 8 * 64, "attention.k_norm.weight": 4 * 64}),
+        ({"qk_norm": "key"}, {"norms.weight": 2 * 512, "attention.k_norm.weight": 64}),
+        ({"qk_norm": "head", "qk_norm_weight": False}, {"norms.weight": 2 * 512}),
+        ({"attention_sinks": True}, {"norms.weight": 2 * 512, "attention.sinks": 8}),
+        ({"attention_output_norm": True}, {"norms.weight": 2 * 512, "attention.output_norm": 8 * 64}),
+        ({"laurel_rank": 64}, {"norms.weight": 2 * 512, "streams.laurel_norm": 512}),
+        ({"per_layer_embedding_size": 32}, {"norms.weight": 2 * 512, "streams.per_layer_norm": 512}),
+        # four streams: weights, biases and scales around either block
+        ({"hyper_streams": 4}, {"norms.weight": 2 * 512, "streams.hyper_vectors": 2 * (4 * (4 + 2) + 3)}),
+    ],
+)
+def test_vectors_of_a_layer_by_hand(changes: dict[str, Any], vectors: dict[str, int]) -> None:
+    m = model(LLAMA, **changes)
+    found = elements(layer_parameters(m, m.layer_kinds[0]))
+    kept = {name: n for name, n in found.items() if not (name.endswith(".weight") and "norm" not in name)}
+    assert kept == vectors

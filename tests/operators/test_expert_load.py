@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planner.common.errors import PlannerError
 from planner.operators.expert_load import (
+    copied_shares,
     dropped_share,
+    expert_copies,
     expert_load,
     given_shares,
     mixed_shares,
     placed_load,
+    read_histogram,
     rebalanced_load,
     sorted_load,
     zipf_load,
@@ -71,3 +75,40 @@ def test_what_overflows_a_capacity_is_dropped() -> None:
     """Room of 1.2 / 6 = 0.2 each: 0.2 and 0.1 too many."""
     assert dropped_share(SHARES, 1.2) == pytest.approx(0.3)
     assert dropped_share(SHARES, 2.5) == 0.0
+
+
+def test_further_copies_go_where_a_copy_has_the_most_tokens() -> None:
+    """deepseek-ai/EPLB, replicate_experts: of 0.5, 0.3, 0.2 the first is halved to 0.25, then the second to 0.15, then the first
+    again; copies of one expert split its tokens."""
+    shares = (0.5, 0.3, 0.2)
+    assert [expert_copies(shares, n) for n in range(4)] == [(1, 1, 1), (2, 1, 1), (2, 2, 1), (3, 2, 1)]
+    assert copied_shares(np.array(shares), 2).tolist() == pytest.approx([0.25, 0.25, 0.15, 0.15, 0.2])
+    # Zipf's 12, 6, 4 and 3 of 25 and two further copies, both of the first, on three ranks: 8, 7 and 10
+    assert zipf_load(1.0, 4, 3, "given", redundant=2) == pytest.approx(10 / 25 * 3)
+
+
+def test_shares_are_counts_that_are_numbers() -> None:
+    for wrong, named in (
+        ([1.0, -1.0], r"x\[1\] = -1.0"),
+        ([True, 1.0], r"x\[0\] = True"),
+        ([0.0, 0.0], "x: all"),
+        ([1.0], "has 1 entries"),
+    ):
+        with pytest.raises(PlannerError, match=named):
+            given_shares(wrong, 2, "x")
+    assert given_shares([0.0, 1.0], 2).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", "[1, 3]"), ("a.txt", "expert0 1\n\nexpert1 3\n"), ("a.csv", "0,1\n1,3\n")])
+def test_a_histogram_is_read_from_a_list_or_the_last_number_of_each_line(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert read_histogram(path, 2).tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", "{}"), ("a.json", "["), ("a.txt", "expert0 many"), ("b.json", "")])
+def test_what_is_no_histogram_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(PlannerError, match=r"histogram|list"):
+        read_histogram(path, 2)

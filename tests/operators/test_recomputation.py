@@ -89,8 +89,8 @@ def test_autocast_casts_every_weight_of_a_layer_and_its_gradient() -> None:
 
 
 def test_torchtitan_redoes_every_second_multiplication_but_the_router_that_it_always_redoes() -> None:
-    """distributed/activation_checkpoint.py: of latent attention wq, wkv_b, a shared expert's w1 and w2 stay; wkv_a, wo, w3 do not.
-    The layer's input, attention's output and its log-sums stay, too."""
+    """distributed/activation_checkpoint.py: of latent attention wq, wkv_b, a shared expert's w1 and w2 stay; wkv_a, wo, w3 do
+    not. The layer's input, attention's output and its log-sums stay, too."""
     m = load_model("deepseek-v2-lite")
     asked = job(seq_len=64)
     found, _ = distinct_axes(as_columns(Layout(zero=3, recompute="selective"), 8), m, framework("torchtitan"), asked)

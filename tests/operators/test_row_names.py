@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from planner.hardware.cluster import cluster
 from planner.hardware.curves import curves_of
-from planner.operators.row import Row
+from planner.operators.row import Row, changed
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.table import build_table
 from planner.performance.block_cost import block_cost
@@ -34,6 +34,23 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("llama-3-8b", "megatron-core", DISTIL, {}),
 ]
 FROZEN = ["llama-3-8b", "mixtral-8x7b", "deepseek-v3", "deepseek-v4-flash", "qwen3-next-80b-a3b", "t5-base"]
+
+
+def test_a_row_is_what_dataclass_makes_of_its_fields() -> None:
+    """Made and changed at once: the same fields in the same order, frozen, and no field that there is not."""
+    given: dict[str, Any] = {"name": "x", "block": "norm", "phase": "forward", "flops": 2.0}
+    row = Row(**given)
+    assert list(vars(row)) == [field.name for field in fields(Row)]
+    assert all(getattr(row, field.name) == given.get(field.name, field.default) for field in fields(Row))
+    assert changed(row, flops=3.0) == replace(row, flops=3.0) != row
+    with pytest.raises(FrozenInstanceError):
+        row.flops = 1.0  # type: ignore[misc]
+    wrongs: list[dict[str, Any]] = [{"flops": 1.0}, {}, {**given, "flop": 1.0}]
+    for wrong in wrongs:
+        with pytest.raises(TypeError):
+            Row(**wrong)
+    with pytest.raises(TypeError):
+        changed(row, flop=1.0)
 
 
 def setting_of(name: str, stack: Any, work: dict[str, Any], cut: dict[str, Any]) -> Setting:

@@ -97,6 +97,22 @@ def test_relative_positions_are_scored_shifted_and_added() -> None:
     assert amount(one(rows, "query key value"), "flops") == 2 * B * (256 + 64) * 512 * 3 * 512
 
 
+def test_scores_against_distances_are_products_that_are_looked_up() -> None:
+    """DeBERTa-v3-base (arXiv 2006.03654, section 3.1): 512 distances, 12 heads of 64. Backward the two indices of 8 bytes are
+    read again, six numbers of 16 bit read and as many written, and the gradients of both products zeroed, then added to."""
+    stack, asked = as_framework("huggingface").replaced(attention_kernel="eager"), {"seq_len": S, "global_batch_size": 64}
+    columns, job = as_columns(Layout(dp=1, micro_batch_size=B), 1), as_job({**asked, "precision": "bf16"})
+    there, _ = distinct_axes(columns, as_model("deberta-v3-base"), stack, job)
+    rows = tuple(build_table(there).rows())
+    pairs, wide = 12 * B * S * S, 12 * B * S * 512
+    assert amount(one(rows, "positions' query key"), "flops") == 2 * 512 * 768 * 2 * 768
+    for name in ("content to position", "position to content"):
+        assert amount(one(rows, name), "flops") == 2 * wide * 64
+        assert kept(rows, name) == 2 * 12 * B * 512 * 64  # the table, copied for each sequence
+    assert amount(one(rows, "position scores gathered gradient")) == (2 * 8 + 12 * 2) * pairs + 2 * (1 + 1) * 2 * wide
+    assert amount(one(rows, "position scores gathered"), "workspace_bytes") == 2 * 2 * wide
+
+
 @pytest.mark.parametrize(("letter", "lanes", "ratio"), [("C", 2, 4), ("H", 1, 128)])
 def test_runs_of_tokens_become_one_key(letter: str, lanes: int, ratio: int) -> None:
     """DeepSeek-V4: of each token 512 numbers and as many weights, twice where runs overlap; one key of a run, and of the indexer
@@ -110,6 +126,19 @@ def test_runs_of_tokens_become_one_key(letter: str, lanes: int, ratio: int) -> N
         assert kept(rows, f"{name} sum") == 2 * read
         assert amount(one(rows, name), "flops") == 2 * T * 4096 * 2 * lanes * width
     assert kept(rows, "queries, keys, values kept") == 2 * T * 512 * (64 + 1 + 1 / ratio)
+
+
+@pytest.mark.parametrize(("ratio", "most"), [(4, 512), (128, 0)])
+@pytest.mark.parametrize("length", [256, 16384])
+def test_a_query_sees_its_window_and_runs_of_what_is_in_front(length: int, ratio: int, most: int) -> None:
+    """DeepSeek-V4: 128 tokens, and of those in front one key for 4 of which the best 512 count, or for 128; the convention counts
+    what the last query sees."""
+    there = of_model("deepseek-v4-flash", seq_len=length)
+    kind = next(k for k in there.model.layer_kinds if there.model.of(k).compress_ratio == ratio)
+    runs = [min(t / ratio, most or np.inf) for t in np.linspace(0, length, 20_001)]
+    seen, convention = there.of(kind).keys(kind)
+    assert seen == pytest.approx(np.mean([min(t + 1, 128) for t in range(length)]) + np.mean(runs), rel=1e-3)
+    assert convention == 128 + runs[-1]
 
 
 @pytest.mark.parametrize("window", [64, 256, 1000])
@@ -185,6 +214,54 @@ def test_a_grouped_product_that_is_a_loop_slices_for_each_expert(slice_s: float 
     assert [amount(row, "kernels") for row in products] == [8] * 6
     assert [amount(row, "host_s") for row in products] == pytest.approx([more] * 6)
     assert kernels(rows, "activation") == (1, 1)  # over all groups' tokens
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "ep", "vectors"),
+    [
+        ("alltoall", 4, 2 + 1),  # a token is read once and written for each of its two experts
+        ("alltoall", 1, 2 + 1),
+        ("deepep", 4, 2 + 4 * (1 - (3 / 4) ** 2)),  # it arrives once on each rank of its experts
+        ("deepep", 1, 2 + 1),
+        ("hybridep", 4, 0),  # the exchange itself permutes
+        ("hybridep", 1, 2 + 1),
+    ],
+)
+def test_a_token_is_copied_for_each_of_its_experts(dispatcher: str, ep: int, vectors: float) -> None:
+    _, rows = experts("megatron-core", Layout(ep=ep, dp=8, micro_batch_size=B), dispatcher=dispatcher)
+    for name in ("permute", "unpermute"):
+        assert both(rows, name) == pytest.approx((vectors * 2 * T * 512,) * 2), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "gathers", "adds"),
+    [
+        ({"fused_permutation": True}, 1 / 0.8, 1 / 0.8),  # a streaming copy, whatever other kernels reach
+        ({"fused_permutation": False}, 0.45 / 0.8, 0.1 / 0.8),  # PyTorch's indexing: DLBlas#66
+        ({"grouped_experts": False}, 1.0, 1.0),  # a loop is counted kernel by kernel
+    ],
+)
+def test_gathers_and_sums_of_tokens_have_their_own_rates(changes: dict[str, Any], gathers: float, adds: float) -> None:
+    _, rows = experts("megatron-core", elementwise_rate=0.8, **changes)
+    found = {(row.operator, row.phase): row.rate for row in rows if row.operator in ("permute", "unpermute")}
+    assert found["permute", "forward"] == found["unpermute", "backward"] == pytest.approx(gathers)
+    assert found["permute", "backward"] == found["unpermute", "forward"] == pytest.approx(adds)
+
+
+@pytest.mark.parametrize(("dispatcher", "fused", "pairs"), [("alltoall", False, 2), ("alltoall", True, 3), ("deepep", False, 3)])
+def test_outputs_that_are_weighed_are_kept_where_they_are(dispatcher: str, fused: bool, pairs: int) -> None:
+    """Of the fullest rank, with half more than the mean: on a token's own rank two for each, else three on the experts'."""
+    changes = {"dispatcher": dispatcher, "fused_permutation": fused, "weighs_expert_outputs": True}
+    layout = Layout(ep=4, dp=4, micro_batch_size=B)
+    there = setting(MIXTRAL, "megatron-core", layout, changes, seq_len=S, expert_load=1.5)
+    rows = mixture_of_experts(there, there.model.layer_kinds[0])
+    assert kept(rows, "unpermute") == pytest.approx(2 * pairs * T * 512)
+    if not fused:
+        held = 2 * pairs * T * 512
+        assert both(rows, "weigh outputs") == pytest.approx((2 * held, 4 * held))
+        assert kernels(rows, "weigh outputs") == (1, 2)
+    plain = replace(there, framework=there.framework.replaced(weighs_expert_outputs=False))
+    assert kept(mixture_of_experts(plain, plain.model.layer_kinds[0]), "unpermute") == 0.0
 
 
 def test_an_expert_computes_its_share_of_the_pairs() -> None:
@@ -469,6 +546,40 @@ def test_an_adapter_is_two_narrow_products_and_four_behind_them(fused: bool) -> 
         if not fused:
             assert amount(own["sum gradient"]) == 2 * 2 * T * n
         assert amount(own["input gradient sum"]) == 3 * 2 * T * k
+
+
+@pytest.mark.parametrize(
+    ("stack", "asked", "of_matrices"),
+    [
+        ("peft", {}, 2),
+        ("peft", {"precision": "fp32"}, 4),
+        ("megatron-core", {"precision": "fp8"}, 2 + 2 * 1),  # Transformer Engine holds both ways in 8 bit beside 16
+        ("peft", {"kind": "qlora"}, 0.5 + 1 / 64 + 4 / (64 * 256)),
+        ("peft", {"kind": "gptq-lora"}, 0.5 + 2.5 / 128),
+    ],
+)
+def test_frozen_weights_of_a_layer_lie_there_as_they_are_stored(stack: str, asked: dict[str, Any], of_matrices: float) -> None:
+    """Seven matrices as they are packed or copied; two norms in the model's own type."""
+    rows = list(tuned(stack, **asked).layers.values())[-1]
+    matrices = sum(k * n for k, n in WIDTHS.values())
+    plain = 4 if asked.get("precision") == "fp32" else 2
+    plain = 4 if asked.get("kind") == "qlora" and as_framework(stack).upcasts_unquantized else plain
+    assert sum(amount(row, "frozen_bytes") for row in rows) == pytest.approx(of_matrices * matrices + plain * 2 * 512)
+    assert not [row for row in rows if row.role == "weight gradient"]
+
+
+def test_a_frozen_layer_passes_gradients_and_exchanges_them_for_its_inputs_alone() -> None:
+    """Adapters on the feed-forward, tp 2 with sequences cut, inputs gathered again: of attention nothing is gathered for
+    gradients of weights that do not train; of the feed-forward beside the input's gradient, as without adapters."""
+    asked = {"kind": "lora", "seq_len": S, "global_batch_size": 64, "adapter": {"rank": 8, "target_modules": ["up_proj"]}}
+    work, layout = as_job(asked), Layout(tp=2, sequence_parallel=True, micro_batch_size=B)
+    stack = as_framework("megatron-core").replaced(gathers_input_again=True)
+    there, _ = distinct_axes(as_columns(layout, 2), tuned_model(as_model(LLAMA), work), stack, work)
+    rows = list(build_table(there).layers.values())[-1]
+    again = [row for row in rows if row.operator == "gather sequence again" and amount(row, "communication_bytes")]
+    assert [(row.block, None if row.beside is None else row.beside.role) for row in again] == [("feed_forward", "input gradient")]
+    scattered = [row for row in rows if row.operator == "scatter input gradient" and amount(row, "communication_bytes")]
+    assert [(row.block, row.beside) for row in scattered] == [("attention", None), ("feed_forward", None)]
 
 
 def test_int8_scales_tokens_and_results() -> None:

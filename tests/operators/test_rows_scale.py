@@ -109,16 +109,29 @@ def test_a_multiplications_shape_is_its_flops_and_bytes(name: str) -> None:
         assert 0.0 <= amount(row, "model_flops") <= amount(row, "flops") * (1.0 + 1e-9), row.name
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert-large", "llama-3-8b", "gemma-2-9b", "falcon-h1-0.5b"])
-def test_the_model_needs_the_same_flops_however_it_is_cut(name: str) -> None:
-    """Under tensor parallelism: what all ranks compute of use is what one would."""
+@pytest.mark.parametrize(
+    ("name", "work"),
+    [
+        *((name, {}) for name in ("gpt2", "bert-large", "llama-3-8b", "gemma-2-9b", "falcon-h1-0.5b", "t5-base")),
+        # vectors of each layer, latents, gates and an indexer that are whole on every rank; an encoder of images
+        *((name, {}) for name in ("gemma-4-e2b", "minicpm3-4b", "kimi-linear-48b-a3b", "deepseek-v3.2", "deepseek-v4-flash")),
+        *((name, {}) for name in ("qwen3-next-80b-a3b", "nemotron-3-super-120b-a12b")),
+        ("qwen3-vl-8b", {"images": 1.0, "image_patches": 1024}),
+        ("llama-3-8b", {"multi_token_prediction": 1}),
+    ],
+)
+def test_the_model_needs_the_same_flops_however_it_is_cut(name: str, work: dict[str, Any]) -> None:
+    """What all tensor-parallel ranks compute of use is what one would, whether sequences are cut with them or not."""
 
     def needed(layout: Layout) -> float:
-        return layout.tp * sum(amount(row, "model_flops") for row in rows_of(name, "megatron-core", layout))
+        rows = rows_of(name, "megatron-core", layout, **work)
+        return layout.tp * layout.cp * sum(amount(row, "model_flops") for row in rows)
 
     whole = needed(Layout(dp=1))
-    assert needed(Layout(dp=1, tp=2)) == pytest.approx(whole, rel=1e-9)
+    if not as_model(name).num_experts:  # experts route each rank's own tokens: not without sequence parallelism
+        assert needed(Layout(dp=1, tp=2)) == pytest.approx(whole, rel=1e-9)
     assert needed(Layout(dp=1, tp=2, sequence_parallel=True)) == pytest.approx(whole, rel=1e-9)
+    assert needed(Layout(dp=1, cp=2)) == pytest.approx(whole, rel=1e-9)
 
 
 @pytest.mark.parametrize("stack", STACKS)

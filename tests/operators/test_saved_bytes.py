@@ -5,26 +5,34 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from examples import eager, framework, job
 from saved_tensors import saved_bytes
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     BertConfig,
     DebertaV2Config,
+    Exaone4Config,
+    Gemma2Config,
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
+    Olmo2Config,
     OPTConfig,
     Qwen3Config,
 )
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Layer
+from transformers.models.exaone4.modeling_exaone4 import Exaone4DecoderLayer
+from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 from transformers.models.mixtral.modeling_mixtral import MixtralDecoderLayer
+from transformers.models.olmo2.modeling_olmo2 import Olmo2DecoderLayer
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
@@ -34,6 +42,7 @@ from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
 from planner.workload.layout import Layout, as_columns
 
+NO_DROPOUT = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
 PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16-pure"}
 DTYPES = [torch.float32, torch.bfloat16]
 # batch, sequence, hidden, heads, key-value heads, inner size
@@ -101,6 +110,55 @@ def test_dense_block(
     real = measure(layer_class(config, 0), config, b, s, dtype, recompute, **rotary_inputs(config, s, dtype))
     model = model_from_config({"model_type": kind, **fields}, kind, "test")
     assert rows_bytes(model, b, s, dtype, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
+
+
+PLACED = [
+    ("llama", LlamaConfig, LlamaDecoderLayer),
+    ("olmo2", Olmo2Config, Olmo2DecoderLayer),
+    ("exaone4", Exaone4Config, Exaone4DecoderLayer),
+    ("gemma2", Gemma2Config, Gemma2DecoderLayer),
+    ("bert", BertConfig, BertLayer),
+]
+"""Norms in front of the blocks, behind them (two families), on both sides, and behind the sums."""
+
+
+@pytest.mark.parametrize(("kind", "config_class", "layer_class"), PLACED)
+def test_what_runs_again_follows_the_place_of_the_norms(kind: str, config_class: Any, layer_class: Any) -> None:
+    """A norm behind the last multiplication needs its output again: a checkpoint that stops early runs that one, too."""
+    b, s, h, a, k, f = SHAPES[0]
+    fields = llama_sizes(h, a, k, f)
+    if kind == "bert":
+        fields = {**{name: fields[name] for name in fields if name not in ("num_key_value_heads", "head_dim")}, **NO_DROPOUT}
+    config = config_class(**fields, eos_token_id=1)
+    config._attn_implementation = "eager"
+    layer = layer_class(config) if kind == "bert" else layer_class(config, 0)
+    layer = layer.to(torch.bfloat16).train()
+    inputs = {} if kind == "bert" else rotary_inputs(config, s, torch.bfloat16)
+    counted = []
+    for again in (False, True):
+        x = torch.randn(b, s, h, dtype=torch.bfloat16, requires_grad=True)
+        with FlopCounterMode(display=False) as counter:
+            out = checkpoint(layer, x, use_reentrant=False, **inputs) if again else layer(x, **inputs)
+            (out[0] if isinstance(out, tuple) else out).sum().backward()
+        counted.append(counter.get_total_flops())
+    model = model_from_config({"model_type": kind, **fields}, kind, "test")
+    stack = eager().replaced(checkpoint_stops_early=True)
+    columns = as_columns(Layout(micro_batch_size=b, dp=1, recompute="full"), 1)
+    work = job(seq_len=s, global_batch_size=b, precision="bf16-pure")
+    (rows,) = build_table(distinct_axes(columns, model, stack, work)[0]).layers.values()
+    assert sum(float(np.max(row.flops)) for row in rows if row.phase == "recompute") == counted[1] - counted[0]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(("kind", "config_class", "layer_class"), [case for case in PLACED if case[0] in ("olmo2", "exaone4")])
+def test_a_block_with_norms_behind(kind: str, config_class: Any, layer_class: Any, recompute: bool) -> None:
+    b, s, h, a, k, f = SHAPES[0]
+    fields = llama_sizes(h, a, k, f)
+    config = config_class(**fields, eos_token_id=1)
+    config._attn_implementation = "eager"
+    real = measure(layer_class(config, 0), config, b, s, torch.float32, recompute, **rotary_inputs(config, s, torch.float32))
+    model = model_from_config({"model_type": kind, **fields}, kind, "test")
+    assert rows_bytes(model, b, s, torch.float32, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

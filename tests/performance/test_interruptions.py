@@ -7,21 +7,26 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from examples import gpus
+from examples import LLAMA, framework, gpus, job, model
 from scipy.integrate import quad
 
 from planner.common.errors import PlannerError
+from planner.model.parameters import parameters_total
 from planner.performance.interruptions import (
     Interruptions,
     Losses,
     Recovery,
+    checkpoint_bytes,
     daly_interval_s,
     expected_losses,
     intervals,
     spot_goodput,
+    spot_stretch,
     truncated_moments,
     young_interval_s,
 )
+from planner.prices.price import Price
+from planner.workload.question import Question
 
 STOPS = Interruptions(
     failure_rate_per_s=1e-5,
@@ -128,3 +133,54 @@ def test_a_run_whose_interval_needs_e_to_the_12_attempts_is_refused() -> None:
     assert allowed[0] > math.exp(11.9) * 1000 / 11_900  # the work lost alone
     with pytest.raises(PlannerError, match="would never end"):
         Recovery(preemption_mtbf_s=1000.0, checkpoint_interval_s=12_100.0).stretch(1, 1.0, step, None)
+
+
+def test_a_recovery_by_hand() -> None:
+    """Four nodes of 2 GB/s and storage that takes 5; a node taken away every 1e6 s; 40 s to write, of which a quarter blocks."""
+    plain = Recovery(preemption_mtbf_s=1e6, blocking_fraction=0.25)
+    assert (plain.bandwidth_bytes_per_s(4), replace(plain, storage_bytes_per_s=5e9).bandwidth_bytes_per_s(4)) == (8e9, 5e9)
+    assert replace(plain, storage_bytes_per_s=9e9).bandwidth_bytes_per_s(4) == 8e9
+    stops = plain.stops(4, 40.0)
+    assert (stops.preemption_rate_per_s, stops.preemption_wait_s) == (4e-6, 600.0)
+    assert (stops.restart_s, stops.unwritten_s) == (300.0 + 40.0, 40.0 * 0.75)
+    assert replace(plain, checkpoint="none").stops(4, 40.0).unwritten_s == 0.0
+    assert Recovery().stops(4, 40.0).rate_per_s == 0.0
+    assert (plain.counts(None), Recovery().counts(None)) == (True, False)
+    assert [plain.counts(Price(usd_per_gpu_hour=1.0, term=term)) for term in ("spot", "on-demand")] == [True, False]
+
+
+def test_checkpoints_lie_whole_steps_apart() -> None:
+    """Steps of 30 s: 100 s are three, 110 s four, 5 s one; as many as were asked for; none where nothing stops."""
+    stops, step = Interruptions(preemption_rate_per_s=1e-4), np.array([30.0])
+    for wanted, found in ((100.0, 90.0), (110.0, 120.0), (5.0, 30.0)):
+        assert Recovery(checkpoint_interval_s=wanted).interval_s(step, 1.0, stops).tolist() == [found]  # type: ignore[union-attr]
+    assert Recovery(checkpoint_every_steps=7).interval_s(step, 1.0, stops).tolist() == [210.0]  # type: ignore[union-attr]
+    assert Recovery(checkpoint="none").interval_s(step, 1.0, stops) is None
+    assert Recovery().interval_s(step, 1.0, Interruptions()) is None
+    assert Recovery(checkpoint_every_steps=7).wanted_interval_s(1.0, stops) is None
+
+
+def test_a_checkpoint_holds_weights_masters_and_states() -> None:
+    """bf16 under Megatron-Core: 2 + 4 + 8 bytes a parameter; of a frozen model the adapters', 4 + 8 in fp32."""
+    whole = model(LLAMA)
+    assert checkpoint_bytes(whole, job(), framework("megatron-core")) == 14 * parameters_total(whole)
+    tuned = job(kind="lora", adapter={"rank": 8, "target_modules": ["q_proj"]})
+    assert checkpoint_bytes(whole, tuned, framework("peft")) == 12 * 4 * 8 * (512 + 512)
+
+
+def test_a_run_without_checkpoints_begins_again() -> None:
+    """1,000 steps of 1 s, interrupted every 2,000 s: (e^x - 1) / x of the work with x = 1/2, and for each of e^x - 1
+    interruptions the wait and the restart, which may be interrupted itself."""
+    rare = Recovery(preemption_mtbf_s=2000.0, checkpoint="none", restart_s=100.0, preemption_wait_s=50.0)
+    found = float(rare.stretch(1, 0.0, np.ones(1), 1000.0)[0])
+    again, restart = math.expm1(0.5), math.expm1(100 / 2000) * 2000
+    assert found == pytest.approx(again / 0.5 + again * (50 + restart) / 1000, rel=1e-6)
+
+
+def test_spot_hours_count_only_where_nodes_are_taken_away() -> None:
+    question = Question(model(LLAMA), gpus(8), framework("megatron-core"), job())
+    assert spot_stretch(question, None, Recovery(), np.ones(3), 10.0).tolist() == [1.0] * 3
+    taken = Recovery(preemption_mtbf_s=1e5)
+    written = 14 * parameters_total(model(LLAMA))
+    assert spot_stretch(question, None, taken, np.ones(2), None) == pytest.approx(taken.stretch(1, written, np.ones(2), None))
+    assert float(taken.stretch(1, written, np.ones(1), None)[0]) > 1.0

@@ -32,7 +32,6 @@ from planner.performance.step_time import PARTS
 from planner.workload.framework import Framework, framework_names
 from planner.workload.job import Precision
 from planner.workload.layout import Layout, Layouts, as_columns
-from planner.workload.precision import precisions
 from planner.workload.question import Question
 
 DEVICE_BOUND = framework("megatron-core", cuda_graphs="full")
@@ -144,24 +143,6 @@ def test_flops_do_not_depend_on_how_the_work_is_cut(layout: Layout) -> None:
 
 
 # --- model states -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stack", "changes", "expected"),
-    [
-        ("megatron-2022", {"precision": "fp16"}, 16),  # ZeRO paper, section 3.1: 2 + 2 + 12
-        ("megatron-core", {"precision": "bf16"}, 18),  # fp32 gradients: 2 + 4 + 12
-        ("megatron-core", {"precision": "bf16", "gradient_dtype": "same"}, 16),
-        ("huggingface", {"precision": "fp32"}, 16),  # 4 + 4 + 8
-        ("huggingface", {"precision": "bf16"}, 16),  # autocast keeps fp32 weights and gradients
-        ("fsdp", {"precision": "bf16"}, 16),
-        ("megatron-core", {"precision": "bf16-pure"}, 8),
-        ("megatron-2022", {"precision": "fp16", "optimizer": "sgd"}, 12),
-        ("megatron-2022", {"precision": "fp16", "optimizer": "adamw-8bit"}, 8 + 2 + 8 / 256),
-    ],
-)
-def test_bytes_per_parameter(stack: str, changes: dict[str, Any], expected: float) -> None:
-    assert precisions(job(**changes), framework(stack)).model_states == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("zero", "expected"), [(0, 16.0), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)])

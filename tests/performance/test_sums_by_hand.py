@@ -144,6 +144,47 @@ def test_each_zero_stage_cuts_dense_parameters_and_experts_by_their_own_groups(
     assert found.update_elements[0] == optimizer / 12
 
 
+@pytest.mark.parametrize(
+    ("stack", "zero", "still"),
+    [("megatron-core", 0, 40), ("megatron-core", 2, 40), ("megatron-core", 3, 24 / 4 + 16 / 2), ("fsdp", 2, 14)],
+)
+def test_weights_that_do_not_train_are_cut_as_parameters_are(stack: str, zero: int, still: float) -> None:
+    """24 bytes of dense ones and 16 of experts, frozen or read by no pass, on 4 ranks of which 2 hold the same experts: FSDP cuts
+    them from ZeRO 2 on. They have neither gradients nor states."""
+    held = content(frozen_bytes=20.0, skipped_bytes=4.0, frozen_expert_bytes=10.0, skipped_expert_bytes=6.0)
+    plain = content(skipped_bytes=0.0, skipped_expert_bytes=0.0)
+    precision = precisions(job(), framework(stack))
+    columns = as_columns(Layout(dp=4, ep=2, zero=zero), 4)  # type: ignore[arg-type]
+    shards_from = 2.0 if stack == "fsdp" else 3.0
+    with_, without = (model_states(c, columns, precision, factored_width=0.0, shards_from=shards_from) for c in (held, plain))
+    assert with_.parameters_bytes[0] - without.parameters_bytes[0] == pytest.approx(still)
+    for name in ("gradients_bytes", "optimizer_bytes", "host_bytes", "update_elements"):
+        assert getattr(with_, name)[0] == getattr(without, name)[0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "away", "host"),
+    [
+        # 2 + 4 + 12 bytes a parameter: states go to the host, from ZeRO 2 on the gradients too
+        ({"zero": 1, "offload_optimizer": True}, (1, 1, 0), (0, 0, 1)),
+        ({"zero": 2, "offload_optimizer": True}, (1, 0, 0), (0, 1, 1)),
+        ({"zero": 1}, (1, 1, 1), (0, 0, 0)),
+    ],
+)
+def test_what_the_host_holds_the_gpu_does_not(layout: dict[str, Any], away: tuple[int, ...], host: tuple[int, ...]) -> None:
+    """Ren et al. 2021, ZeRO-Offload."""
+    bare = content(skipped_bytes=0.0, skipped_expert_bytes=0.0, end_parameters=0.0)
+    precision, here = precisions(job(), framework("megatron-core")), {**layout, "offload_optimizer": False}
+    usual = model_states(bare, as_columns(Layout(dp=4, **here), 4), precision, factored_width=0.5)
+    kinds = [float(getattr(usual, f"{name}_bytes")[0]) for name in ("parameters", "gradients", "optimizer")]
+    assert kinds[2] == pytest.approx(12.5 * float(usual.update_elements[0]))
+    found = model_states(bare, as_columns(Layout(dp=4, **layout), 4), precision, factored_width=0.5)
+    assert [float(getattr(found, f"{name}_bytes")[0]) for name in ("parameters", "gradients", "optimizer")] == [
+        keeps * bytes_ for keeps, bytes_ in zip(away, kinds, strict=True)
+    ]
+    assert float(found.host_bytes[0]) == sum(goes * bytes_ for goes, bytes_ in zip(host, kinds, strict=True))
+
+
 @pytest.mark.parametrize(("zero", "exposed"), [(0, 8 - 0.75 * 4), (1, 8 - 0.75 * 4 + 16 - 0.75 * 2), (2, 16 - 0.75 * 2), (3, 0)])
 def test_of_what_computation_hides_it_loses_its_contention(zero: int, exposed: float) -> None:
     """Sums of 8 s, half of them beside a backward pass of 100 s; gathers of 16 s, a quarter beside a forward of 2 s. A second
@@ -181,13 +222,6 @@ def test_an_extrapolated_interval_is_half_as_wide_again_around_its_own_middle() 
     assert (within.lower, within.upper) == pytest.approx((np.exp(-0.1), np.exp(0.3)))
 
 
-def test_one_llama_layer_moves_rotary_bytes_of_all_its_heads() -> None:
-    rows = build_table(setting(LLAMA, "megatron-core", Layout(dp=1), {"fused_rotary": True})).rows()
-    assert {float(np.sum(r.bytes_moved)) for r in rows if r.name == "rotary" and r.phase == "forward"} == {
-        2.0 * 2 * 1024 * 12 * 64
-    }
-
-
 @pytest.mark.parametrize(("pp", "zero", "bytes_"), [(1, 2, 2800), (1, 3, 1820), (2, 2, 6600), (2, 3, 6600)])
 def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, zero: int, bytes_: float) -> None:
     """16-bit copies of 1,100 parameters, 10 of them at the ends, 300 in the largest layer. ZeRO 2: 2,200 bytes and a layer's
@@ -196,6 +230,48 @@ def test_fsdp_keeps_two_layers_gathered_or_in_a_pipeline_all_of_them(pp: int, ze
     columns = as_columns(Layout(dp=2, pp=pp, zero=zero), 2 * pp)  # type: ignore[arg-type]
     found = weight_copies(content(), columns, stack, precisions(job(), stack))
     assert float(found[0]) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("precision", "layout", "frozen", "bytes_"),
+    [
+        # 16-bit copies of two layers of 300, the ends' 10, a gradient of 300; of frozen weights twice 30 and the ends' 5 bytes
+        ("bf16", {"dp": 2, "zero": 3}, True, 2 * (2 * 300 + 10) + 2 * 30 + 5 + 2 * 300),
+        ("bf16", {"dp": 2, "zero": 2}, True, 2 * 1100 + 100 + 2 * 300),
+        # experts that no other rank shares lie there as they are
+        ("bf16", {"dp": 2, "ep": 2, "zero": 3}, False, 2 * (2 * 50 + 10) + 2 * 50),
+        # a group of one gathers nothing: whole copies in 16 bit, and none of what is kept as it is computed with
+        ("bf16", {"dp": 1, "zero": 3}, False, 2 * 1100 + 2 * 50),
+        ("fp32", {"dp": 1, "zero": 3}, False, 0),
+        ("fp32", {"dp": 2, "zero": 3}, False, 4 * (2 * 300 + 10) + 4 * 300),
+    ],
+)
+def test_copies_that_fsdp_gathers(precision: str, layout: dict[str, Any], frozen: bool, bytes_: float) -> None:
+    stack, still = framework("fsdp"), {"frozen_bytes": 80.0, "frozen_expert_bytes": 20.0} if frozen else {}
+    of_layers = {"largest_layer_frozen_bytes": 30.0, "end_frozen_bytes": 5.0}
+    columns = as_columns(Layout(**layout), layout["dp"])
+    found = weight_copies(content(**still, **of_layers), columns, stack, precisions(job(precision=precision), stack))
+    assert float(found[0]) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("layout", "copied", "buckets"),
+    [
+        ({"dp": 1}, 0, 0),  # nothing is exchanged
+        ({"dp": 1, "zero": 1}, 0, 1),  # DeepSpeed has its buckets though
+        ({"dp": 2}, 1, 1),
+        ({"dp": 2, "zero": 1}, 1, 1),
+        ({"dp": 2, "zero": 2}, 0, 1),
+    ],
+)
+def test_buffers_of_an_exchange(layout: dict[str, int], copied: int, buckets: int) -> None:
+    """A second copy of 1,100 gradients until they are sharded; a bucket of 5,000 bytes, or of what there is, 18 an element."""
+    more = {"library_bytes": 7.0, "extra_parameter_bytes": 0.0, "gradient_buckets_copy": True}
+    for size, held in ((5000.0, 5000.0), (1e9, 18.0 * 1100)):
+        stack = framework("megatron-core", bucket_bytes=size, **more)
+        precision, columns = precisions(job(), stack), as_columns(Layout(**layout), layout["dp"])  # type: ignore[arg-type]
+        found = gradient_buffers(content(dummy_bytes=3.0), columns, stack, precision, job())
+        assert float(found[0]) == copied * 4 * 1100 + buckets * held + 7 + 3
 
 
 @pytest.mark.parametrize(("largest", "ends", "share"), [(300, 10, 300 / 1100), (300, 400, 400 / 1100), (5000, 10, 1.0)])

@@ -241,7 +241,7 @@ def test_prompts_with_gpus_of_their_own_may_have_the_only_exchange() -> None:
 
 def test_engines_older_than_deepep_do_not_have_it() -> None:
     """The library is of February 2025 (deepseek-ai/DeepEP)."""
-    for name in ("vllm-2023", "vllm-2024", "vllm-v0", "sglang-0.4", "tensorrt-llm-2023"):
+    for name in ("vllm-2023", "vllm-2024", "vllm-v0", "vllm 0.8.5", "sglang 0.4.1", "tensorrt-llm-2023"):
         assert load_engine(name).dispatcher == "gather"
 
 

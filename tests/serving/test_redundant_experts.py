@@ -16,7 +16,6 @@ from planner.model.catalog import load_model
 from planner.model.parameters import layer_parameters
 from planner.operators.expert_load import copied_shares, expert_copies, zipf_shares
 from planner.serving.deploy import serve
-from planner.serving.engine import CATALOG, ENGINES, engine_names, load_engine
 from planner.serving.experts import distinct_experts, fullest_rank
 from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
@@ -98,16 +97,6 @@ def test_more_ranks_than_divide_the_experts_hold_them_with_their_copies() -> Non
     assert serve(model="deepseek-v3", cluster="144xh200", serving={**cut, "redundant_experts": 32}).fits
     with pytest.raises(PlannerError, match=r"256 experts; use a divisor of it\."):
         serve(model="deepseek-v3", cluster="144xh200", serving={**cut, "engine": "vllm-v0", "dispatcher": "gather"})
-
-
-def test_a_release_says_since_when_it_has_copies() -> None:
-    """Beside the feature in its file; in its notes where it takes the feature from the file of a newer release."""
-    for name in engine_names():
-        if "redundant_experts" not in load_engine(name).features:
-            continue
-        by = ENGINES.stated_by(name, "features")
-        assert "# redundant_experts: " in (CATALOG / f"{by}.toml").read_text(encoding="utf-8")
-        assert by == name or "redundant_experts by " in load_engine(name).notes, name
 
 
 def test_copies_are_not_exported_to_a_server_that_takes_them_in_a_file_of_their_own() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -44,6 +46,43 @@ def test_the_command_hands_them_on(run: Run) -> None:
     asked = ("tune", "llama-2-7b", "--on", "rtx-4090", "--table", "--methods", "lora", "--contexts", "4096", "--batches", "4")
     assert run(*asked, "--risk", "2")[0] == 2
     assert run(*asked, "--allow", "nothing")[0] == 2
+
+
+def test_a_longer_context_and_a_larger_batch_never_take_less_on_the_same_layout() -> None:
+    """Where a figure falls along a row or a column, another layout is taken, and the table's letters say so."""
+    tables = {**TABLES, "cluster": {"accelerator": "rtx-4090-24gb", "num_gpus": 2}}
+    cells = memory_cells(tables, contexts=(1024, 2048, 4096, 8192), batches=(1, 2, 4), allow=["offload"])
+    lines = [[c for c in cells if c.method == m and getattr(c, of) == x] for m in METHODS for of, x in ALONG]
+    falls = [(a, b) for line in lines for a, b in pairwise(line) if b.total_bytes < a.total_bytes]
+    assert len(falls) > 0
+    for a, b in falls:
+        plain = [re.sub(r"mbs\d+ ", "", cell.layout) for cell in (a, b)]
+        assert plain[0] != plain[1] or a.framework != b.framework, (a, b)
+
+
+ALONG = (*(("seq_len", n) for n in (1024, 2048, 4096, 8192)), *(("batch", n) for n in (1, 2, 4)))
+
+
+def test_the_letters_of_a_cell_are_those_of_its_layout(run: Run) -> None:
+    asked = (
+        "tune",
+        "llama-3.1-8b",
+        "--on",
+        "2xrtx-4090",
+        "--table",
+        "--methods",
+        "full,qlora",
+        "--contexts",
+        "2048",
+        "--batches",
+        "1",
+    )
+    code, said = run(*asked)[:2]
+    assert code == 0
+    assert re.search(r"full .* \d+\.\d ro", said)
+    assert "r: each layer" in said
+    assert "o: optimizer" in said
+    assert re.search(r"qlora.* \d+\.\d *\N{BOX DRAWINGS LIGHT VERTICAL}", said)
 
 
 def of_one_batch(tables: dict[str, Any], methods: tuple[str, ...] = METHODS) -> list[tuple[Plan, MemoryCell]]:

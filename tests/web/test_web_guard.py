@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -12,7 +13,7 @@ import pytest
 from each import for_each
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from places import PATIENCE_S, ROOT
+from places import DATA, PATIENCE_S, ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
@@ -22,6 +23,7 @@ import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
 from planner.model.catalog import load_model, model_names  # noqa: E402
 from planner.web import download, guard, inputs, main, state  # noqa: E402
+from planner.web.pages import calibrate, evidence  # noqa: E402
 
 
 @pytest.fixture
@@ -145,6 +147,38 @@ def test_no_cell_of_a_csv_starts_a_formula(value):
     assert lines[0].split(",")[1].startswith("'=")
     assert lines[1].lstrip('"').startswith("'")
     assert lines[1].endswith("-3.5")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("id\n" + "a\n" * 2001, "more than 2,000 runs"),
+        (",".join(f"c{i}" for i in range(501)) + "\n1\n", "501 columns"),
+        ("id\n" + '"' + "a" * 200_000, "cannot be read as CSV"),
+    ],
+)
+def test_a_table_of_runs_that_is_too_large_is_refused_before_it_is_read(content, says, monkeypatch):
+    """Eight megabytes of lines or of columns held a core for a minute and more."""
+
+    def read(*_):
+        raise AssertionError("its rows were read")
+
+    monkeypatch.setattr(evidence, "runs_of", read)
+    with pytest.raises(PlannerError, match=says):
+        evidence.own_pairs(content.encode(), "runs.csv")
+
+
+def test_a_record_of_too_many_samples_is_refused_before_it_is_fitted(monkeypatch):
+    def compared(*_):
+        raise AssertionError("it was fitted")
+
+    monkeypatch.setattr(calibrate, "compared", compared)
+    record = json.loads((DATA / "cpu-record.json").read_text(encoding="utf-8"))
+    record["samples"] *= calibrate.MOST_SAMPLES // len(record["samples"]) + 1
+    del record["checksum"]
+    record["checksum"] = hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    with pytest.raises(PlannerError, match="the page fits at most 2,000"):
+        calibrate.fitted(json.dumps(record).encode(), "record.json")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,15 @@ def test_what_is_not_modelled_and_names_that_are_known_are_said_in_chinese(tmp_p
         assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", shown), shown
 
 
+def test_words_of_the_glossary_are_kept_apart() -> None:
+    """As in docs/reference/glossary.md: a plan is a 方案, a layout a 并行策略, what does not fit 显存不足, a scenario a 场景."""
+    told = [*translated().items(), *((english, words("zh")[key]) for key, english in words("en").items())]
+    assert [text for english, text in told if "方案" in text and not re.search(r"\bplans?\b", english, re.IGNORECASE)] == []
+    assert [text for _, text in told if "放不下" in text or "软件栈" in text] == []
+    files = {key: text for key, text in words("zh").items() if re.search(r"\bscenarios?\b", words("en")[key], re.IGNORECASE)}
+    assert [text for text in files.values() if "场景" not in text] == []
+
+
 def test_no_message_is_translated_twice() -> None:
     tables = translation.tables()
     keys = [key for name in tables if name not in translation.WORDS for key in tables[name]]

@@ -36,8 +36,8 @@ from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noq
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
-from planner.web.answers import Answer, answer, load_archive  # noqa: E402
-from planner.web.pages import compare, explore, search  # noqa: E402
+from planner.web.answers import Answer, answer, load_archive, whole_run  # noqa: E402
+from planner.web.pages import ask, compare, explore, roofline, run, search, serving  # noqa: E402
 from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -223,14 +223,42 @@ def test_two_have_a_ratio_where_both_have_the_figure():
     assert sum("×" in row for row in rows) == 4
 
 
+def test_figures_of_a_row_have_one_unit():
+    """A run of 30 hours beside one of six days: both in days."""
+    cases = [answer(str(tokens), {**SMALL, "job": {**SMALL["job"], "num_tokens": tokens}}) for tokens in (10**9, 10**11)]
+    rows = dict(re.findall(r"data-figure='(step|run)'>[^<]*? (\w+)<.*?data-figure='\1'>[^<]*? \2<", compare.table(cases)))
+    assert rows.keys() == {"step", "run"}
+    assert len({show.duration(one.known.run_s).split()[1] for one in cases}) == 2  # alone they have two
+    whole = [whole_run(one.tables, one.known) for one in cases]
+    shown = run.table(["a", "b"], [one.whole for one in whole], [one.bill for one in whole])
+    for key in ("budget-days", "wall"):
+        assert len(set(re.findall(rf"data-figure='{key}'>[^<]*? (\w+)<", shown))) == 1
+
+
 def test_one_colour_has_one_meaning():
-    colours = [*charts.CASES, *charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER]
+    colours = [*charts.CASES, *charts.KINDS, charts.CACHE, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER]
     assert len(set(colours)) == len(colours)
     assert len(charts.KINDS) >= len(KINDS)
     assert len(charts.PARTS) >= len(PARTS)
 
 
-@pytest.mark.parametrize("colour", [*charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER, charts.IMPOSSIBLE])
+def test_what_training_and_serving_both_have_is_of_one_colour():
+    """Weights and what CUDA takes, in bars of memory; forward and backward, in bars of a step and as points under the roof."""
+    found = planner.serve(model="gpt2", cluster={"accelerator": "l4", "num_gpus": 1}, serving={"prompt": 64, "output": 16})
+    drawn = {row["part"]: row for row in serving.memory_figure(found, "a").rows}
+    assert len(set(serving.colours())) == len(serving.colours()) >= len(drawn)
+    paint = dict(zip(KINDS, charts.KINDS, strict=False))
+    assert serving.colours() == [paint["parameters"], charts.CACHE, paint["workspace"], paint["overhead"]]
+    roof, points = row_points(answer("a", SMALL).known)
+    scale = roofline.figure(roof, points).spec["layer"][1]["encoding"]["color"]["scale"]
+    parts = dict(zip((show.t(f"part.{part}") for part in PARTS), charts.PARTS, strict=True))
+    assert dict(zip(scale["domain"], scale["range"], strict=True)) == {name: parts[name] for name in scale["domain"]}
+    assert {"forward", "backward"} <= set(scale["domain"])
+
+
+@pytest.mark.parametrize(
+    "colour", [*charts.KINDS, charts.CACHE, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER, charts.IMPOSSIBLE]
+)
 def test_text_on_every_colour_can_be_read(colour):
     assert charts.contrast(charts.ink_on(colour), colour) >= 4.5
 
@@ -360,6 +388,11 @@ def test_a_way_is_the_plan_of_its_own_tables():
         answer = planner.plan(**found.tables, explain=False)
         assert answer.cost_usd == found.usd
         assert answer.layout == found.plan.layout
+        (row,) = ask.list_of([found]).to_dict(orient="records")
+        assert row["US dollars"] == found.usd
+        assert row["Hours"] == pytest.approx(answer.run_s / 3600.0, rel=0.005)
+        assert row["Free, GiB"] == pytest.approx(answer.headroom_bytes / 2**30)
+        assert row["Likely to fit"] == pytest.approx(100.0 * answer.fit_probability, abs=0.1)
     assert moved(SMALL, "v100-sxm2-32gb", 3)["job"] == {**SMALL["job"], "precision": "fp16", "global_batch_size": 9}
 
 
@@ -653,24 +686,27 @@ def test_the_page_does_or_names_every_command():
 
 
 def test_the_page_has_or_names_every_option_of_the_commands_that_it_does():
-    """Options are either controls of the page or named with a command that takes them."""
+    """Command by command: an option is a control of the page, or stands in a command that the page names."""
     from planner.cli.main import Doors
 
-    found = {name: Doors(name="planner").get_command(None, name) for name in commands.ON_PAGE}
-    params = {name: command.params for name, command in found.items()}
-    for name, command in found.items():  # planner models derive ...
-        params |= {f"{name} {part}": one.params for part, one in getattr(command, "commands", {}).items()}
-    known = {opt for found in params.values() for one in found for opt in one.opts if opt.startswith("--")}
-    elsewhere = {option for _, options in commands.OPTIONS_ELSEWHERE.values() for option in options}
-    assert known - commands.OPTIONS_ON_PAGE - elsewhere == set()
-    assert elsewhere <= known
-    assert not elsewhere & commands.OPTIONS_ON_PAGE
-    for command, options in commands.OPTIONS_ELSEWHERE.values():
-        words = command.split()
-        name = " ".join(words[1:3]) if " ".join(words[1:3]) in params else words[1]
-        taken = {opt for one in params[name] for opt in one.opts}
-        assert {word for word in words if word.startswith("--")} <= taken, command
-        assert set(options) <= taken, command
+    taken = {}
+    for name in commands.ON_PAGE:
+        command = Doors(name="planner").get_command(None, name)
+        parts = {f"{name} {part}": one for part, one in getattr(command, "commands", {}).items()} or {name: command}
+        taken |= {part: {opt for p in one.params for opt in p.opts if opt.startswith("--")} for part, one in parts.items()}
+    named = {name: set() for name in taken}
+    for one in commands.OPTIONS_ELSEWHERE.values():
+        words = one.command.split()
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in taken else words[1]
+        assert {word for word in words if word.startswith("--")} <= taken[name], one.command
+        assert set(one.options) <= taken[name], one.command
+        for other in (name, *one.also):
+            assert set(one.options) & taken[other], (other, one.command)
+            named[other] |= set(one.options) & taken[other]
+    assert named.keys() == commands.ON_CONTROLS.keys()
+    shown = {name: set(options.split()) for name, options in commands.ON_CONTROLS.items()}
+    assert [(name, taken[name] - shown[name] - named[name]) for name in taken if taken[name] - shown[name] - named[name]] == []
+    assert [name for name in taken if shown[name] - taken[name] or shown[name] & named[name]] == []
 
 
 # ---- pictures
@@ -729,6 +765,9 @@ def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_w
 
 def test_a_sweep_of_a_part_of_a_layout_says_so(monkeypatch):
     test = opened(monkeypatch, "explore", scenario())
+    offered = box(test, "Field").options
+    assert len(offered) == len(explore.USUAL)
+    assert not any("." in name or "_" in name for name in offered)  # words; a field's own name can be typed
     box(test, "Field").set_value("layout.micro_batch_size").run()
     test.button(key="explore.go").click().run()
     key = next(key for key in background._TASKS if key.startswith("sweep Variation(key='layout.micro_batch_size'"))
@@ -738,6 +777,7 @@ def test_a_sweep_of_a_part_of_a_layout_says_so(monkeypatch):
     test.run()
     assert not test.exception
     assert any("not chosen; the tab Layout gives more of it" in caption.value for caption in test.caption)
+    assert "<h2 class='finding'>Seconds per step over micro-batch (sequences): a " in html(test)
 
 
 def test_the_most_tokens_of_a_deadline_and_a_budget_are_those_of_the_command_line(monkeypatch):

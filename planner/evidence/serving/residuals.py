@@ -21,11 +21,12 @@ def classify(
     whose measurements err alike; ``unseen``: of measurements left out with their source.
     """
     tables: list[dict[str, Any]] = []
+    keys = [class_key(subject) for subject, _ in residuals]
     for names in MEMORY_CLASSES if metric == "serving_memory" else CLASSES:
         groups: dict[tuple[str, ...], list[int]] = {}
-        for i, (subject, _) in enumerate(residuals):
-            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)
-        for key, at in sorted(groups.items()):
+        for i, key in enumerate(keys):
+            groups.setdefault(tuple(key[n] for n in names), []).append(i)
+        for of_class, at in sorted(groups.items()):
             members = [residuals[i] for i in at]
             few = num_runs(members) < ENOUGH or len({likes[i][0] for i in at}) < ENOUGH_MODELS
             if few and names:
@@ -34,7 +35,7 @@ def classify(
             if len(values) < 2:  # one value has no spread
                 continue
             low, high = bounds(values, effective_runs(members, [likes[i] for i in at]) if names else None)
-            tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
+            tables.append(class_table(metric, dict(zip(names, of_class, strict=True)), members, low, high))
     return tables
 
 

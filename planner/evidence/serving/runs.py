@@ -26,7 +26,7 @@ from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active
 from planner.performance.collectives import bus_factor
-from planner.serving.engine import engine_family, engine_for, engine_names, resolve_engine
+from planner.serving.engine import canonical_name, engine_family, engine_for, engine_names, resolve_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.intervals import subject_of
 from planner.serving.pass_time import Times
@@ -418,13 +418,15 @@ def _engine(row: Mapping[str, str]) -> str:
     """The engine that a table's word means: of the version that the word or the notes state, or of the source's time."""
     framework = row["framework"]
     version = re.search(r"\bversion ([\w.]+)", row.get("notes", ""))
-    stated = resolve_engine(f"{framework} {version.group(1)}") if version else None
-    found = stated or resolve_engine(framework)
+    said = f"{framework} {version.group(1)}" if version else ""
+    name = said if said and resolve_engine(said) else framework
+    found = resolve_engine(name)
     if found is None:
         raise PlannerError("framework = {0!r} is not modelled; engines: {1}", framework, ", ".join(engine_names()))
     for start, other in labels()["engine_of_source"].items():
-        found = other.get(engine_family(found), found) if row.get("source", "").startswith(start) else found
-    return found
+        if row.get("source", "").startswith(start) and engine_family(found) in other:
+            return str(other[engine_family(found)])
+    return canonical_name(name)
 
 
 def _weights(row: Mapping[str, str], engine: str, model: Model) -> dict[str, Any]:

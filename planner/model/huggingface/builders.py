@@ -121,6 +121,7 @@ def gpt_oss(c: Config) -> dict[str, Any]:
         "num_experts": c["num_local_experts"],
         "top_k": c["num_experts_per_tok"],
         "expert_ffn_hidden_size": c["intermediate_size"],
+        "activation": "clamped_quick_gelu",  # transformers, modeling_gpt_oss.py; config.json says silu, which nothing reads
         "softmax_in_fp32": False,
         **sliding(c, c.get("layer_types") or alternating(c)),
     }
@@ -281,6 +282,7 @@ def opt(c: Config) -> dict[str, Any]:
         "ffn_bias": bias,
         # with the norms behind the blocks (opt-350m) the last one closes the model
         "final_norm": c["do_layer_norm_before"] and not c["_remove_final_layer_norm"],
+        "norm_placement": "before" if c["do_layer_norm_before"] else "after",
     }
 
 
@@ -323,6 +325,7 @@ def bert(c: Config) -> dict[str, Any]:
         "type_vocab_size": c["type_vocab_size"],
         "embedding_norm": True,
         "final_norm": False,
+        "norm_placement": "after",
         "hidden_dropout": c.get("hidden_dropout_prob", 0.1),
         "attention_dropout": c.get("attention_probs_dropout_prob", 0.1),
         "softmax_in_fp32": False,

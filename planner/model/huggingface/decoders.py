@@ -238,5 +238,6 @@ LATENT = {"attention": "mla"}
 LAYERNORM: Fields = {"norm": "layernorm", "norm_bias": True}
 PLAIN: Fields = {**LAYERNORM, "gated_ffn": False, "qkv_bias": True, "attention_output_bias": True, "ffn_bias": True}
 HEAD_NORM = {"qk_norm": "head"}
+OLMO_2 = {"qk_norm": "full", "norm_placement": "after"}
 THREE_TO_ONE = (SLIDING, SLIDING, SLIDING, FULL)
 GLM_EXPERTS = Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace")

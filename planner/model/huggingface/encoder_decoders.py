@@ -165,6 +165,7 @@ def bart(
             "position_embedding": "learned" if table else "none",
             "embedding_norm": embedding_norm,
             "final_norm": pre_norm if final is None else final,
+            "norm_placement": "before" if pre_norm else "after",
             "hidden_dropout": s.rate("dropout", 0.1),
             "attention_dropout": s.rate("attention_dropout"),
             "softmax_in_fp32": False,

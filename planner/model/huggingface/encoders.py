@@ -60,6 +60,7 @@ def _common(s: Source) -> Fields:
         "softmax_in_fp32": False,
         "final_norm": False,
         "embedding_norm": True,
+        "norm_placement": "after",
     }
 
 
@@ -87,6 +88,7 @@ def bert_like(
             "max_positions": s.count("max_position_embeddings"),
             "type_vocab_size": s.count(types, 0, least=0) if types else 0,
             "final_norm": pre_norm,
+            "norm_placement": "before" if pre_norm else "after",
             "embedding_norm": embedding_norm,
             "modules": "bert",
         }
@@ -177,7 +179,13 @@ def esm(s: Source) -> Fields:
     s.only("is_folding_model", False)
     s.only("position_embedding_type", "rotary", "absolute")
     s.ignore("token_dropout", "mask_token_id", "vocab_list", "esmfold_config", "pad_token_id")
-    found = {**_common(s), **PLAIN, "final_norm": True, "embedding_norm": s.flag("emb_layer_norm_before")}
+    found = {
+        **_common(s),
+        **PLAIN,
+        "final_norm": True,
+        "embedding_norm": s.flag("emb_layer_norm_before"),
+        "norm_placement": "before",
+    }
     if s.get("position_embedding_type", "absolute") == "absolute":
         found |= {
             "position_embedding": "learned",

@@ -14,6 +14,7 @@ from planner.model.huggingface.decoders import (
     HEAD_NORM,
     LAYERNORM,
     LLAMA_BIAS,
+    OLMO_2,
     PLAIN,
     SLIDING,
     THREE_TO_ONE,
@@ -160,7 +161,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.ernie_moe, experts=Experts(num="moe_num_experts", top_k="moe_k", shared="moe_num_shared_experts", bias=True)
     ),
     "exaone": d(take=LLAMA_BIAS),
-    "exaone4": d(fixed=HEAD_NORM, window="types", cycle=every("sliding_window_pattern", 4)),
+    "exaone4": d(fixed={**HEAD_NORM, "norm_placement": "after"}, window="types", cycle=every("sliding_window_pattern", 4)),
     "exaone_moe": d(
         fixed=HEAD_NORM,
         window="types",
@@ -169,7 +170,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "falcon_h1": d(take=LLAMA_BIAS, more=own.falcon_h1),
     "falcon_mamba": own.mamba1,
-    "flex_olmo": d(fixed={"qk_norm": "full"}, take=BIAS, experts=Experts(width="intermediate_size")),
+    "flex_olmo": d(fixed=OLMO_2, take=BIAS, experts=Experts(width="intermediate_size")),
     "flint": d(
         fixed={**HEAD_NORM, "attention_sinks": True},
         take=BIAS,
@@ -371,8 +372,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "nemotron_h": own.nemotron_h,
     "nemotron-nas": own.nemotron_nas,
     "olmo": d(fixed={"norm": "layernorm", "norm_weight": False, "norm_bias": False}, take=BIAS, ignore=("clip_qkv",)),
-    "olmo2": d(fixed={"qk_norm": "full"}, take=BIAS),
-    "olmo3": d(fixed={"qk_norm": "full"}, take=BIAS, window="types", cycle=THREE_TO_ONE),
+    "olmo2": d(fixed=OLMO_2, take=BIAS),
+    "olmo3": d(fixed=OLMO_2, take=BIAS, window="types", cycle=THREE_TO_ONE),
     "olmo_hybrid": d(take=BIAS, more=own.olmo_hybrid, ignore=("linear_allow_neg_eigval", "linear_use_gate")),
     "persimmon": d(fixed=PLAIN, more=own.persimmon, dropout=True),
     "phi": d(
@@ -461,7 +462,9 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.minicpm,
         experts=Experts(width="intermediate_size"),
     ),
-    "openai-gpt": d(fixed={**PLAIN, "final_norm": False}, more=own.gpt1, dropout=True, ignore=("embd_pdrop",)),
+    "openai-gpt": d(
+        fixed={**PLAIN, "final_norm": False, "norm_placement": "after"}, more=own.gpt1, dropout=True, ignore=("embd_pdrop",)
+    ),
     "orion": d(own={"attention_bias": False, "tie_word_embeddings": False}, fixed=LAYERNORM, take=BIAS),
     "PanguEmbedded": d(own={"tie_word_embeddings": False}, take={"qkv_bias": "bias", "attention_output_bias": "bias"}),
     "phi-msft": d(

@@ -323,7 +323,10 @@ def lara_mini(s: Source, f: Fields) -> Fields:
 
 
 def olmo_hybrid(s: Source, f: Fields) -> Fields:
-    return {**gated_delta(s, f), "qk_norm": "full"}
+    """OLMo 2's layers of attention, norms behind their blocks, among layers of gated delta net with norms in front."""
+    found = gated_delta(s, f)
+    variants = tuple({**v, "norm_placement": "before"} for v in found["variants"])
+    return {**found, "variants": variants, "qk_norm": "full", "norm_placement": "after"}
 
 
 RESIDUALS = "attn_res_block_size: attention over the outputs of earlier blocks of layers is left out, and so are its few weights"

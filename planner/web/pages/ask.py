@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +11,7 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.common.message import join_messages
+from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.model.catalog import model_names
 from planner.performance.risk import chance
 from planner.prices.market import rented_accelerators
@@ -534,11 +535,10 @@ def _rows(case: int, task: Task) -> None:
         if task.finished:
             st.info(t("ask.none"))
     else:
-        table = pd.DataFrame([_row(one) for one in enough])
+        table = list_of(enough)
         columns = {
             t("ask.column_memory"): st.column_config.ProgressColumn(format="%.0f %%", min_value=0.0, max_value=100.0),
-            **{t(f"ask.column_{name}"): st.column_config.NumberColumn(format="dollar") for name in ("usd", "hourly")},
-            t("ask.column_tokens"): st.column_config.NumberColumn(format="localized"),
+            **{t(f"ask.column_{name}"): st.column_config.NumberColumn(format=form) for name, form in FORMATS.items()},
         }
         event = st.dataframe(
             table,
@@ -569,23 +569,49 @@ def why_not(one: Way) -> str:
     return t(f"ask.{WHY[one.why]}") if one.why in WHY else said(one.why)
 
 
-def _row(one: Way) -> dict[str, Any]:
+FORMATS = {
+    **dict.fromkeys(("usd", "hourly"), "dollar"),
+    **dict.fromkeys(("hours", "days", "ttft", "tokens"), "localized"),
+    "free": "%.1f",
+    "sure": "%.1f%%",
+    "usage": "%.0f%%",
+}
+"""Columns of numbers: one unit each, so that a click on its head puts them in order."""
+
+
+def list_of(enough: Sequence[Way]) -> pd.DataFrame:
+    """A row for each way; times in hours where the shortest takes less than two days, else in days."""
+    times = [one.plan.run_s for one in enough if one.plan is not None and one.plan.run_s is not None]
+    return pd.DataFrame([_row(one, "hours" if min(times, default=0.0) < 2 * DAY_S else "days") for one in enough])
+
+
+def _row(one: Way, unit: str) -> dict[str, Any]:
     need, room = one.need_bytes or 0.0, one.room_bytes or 1.0
-    memory = {t("ask.column_memory"): 100.0 * need / room, t("ask.column_free"): show.gib(room - need)}
+    memory = {t("ask.column_memory"): 100.0 * need / room, t("ask.column_free"): (room - need) / GIB}
     row: dict[str, Any] = {t("ask.column_gpu"): f"{one.num_gpus} x {one.accelerator}"}  # then money and time: a phone shows three
     if one.deployment is not None:
         load = one.deployment.load
         row[t("ask.column_hourly")] = one.usd
-        row[t("ask.column_ttft")] = "–" if load is None or load.ttft_s is None else show.duration(load.ttft_s["p95"])
-        row[t("ask.column_usage")] = "–" if load is None else f"{load.utilisation:.0%}"
+        row[t("ask.column_ttft")] = None if load is None or load.ttft_s is None else _short(load.ttft_s["p95"])
+        row[t("ask.column_usage")] = None if load is None else 100.0 * load.utilisation
         return row | memory
     assert one.plan is not None
     row[t("ask.column_usd" if one.plan.run_s is not None else "ask.column_hourly")] = one.usd
-    row[t("ask.column_time")] = show.duration(one.plan.run_s)
+    if one.plan.run_s is not None:
+        row[t(f"ask.column_{unit}")] = _short(one.plan.run_s / (HOUR_S if unit == "hours" else DAY_S))
     row |= memory
-    row[t("ask.column_sure")] = chance(one.plan.fit_probability)
+    row[t("ask.column_sure")] = show.percent(one.plan.fit_probability)
     row[t("ask.column_tokens")] = round(one.plan.tokens_per_s)
     return row
+
+
+def _short(value: float) -> float:
+    """To three digits.
+
+    >>> _short(7.0567), _short(0.060132)
+    (7.06, 0.0601)
+    """
+    return float(f"{value:.3g}")
 
 
 def take(case: int, one: Way) -> None:

@@ -68,6 +68,10 @@ def _read(content: bytes, name: str) -> None:
     st.session_state.setdefault("before", {})[profile] = before
 
 
+MOST_SAMPLES = 2000
+"""Of a record, each of which takes the fit some milliseconds."""
+
+
 def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
     """(what the record's own calibration predicts of its steps, the profile's name). PlannerError says what is wrong."""
     try:
@@ -80,6 +84,13 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
         )
     require_safe({k: v for k, v in data.items() if k not in ("samples", "command")}, short_text(name))
     record: Record = record_of(data, short_text(name))
+    if len(record.samples) > MOST_SAMPLES:
+        raise PlannerError(
+            "{0}: holds {1:,} samples; the page fits at most {2:,}, planner calibrate all of them.",
+            short_text(name),
+            len(record.samples),
+            MOST_SAMPLES,
+        )
     for sample in record.samples:
         require_safe(sample.shape.get("model", {}), f"{short_text(name)}: {sample.family}")
     profile = profile_name(record, content)
@@ -177,7 +188,6 @@ def _profile(name: str) -> None:
         st.html(measured_table(made))
         with st.expander(t("calibrate.curves")):
             charts.show(*curve_figures(made.fits), key=f"calibrate.{name}")
-            st.dataframe(fit_rows(made.fits), hide_index=True, alt=t("calibrate.fit"))
         if found.refused:
             with st.expander(t("calibrate.refused", count=len(found.refused))):
                 for refusal in found.refused:
@@ -402,19 +412,6 @@ def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figur
         logarithmic=True,
         diagonal=True,
     )
-
-
-def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Any]]:
-    """How well each curve gives back what it was fitted to."""
-    return [
-        {
-            t("calibrate.fit"): fit_name(fit),
-            t("calibrate.samples"): fit.samples,
-            t("calibrate.median"): percent(fit.median),
-            t("calibrate.worst"): percent(fit.worst),
-        }
-        for fit in fits
-    ]
 
 
 def profile_files(made: Calibration, name: str) -> bytes:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
+MOST_COLUMNS = 500
+"""Of a table of runs; one that gives every field has about a hundred."""
 MOST_COLOURS = 7
 SECTIONS = ("accuracy", "claims", "assumptions", "own", "operators")
 
@@ -117,14 +119,16 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
             t(f"evidence.by_{by}"): g.group,
             t("evidence.metric"): t(f"metric.{g.metric}"),
             t("evidence.rows"): g.rows,
-            t("evidence.median"): f"{g.median:.1%}",
-            t("evidence.p90"): f"{g.percentile_90:.1%}",
-            t("evidence.bias"): f"{g.bias:+.1%}",
-            t("evidence.inside"): f"{g.inside / g.rows:.0%}",
+            t("evidence.median"): 100.0 * g.median,
+            t("evidence.p90"): 100.0 * g.percentile_90,
+            t("evidence.bias"): 100.0 * g.bias,
+            t("evidence.inside"): 100.0 * g.inside / g.rows,
         }
         for g in errors_by(table, [by])
     ]
-    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"))
+    formats = {"median": "%.1f%%", "p90": "%.1f%%", "bias": "%+.1f%%", "inside": "%.0f%%"}
+    config = {t(f"evidence.{name}"): st.column_config.NumberColumn(format=form) for name, form in formats.items()}
+    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"), column_config=config)
     name = "predicted-against-measured.csv"
     take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
 
@@ -197,15 +201,23 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
     """(measured against predicted, rows that are refused and why). PlannerError when the file is no table of runs."""
     try:
         text = content.decode("utf-8-sig")
+        _require_few(text, name)
         runs, refused = runs_of(io.StringIO(text, newline=""), name)
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlannerError("{0}: cannot be read as CSV ({1}).", name, short_text(error, 120)) from None
-    if len(runs) > MOST_ROWS:
-        raise PlannerError(
-            "{0}: holds {1:,} runs; the page predicts at most {2:,}, planner validate all of them.", name, len(runs), MOST_ROWS
-        )
     predictions, _, impossible = predict(runs, ("id",))
     return pairs(runs, predictions), [(r.id, r.reason) for r in (*refused, *impossible)]
+
+
+def _require_few(text: str, name: str) -> None:
+    """Refuse a table that is too large before its rows are read as runs."""
+    for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""))):
+        if row == 0 and len(cells) > MOST_COLUMNS:
+            raise PlannerError("{0}: holds {1:,} columns; at most {2:,} are read.", name, len(cells), MOST_COLUMNS)
+        if row > MOST_ROWS:
+            raise PlannerError(
+                "{0}: holds more than {1:,} runs; the page predicts no more, planner validate all of them.", name, MOST_ROWS
+            )
 
 
 def _claims() -> None:
@@ -294,8 +306,8 @@ def _elsewhere() -> None:
     with st.expander(t("evidence.elsewhere")):
         for name, command in commands.ELSEWHERE.items():
             st.markdown(f"`{command}`: {t(f'evidence.command_{name}')}")
-        for name, (command, _) in commands.OPTIONS_ELSEWHERE.items():
-            st.markdown(f"`{command}`: {t(f'evidence.option_{name}')}")
+        for name, one in commands.OPTIONS_ELSEWHERE.items():
+            st.markdown(f"`{one.command}`: {t(f'evidence.option_{name}')}")
 
 
 def _price_age(label: str, price: Price | None) -> None:

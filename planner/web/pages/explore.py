@@ -26,17 +26,18 @@ from planner.web.messages import said
 from planner.web.text import about, language, t, three
 
 MOST_POINTS = 400
-USUAL: Mapping[str, str] = {
-    "job.seq_len": "1024,2048,4096,8192,16384",
-    "job.global_batch_size": "8,16,32,64,128,256",
-    "layout.micro_batch_size": "1,2,4,8",
-    "layout.tp": "1,2,4,8",
-    "cluster.num_gpus": "4,8,16,32",
-    "price.usd_per_gpu_hour": "1:4:7",
-    "model.num_layers": "16,24,32,40",
-    "accelerator.memory_bytes": "40e9,80e9,141e9",
-    "link.nvlink.bytes_per_s": "1e11:9e11:5",
+USUAL: Mapping[str, tuple[str, str]] = {
+    "job.seq_len": ("seq_len", "1024,2048,4096,8192,16384"),
+    "job.global_batch_size": ("batch", "8,16,32,64,128,256"),
+    "layout.micro_batch_size": ("micro_batch", "1,2,4,8"),
+    "layout.tp": ("tp", "1,2,4,8"),
+    "cluster.num_gpus": ("gpus", "4,8,16,32"),
+    "price.usd_per_gpu_hour": ("usd", "1:4:7"),
+    "model.num_layers": ("layers", "16,24,32,40"),
+    "accelerator.memory_bytes": ("memory", "40e9,80e9,141e9"),
+    "link.nvlink.bytes_per_s": ("nvlink", "1e11:9e11:5"),
 }
+"""Fields that are often varied: the words of each, and values to begin with."""
 TOKENS = "job.num_tokens"
 """Beside the fields that memory limits: what money and time limit."""
 MEASURES: Mapping[str, tuple[str, float]] = {
@@ -90,10 +91,16 @@ def _sweep(scenario: state.Scenario) -> None:
     show.section(t("explore.sweep"))
     left, right = st.columns(2)
     field = left.selectbox(
-        t("explore.field"), list(USUAL), key="explore.field", accept_new_options=True, help=t("explore.field_help")
+        t("explore.field"),
+        list(USUAL),
+        key=f"explore.field.{language()}",
+        format_func=_choice,
+        accept_new_options=True,
+        help=t("explore.field_help"),
     )
+    _, usual = USUAL.get(field, ("", ""))
     values = right.text_input(
-        t("explore.values"), USUAL.get(field, ""), key=f"explore.values.{field}", max_chars=200, help=t("explore.values_help")
+        t("explore.values"), usual, key=f"explore.values.{field}", max_chars=200, help=t("explore.values_help")
     )
     measure = st.selectbox(t("explore.measure"), list(MEASURES), key=f"explore.measure.{language()}", format_func=_measure)
     try:
@@ -104,6 +111,16 @@ def _sweep(scenario: state.Scenario) -> None:
         return
     key = f"sweep {variation} {json.dumps([[case['label'], key_of(case['tables'])] for case in scenario['cases']])}"
     _in_background(key, (errands.sweep, question), lambda table: _swept(table, variation.key, measure), "explore.go")
+
+
+def field_words(field: str) -> str:
+    """A field for people; one that was typed, as it was typed."""
+    return t(f"explore.field_{USUAL[field][0]}") if field in USUAL else short_text(field, 60)
+
+
+def _choice(field: str) -> str:
+    words = field_words(field)
+    return words if field not in USUAL else words[0].upper() + words[1:]
 
 
 def _measure(name: str) -> str:
@@ -161,8 +178,9 @@ def sweep_figure(table: pd.DataFrame, key: str, measure: str) -> Figure:
     ]
     numeric = all(isinstance(row["x"], int | float) for row in rows)
     what = t(f"chart.{axis}")
-    title = t("explore.swept", axis=what[0].upper() + what[1:], field=key, found=_ends(rows))
-    return charts.swept("sweep", title, t("explore.sweep_alt"), rows, x=key, y=axis, numeric=numeric)
+    words = field_words(key)
+    title = t("explore.swept", axis=what[0].upper() + what[1:], field=words, found=_ends(rows))
+    return charts.swept("sweep", title, t("explore.sweep_alt"), rows, x=words, y=axis, numeric=numeric)
 
 
 def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -173,9 +191,18 @@ def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
     found = []
     for name, points in lines.items():
         first, last = points[0], points[-1]
-        ends = {"first": three(first["y"]), "start": first["x"], "last": three(last["y"]), "end": last["x"]}
+        ends = {"first": three(first["y"]), "start": _value(first["x"]), "last": three(last["y"]), "end": _value(last["x"])}
         found.append(t("explore.ends", name=short_text(name, 40), **ends))
     return show.parts(*found)
+
+
+def _value(value: Any) -> str:
+    """A value of a field as the axis has it.
+
+    >>> _value(16384), _value(4e10), _value(1.5), _value("fsdp")
+    ('16,384', '40,000,000,000', '1.5', 'fsdp')
+    """
+    return f"{value:,.12g}" if isinstance(value, int | float) else str(value)
 
 
 def _limit(one: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from planner.common.units import TERA
+from planner.performance.step_time import PARTS
 from planner.training.plan import Plan
 from planner.training.row_points import Roof, RowPoint, row_points
 from planner.web import charts, show, state
@@ -75,7 +76,14 @@ def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     ]
     bound = sum(p.share for p in points if p.bound == "compute")
     title = t("roofline.finding", share=f"{bound:.0%}", ridge=f"{roof.ridge:,.0f}")
-    return charts.roofline("roofline", title, t("roofline.alt"), [*line, *rows])
+    phases = sorted({p.phase for p in points}, key=_part)
+    colours = [charts.PARTS[_part(phase)] for phase in phases]
+    return charts.roofline("roofline", title, t("roofline.alt"), [*line, *rows], [word(phase) for phase in phases], colours)
+
+
+def _part(phase: str) -> int:
+    """Which part of a step a phase is."""
+    return PARTS.index("data_parallel" if phase == "gradient_sync" else phase)
 
 
 def _name(point: RowPoint) -> str:
@@ -106,18 +114,19 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
 
 
 def _listed(points: Sequence[RowPoint]) -> None:
-    intensity, rate = t("chart.intensity_axis"), t("chart.tflops_axis")
+    intensity, rate, share = t("chart.intensity_axis"), t("chart.tflops_axis"), t("chart.tip_share")
     rows = [
         {
             t("operator.block"): label(p.block),
             t("operator.name"): label(p.name),
             t("operator.phase"): word(p.phase),
             t("operator.repeats"): round(p.repeats),
-            t("chart.tip_share"): f"{p.share:.1%}",
+            share: 100.0 * p.share,
             intensity: p.intensity,
             rate: p.rate_flops_per_s / TERA,
         }
         for p in points[:MOST]
     ]
-    one_digit = st.column_config.NumberColumn(format="%.1f")
-    st.dataframe(rows, hide_index=True, alt=t("roofline.listed"), column_config={intensity: one_digit, rate: one_digit})
+    formats = {intensity: "%.1f", rate: "%.1f", share: "%.1f%%"}
+    config = {name: st.column_config.NumberColumn(format=form) for name, form in formats.items()}
+    st.dataframe(rows, hide_index=True, alt=t("roofline.listed"), column_config=config)

@@ -70,13 +70,21 @@ def page() -> None:
         figures.append(holding_figure(_held(chosen.plan, chosen.tables)))
     figures += [flow for label, run in zip(labels, found, strict=True) if (flow := cash_flow_figure(label, run)) is not None]
     charts.show(*figures, key="run")
-    for label, run in zip(labels, found, strict=True):
-        notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
-        for note in notes:
-            st.caption(markdown(about(label, said(note)), 400))
+    for note, those in notes_of(labels, found).items():
+        st.caption(markdown(about(show.listed(those), note) if len(labels) > 1 else note, 400))
     _lines(labels, bills)
     _months(labels, found)
     _elsewhere(answers()[case].plan)
+
+
+def notes_of(labels: Sequence[str], found: Sequence[Run]) -> dict[str, list[str]]:
+    """What runs and bills rest on, once each -> the configurations of which it is said."""
+    told: dict[str, list[str]] = {}
+    for label, run in zip(labels, found, strict=True):
+        notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
+        for note in dict.fromkeys(said(note) for note in notes):
+            told.setdefault(note, []).append(label)
+    return told
 
 
 def _controls(case: int, tables: state.Tables) -> None:
@@ -133,6 +141,12 @@ def _span(found: Interval | None, say: Callable[[float], str]) -> Cell:
     return say(found.expected), show.between(found, say) if found.lower != found.upper else ""
 
 
+def _spans(found: Sequence[Interval]) -> list[Cell]:
+    """Durations of a row, in one unit."""
+    say = show.in_one_unit(one.expected for one in found)
+    return [_span(one, say) for one in found]
+
+
 def _kwh(value: float) -> str:
     return t("run.kwh", value=f"{value:,.0f}")
 
@@ -154,14 +168,15 @@ Rows = list[tuple[str, str, list[Cell]]]
 
 def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> str:
     """Figures down, configurations across; what is budgeted beside what is modelled."""
+    mtbf = show.in_one_unit(r.mtbf_s for r in runs)
     rows: Rows = [
         *_budget_rows(bills),
-        ("budget-days", t("run.budget_time"), [_span(r.budget_s, show.duration) for r in runs]),
-        ("wall", t("run.wall"), [_span(r.wall_s, show.duration) for r in runs]),
+        ("budget-days", t("run.budget_time"), _spans([r.budget_s for r in runs])),
+        ("wall", t("run.wall"), _spans([r.wall_s for r in runs])),
         ("", t("run.gpu_hours"), [_span(r.gpu_hours, show.number) for r in runs]),
         ("goodput", t("run.goodput"), [_span(r.goodput, lambda v: f"{v:.1%}") for r in runs]),
         ("", t("run.interruptions"), [_interruptions(r) for r in runs]),
-        ("", t("run.mtbf"), [(show.duration(r.mtbf_s), "") for r in runs]),
+        ("", t("run.mtbf"), [(mtbf(r.mtbf_s), "") for r in runs]),
         ("", t("run.checkpoint"), [_checkpoint(r) for r in runs]),
     ]
     rows += _bill_rows(bills)

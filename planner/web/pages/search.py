@@ -327,8 +327,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         shown = shown.drop(columns="budget_usd")
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
-    for name in ("mfu", "fit_probability"):
-        shown[name] = 100.0 * shown[name]
+    shown["mfu"], shown["fit_probability"] = 100.0 * shown["mfu"], shown["fit_probability"].map(show.percent)
     shown["run_s"] = shown["run_s"] / DAY_S
     config = {t(f"search.column_{name}"): st.column_config.NumberColumn(format=form) for name, form in FORMATS.items()}
     shown = shown.round(dict.fromkeys(("budget_usd", "cost_usd"), 0))

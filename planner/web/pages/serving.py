@@ -15,6 +15,7 @@ from planner.common.message import join_messages
 from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
+from planner.performance.memory import KINDS as TRAINED
 from planner.performance.risk import chance
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import client_curve, curve, load_curve
@@ -409,7 +410,13 @@ def memory_figure(found: Deployment, label: str) -> Figure:
     need = show.gib(found.loaded_total_bytes)
     title = t("serving.memory_title", gib=need, batch=f"{found.loaded_batch:,}", weights=show.gib(used["weights"]))
     rows = [(label, parts, need, found.limit_bytes / GIB)]
-    return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows, charts.KINDS)
+    return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows, colours())
+
+
+def colours() -> list[str]:
+    """Of what serving uses memory for: the colours of the same kinds in training."""
+    same = {"weights": "parameters"}
+    return [charts.CACHE if kind == "kv_cache" else charts.KINDS[TRAINED.index(same.get(kind, kind))] for kind in KINDS]
 
 
 def figures(found: Deployment, tables: state.Tables) -> Sequence[Figure]:

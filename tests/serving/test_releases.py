@@ -1,0 +1,143 @@
+"""What an engine's file says at a release: nothing that came with a later one."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.common.errors import PlannerError
+from planner.serving.deploy import serve
+from planner.serving.engine import (
+    Engine,
+    canonical_name,
+    engine_family,
+    engine_names,
+    load_engine,
+    names_with,
+    older_releases,
+    release_number,
+    releases_of,
+    resolve_engine,
+)
+
+SPLIT = [name for name in engine_names() if load_engine(name).before]
+
+
+def series(release: tuple[int, ...]) -> str:
+    return ".".join(map(str, release))
+
+
+def last_before(release: tuple[int, ...]) -> tuple[int, ...]:
+    """A release just before another: 0.9.2 -> 0.9.1.99, 0.10 -> 0.9.99."""
+    *start, last = release
+    return (*start, last - 1, 99)
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_what_came_later_lies_among_the_releases_that_the_file_describes(name: str) -> None:
+    family = engine_family(name)
+    firsts = sorted(releases_of(family))
+    mine = next(first for first, engine in releases_of(family).items() if engine == name)
+    after = [first for first in firsts if first > mine]
+    entries = load_engine(name).before
+    assert [e.number for e in entries] == sorted((e.number for e in entries), reverse=True)
+    for entry in entries:
+        assert mine < entry.number, (name, entry.release)
+        assert not after or entry.number < after[0], (name, entry.release)
+        assert entry.source
+        assert entry.without | set(entry.fields), (name, entry.release)
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_a_release_has_what_its_file_says_but_for_what_came_later(name: str) -> None:
+    newest, family = load_engine(name), engine_family(name)
+    for entry in newest.before:
+        old = load_engine(f"{family}-{series(last_before(entry.number))}")
+        new = load_engine(f"{family}-{entry.release}")
+        assert old.name == new.name == name
+        assert entry.without <= new.features
+        assert not entry.without & old.features
+        assert new.features >= old.features
+        for field in entry.fields:
+            assert getattr(old, field) != getattr(new, field), (name, entry.release, field)
+    # a file's own name, and its newest release, are the file as it stands
+    latest = max((e.number for e in newest.before), default=())
+    assert load_engine(f"{family}-{series(latest)}") == newest
+    assert canonical_name(name) == name
+
+
+def test_entries_change_fields_that_engines_have_and_no_measured_constant() -> None:
+    for name in SPLIT:
+        for entry in load_engine(name).before:
+            assert set(entry.fields) <= set(Engine.model_fields) - {"name", "features", "before", "provenance"}
+            fitted = {f for f, p in load_engine(name).provenance.items() if p.kind in ("fitted", "measured")}
+            assert not set(entry.fields) & fitted, (name, entry.release)
+
+
+# (what was merged, the last release without it, the first with it): the pull requests and releases stand in the engines' files
+FEATURES = [
+    ("redundant_experts", "vllm 0.9.1", "vllm 0.9.2"),  # 18343, merged on 26 June 2025; 0.9.1 is of 10 June
+    ("redundant_experts", "sglang 0.4.6", "sglang 0.4.7"),  # 5295 and its chain
+    ("redundant_experts", "tensorrt-llm 0.20", "tensorrt-llm 0.21"),  # 4818, June 2025
+]
+VALUES = [
+    ("expands_fp4", "vllm 0.8.5", False, "vllm 0.9.0", True),  # 17687 and 18000, May 2025
+    ("dispatcher", "vllm 0.9.0", "gather", "vllm 0.9.1", "deepep"),  # 18434, June 2025
+    ("scatters_prompts", "vllm 0.10.2", "all_reduce", "vllm 0.11.0", "by_rank"),  # 23964, September 2025
+    ("dispatcher", "sglang 0.4.4", "gather", "sglang 0.4.5", "deepep"),  # 4232, March 2025
+    ("expands_fp4", "sglang 0.5.9", False, "sglang 0.5.10", True),  # 19652, March 2026; 0.5.10 is of 6 April
+    ("scatters_prompts", "sglang 0.5.10.post1", "all_reduce", "sglang 0.5.11", "by_rank"),  # 22642, of 12 April 2026
+    ("gathers_prompts", "tensorrt-llm 0.19", "equal", "tensorrt-llm 0.20", "by_rank"),  # 3439, April 2025
+]
+
+
+@pytest.mark.parametrize(("feature", "without", "having"), FEATURES)
+def test_features_begin_with_the_release_that_brought_them(feature: str, without: str, having: str) -> None:
+    assert feature not in load_engine(without).features
+    assert feature in load_engine(having).features
+
+
+@pytest.mark.parametrize(("field", "before", "was", "after", "became"), VALUES)
+def test_values_change_with_the_release_that_changed_them(
+    field: str, before: str, was: object, after: str, became: object
+) -> None:
+    assert getattr(load_engine(before), field) == was
+    assert getattr(load_engine(after), field) == became
+
+
+def test_later_engines_of_a_family_have_what_earlier_releases_brought() -> None:
+    """Features that a release brought are not lost by the next file of the family."""
+    for name in SPLIT:
+        newer = older_releases(name)
+        firsts = {engine: first for first, engine in releases_of(engine_family(name)).items()}
+        for entry in load_engine(name).before:
+            for other in newer:
+                if firsts[other] > firsts[name]:
+                    assert entry.without <= load_engine(other).features, (name, other)
+
+
+def test_a_series_is_its_newest_release() -> None:
+    assert load_engine("vllm 0.9") == load_engine("vllm 0.9.2")
+    assert load_engine("sglang 0.5") == load_engine("sglang-0.5")
+    assert load_engine("vllm 0.8") == load_engine("vllm 0.8.5")
+    assert release_number("0.9.2") < release_number("0.10")
+
+
+def test_every_name_of_engines_with_a_feature_is_one_that_has_it() -> None:
+    for feature in ("redundant_experts", "disaggregated", "speculative"):
+        for name in names_with(feature):
+            assert resolve_engine(name) in engine_names()
+            assert feature in load_engine(name).features, name
+
+
+QUESTION = {"prompt": 1000, "output": 100, "weights": "fp8-block", "ep": 16, "redundant_experts": 32, "memory_fraction": 0.85}
+
+
+def test_a_question_is_answered_by_the_release_that_it_names() -> None:
+    with pytest.raises(PlannerError, match=r"vllm-0\.8\.5 has no redundant experts; engines that have: .*vllm-0\.9\.2"):
+        serve(model="deepseek-v3", cluster="16xh200", serving={**QUESTION, "engine": "vLLM 0.8.5"})
+    found = serve(model="deepseek-v3", cluster="16xh200", serving={**QUESTION, "engine": "vLLM 0.9.2"})
+    assert found.serving.engine == "vllm-0.9.2"
+    # the same again from what the answer says
+    again = serve(model="deepseek-v3", cluster="16xh200", serving=found.serving)
+    assert (again.tpot_s, again.total_bytes) == (found.tpot_s, found.total_bytes)
+    assert canonical_name("vllm 0.12.0") == "vllm-0.8"
