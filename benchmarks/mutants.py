@@ -120,7 +120,7 @@ def all_mutants(package: str) -> list[Mutant]:
             made = [
                 Mutant(module, name, n, start[0])
                 for n, (start, _) in enumerate(places)
-                if not any(first <= start < last for first, last in quiet)
+                if not any(first <= start < last for first, last in quiet) and not bare_star(text, start)
             ]
             found += [mutant for mutant in made if name != "core/ReplaceBinaryOperator_Pow_Mul" or parses(mutant.text())]
     return found
@@ -130,6 +130,12 @@ def equivalents() -> dict[tuple[str, str], str]:
     """Module and change to the reason why no test can notice it."""
     rows = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
     return {(row["module"], f"- {row['before']}  + {row['after']}"): row["why"] for row in rows}
+
+
+def bare_star(text: str, place: tuple[int, int]) -> bool:
+    """Whether a ``*`` stands alone among parameters, which is no product."""
+    line = text.splitlines()[place[0] - 1][place[1] :]
+    return line[:1] == "*" and line[1:].lstrip()[:1] == ","
 
 
 def parses(text: str) -> bool:

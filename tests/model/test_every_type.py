@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from meta_modules import on_meta
 from transformers import (
@@ -105,6 +106,36 @@ def test_defaults_are_read_with_transformers_count_or_refused(causal: bool, leas
         kind: (total, theirs[kind]) for kind, total in counted.items() if kind not in equal and theirs[kind] is not None
     } == {}
     assert len(equal) >= least, sorted(set(names) - equal)
+
+
+def first_weight(kind: str, causal: bool) -> torch.nn.Parameter:
+    """The weight that the first layer of transformers' model uses first."""
+    settings, auto = short(kind), AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    settings._attn_implementation = "eager"
+    used: list[torch.nn.Parameter] = []
+    with on_meta():
+        made = auto.from_config(settings)
+        layer = max((m for m in made.modules() if isinstance(m, torch.nn.ModuleList)), key=len)[0]
+        for module in layer.modules():
+            for weight in list(module.parameters(recurse=False))[:1]:
+                module.register_forward_pre_hook(lambda *_, weight=weight: used.append(weight))
+        made(torch.zeros(1, 8, dtype=torch.long))
+    return used[0]
+
+
+BEHIND = ("olmo2", "olmo3", "exaone4", "openai-gpt")
+IN_FRONT = ("llama", "gpt2", "gemma2", "qwen3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "causal"), [(kind, True) for kind in (*BEHIND, *IN_FRONT)] + [("bert", False), ("roberta", False)]
+)
+def test_the_norms_stand_where_transformers_runs_them(kind: str, causal: bool) -> None:
+    """A layer with norms in front begins with one, of one dimension; one with norms behind with a matrix."""
+    model = read(kind, causal)
+    assert model is not None
+    assert (model.norm_placement == "before") == (first_weight(kind, causal).dim() == 1)
+    assert (model.norm_placement == "before") == (kind in IN_FRONT)
 
 
 def test_what_keys_alone_say_of_a_known_type_is_what_its_reader_says() -> None:

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from serving_examples import LLAMA, MIXTRAL, chips, deployment, model, serving_times
 
+import planner
 from planner.hardware.cluster import Cluster
 from planner.performance.collectives import collective_s
-from planner.serving.batch_figures import batch_figures
+from planner.serving.batch_figures import batch_figures, full_per_s
+from planner.serving.curves import SHARES, curve
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
 from planner.serving.experts import distinct_experts, fullest_rank
 from planner.serving.kv_cache import kept_tokens, replica_sequence_bytes, sequence_bytes, token_layer_bytes
 from planner.serving.load import server_s
 from planner.serving.memory import _largest, memory, overhead_bytes, pass_tokens, workspace_bytes
+from planner.serving.nearest import more_gpus
+from planner.serving.pass_time import Times
+from planner.serving.rows import present_tokens
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import bits_of, weight_format
 from planner.serving.weights import host_bytes, stage_bytes, total_bytes
@@ -241,3 +246,55 @@ def test_the_way_of_a_cache_by_hand() -> None:
     assert pools.capacity_per_s == min(each.values())
     assert each["transfer"] == pytest.approx(3 / one(transfer_s(times.setting, 64.0)))
     assert pools.balance == pytest.approx(each["decode"] / (each["prefill"] / 3))
+
+
+def test_tokens_of_a_pass_are_shared_by_the_groups_of_a_server() -> None:
+    """A server told 8,192 tokens for four groups takes 2,048 on each, one at least; what is stated is of each group."""
+    setting = with_engine(deployment(model(MIXTRAL), 4, ep=4), prefill_tokens=8192, limits_of_all_groups=True)
+    assert setting.pass_tokens == 2048
+    assert with_engine(setting, limits_of_all_groups=False).pass_tokens == 8192
+    assert with_engine(setting, prefill_tokens=3).pass_tokens == 1
+    assert replace(setting, serving=setting.serving.replaced(pass_tokens=512)).pass_tokens == 512
+    assert setting.places == setting.engine.max_batch * 4
+
+
+def test_the_fewest_gpus_of_a_node_that_hold_it() -> None:
+    """Llama 2 70B in 16 bit, 138 GB: two test GPUs of 80 GiB, four where 64 sequences hold 4,000 tokens of 320 KiB; none of eight
+    hold ten times the layers. What has experts over ranks is not cut anew."""
+    m = as_model("llama-2-70b")
+    one_gpu = Times(setting=deployment(m, 1))
+    assert more_gpus(one_gpu) == 2
+    assert more_gpus(Times(setting=deployment(m, 1, prompt=3000, output=1000, batch=64))) == 4
+    assert more_gpus(Times(setting=deployment(m.replaced(num_layers=800), 1))) is None
+    assert more_gpus(Times(setting=deployment(as_model("mixtral-8x7b"), 2, ep=2, weights="bf16"))) is None
+
+
+def test_a_chunk_is_half_seen_on_average() -> None:
+    """Llama 4: chunks of 8,192 tokens: a token sees 4,096.5 of its own on average, or all that there are."""
+    setting = deployment(as_model("llama-4-scout"), 8, tp=8)
+    kinds = {kind.sliding: kind for kind in setting.model.layer_kinds}
+    shape = Times(setting=setting).shape("decode", np.ones(3), 1.0, np.array([99.0, 9_999.0, 99_999.0]))
+    assert present_tokens(setting, kinds[True], shape).tolist() == [100.0, 4096.5, 4096.5]
+    assert present_tokens(setting, kinds[False], shape).tolist() == [100.0, 10_000.0, 100_000.0]
+
+
+def test_a_curve_has_the_batches_and_their_figures() -> None:
+    """Powers of two to twelve places, and these; dollars and joules of each by its own rates."""
+    d = planner.serve(model="llama-3-8b", cluster="1xh100", serving={"prompt": 64, "output": 16, "max_batch": 12}, price=3.6)
+    table = curve(d)
+    assert table["batch"].tolist() == [1, 2, 4, 8, 12]
+    assert curve(d, (3, 5, 99))["batch"].tolist() == [3, 5]
+    figures = batch_figures(d.times, np.array([1.0, 2.0, 4.0, 8.0, 12.0]))
+    for name in ("ttft_s", "tpot_s", "e2e_s", "requests_per_s", "output_tokens_per_s", "prefill_share"):
+        assert table[name].to_numpy() == pytest.approx(figures[name])
+    assert table["usd_per_million_tokens"].to_numpy() == pytest.approx(1e-3 / table["output_tokens_per_s"].to_numpy() * 1e6)
+    assert (table["tpot_s_lower"] < table["tpot_s"]).all()
+    assert (table["tpot_s_upper"] > table["tpot_s"]).all()
+    assert table["total_bytes"].is_monotonic_increasing
+    assert sorted(SHARES) == list(SHARES)
+    assert 0.0 < min(SHARES) < max(SHARES) < 1.0
+
+
+def test_a_deployment_with_a_pool_serves_what_the_least_of_three_carries() -> None:
+    times = serving_times(model(LLAMA), 2, prefill_pool={}, prompt=64, output=8, response_cache_hit_rate=0.2)
+    assert full_per_s(times) == pytest.approx(Pools(times).capacity_per_s / 0.8)

@@ -236,3 +236,11 @@ def test_images_are_seen_once_each() -> None:
     assert one(host.images_s(1.0)) == pytest.approx(0.25 * 10.0 * layers)
     assert one(several.images_s(0.0)) == 0.0
     assert math.isclose(one(Times(setting=deployment(m)).images_s(5.0)), 0.0)
+
+
+def test_a_prompt_in_equal_parts_by_hand() -> None:
+    """70 tokens in passes of at most 32 are three of 23 1/3, the middle one behind as many, and five that were cached."""
+    times = Times(setting=deployment(model(LLAMA), chunked_prefill_tokens=32))
+    assert one(times.chunks(np.array(1.0), np.array(70.0))) == 3.0
+    middle = times.pass_time(times.shape("prefill", 1.0, 70 / 3, 5 + 70 / 3)).total
+    assert one(times.prefill_s(70.0, 1.0, 5.0)) == pytest.approx(3.0 * one(middle), rel=1e-12)

@@ -378,3 +378,14 @@ def test_keys_of_images_are_projected_and_written_once_for_each() -> None:
     assert one(projected.bytes_moved) == pytest.approx(2 * (4096 * 2048 + tokens * (4096 + 2048)))
     assert one(written.bytes_moved) == pytest.approx(2 * 2 * tokens * 2 * 8 * 128)
     assert (one(written.kernels), one(written.repeats), one(projected.repeats)) == (2.0, 8.0, 8.0)
+
+
+def test_what_makes_vectors_reads_every_token_and_writes_no_word() -> None:
+    """BGE-M3 (arXiv 2402.03216): 24 layers of 1,024; each token attends to all of its text, and nothing follows the last norm."""
+    setting = deployment(as_model("bge-m3"), prompt=128, output=1, embeds=True, engine="vllm-v1")
+    found = {row.name: row for row in rows(setting, Pass("prefill", 3, 64, 0))}
+    t = 3 * 64
+    assert one(found["final norm"].bytes_moved) == 2 * t * 1024 * 2
+    assert one(found["attention"].flops) == 4 * t * 64 * 1024
+    assert one(found["attention"].repeats) == 24.0
+    assert not {"logits", "sampling", "logits over tp"} & set(found)

@@ -9,10 +9,13 @@ import annotated_types
 import pytest
 from field_bounds import ranges
 
+from planner.common.errors import PlannerError
 from planner.common.spec import Spec
+from planner.hardware.cluster import load_accelerator
 from planner.lifecycle.spec import Run
-from planner.serving.engine import Engine
-from planner.serving.spec import Serving
+from planner.serving.engine import Engine, OnCard, memory_fraction
+from planner.serving.memory import GATED_TENSORS
+from planner.serving.spec import Lengths, PrefillPool, Serving, Speculative
 
 PARTS = re.compile(r".*_(share|fraction|probability|hit_rate)|reserved_output|expert_offload|straggler_jitter")
 TIMES_AS_LONG = re.compile(r".*_slowdown")
@@ -103,3 +106,66 @@ def test_an_engine_that_says_nothing_is_as_fast_as_the_gpu_and_has_no_costs_of_i
             assert default == 1.0, name
         elif COSTS.fullmatch(name) and not name.endswith("bytes_per_s"):
             assert default == 0.0, name
+
+
+def test_what_an_engine_does_unless_it_says_otherwise() -> None:
+    """Kernels fused, stages at work together, prompts cut; nothing that only some engines do. The six live vectors of a token are
+    assumed, three of a gated feed-forward are those of its activation."""
+    engine = Engine(name="x", features=frozenset(), host_s_per_step=0.0, context_bytes=0.0)
+    usual = {"fused_kernels", "fused_experts", "custom_all_reduce", "pipelined", "splits_prompts"}
+    flags = {name for name, field in Engine.model_fields.items() if field.annotation is bool}
+    assert {name for name in flags if getattr(engine, name)} == usual
+    assert (engine.flash_attention, engine.workspace_hidden, engine.workspace_ffn) == (2, 6.0, GATED_TENSORS)
+    assert (engine.prefill_tokens, engine.decode_grouped_tokens, engine.prefill_chunk) == (8192, 8.0, 0)
+    assert engine.reserved_output == 1.0  # all of it: nobody is preempted
+    assert min(engine.sm_bytes_per_s, engine.expanding_sm_bytes_per_s) > 8e12  # more than all memory of any card
+    for version, known in ((1, True), (2, True), (3, True), (4, False), (0, False)):
+        try:
+            engine.replaced(flash_attention=version)
+        except PlannerError:
+            assert not known
+        else:
+            assert known
+
+
+def test_limits_of_a_card_and_of_a_pool_are_counts_and_sizes() -> None:
+    found = ranges(OnCard)
+    assert found.pop("least_reserved_bytes") == "[0, inf)"
+    assert set(found.values()) == {"(0, inf)"}
+    assert OnCard().from_ranks == 1
+    assert ranges(PrefillPool) == {"replicas": "(0, 65536]", "tp": "(0, inf)", "pp": "(0, inf)", "ep": "(0, inf)"}
+    assert ranges(Speculative) == {"tokens": "(0, 64]", "acceptance": "[0, 1]"}
+    assert {name: of for name, of in ranges(Lengths).items() if name != "weights"} == {
+        "mean": "(0, inf)", "standard_deviation": "[0, inf)", "low": "(0, inf)", "high": "(0, inf)", "values": "(0, inf)",
+        "maximum": "(0, inf)",
+    }  # fmt: skip
+
+
+def test_what_a_server_leaves_free_of_a_card_by_hand() -> None:
+    """Of 80 GiB: 1 GiB, 2 MiB for each of 256 sequences of the widest graph, and 3 for each and group where there are four, half
+    as much again above 300; 0.25 MiB a token of a pass, and 100 MiB a GPU; at least 10 GiB where that is more."""
+    card, gib = load_accelerator("a100-sxm4-80gb"), 2.0**30
+    engine = Engine(name="x", features=frozenset(), host_s_per_step=0.0, context_bytes=0.0).model_copy(
+        update={
+            "reserved_bytes": gib, "graph_sequences": 256, "reserved_bytes_per_graph_sequence": 2.0 * 2**20,
+            "reserved_bytes_per_group_sequence": 3.0 * 2**20, "reserved_bytes_per_token": 0.25 * 2**20,
+            "reserved_bytes_per_gpu": 100.0 * 2**20, "prefill_tokens": 4096,
+        }
+    )  # fmt: skip
+
+    def left(changes: dict[str, Any] | None = None, **fields: Any) -> float:
+        spec = Serving.build({"prompt": 8, "output": 8, **fields}, "serving")
+        return (1.0 - memory_fraction(engine.model_copy(update=changes or {}), spec, card)) * card.memory_bytes / 2**20
+
+    near = card.memory_bytes / 2**20 * 0.00051
+    alone = 1024 + 512 + 1024 + 100
+    assert left() == pytest.approx(alone, abs=near)
+    assert left(chunked_prefill_tokens=1024) == pytest.approx(alone - 768, abs=near)
+    assert left(ep=4) == pytest.approx(alone + 3 * 256 * 4 + 300, abs=near)
+    assert left({"graph_sequences": 301}, ep=4) == pytest.approx(alone + 2 * 45 + 1.5 * 3 * 301 * 4 + 300, abs=near)
+    assert left({"graph_sequences": 300}, ep=4) == pytest.approx(alone + 2 * 44 + 3 * 300 * 4 + 300, abs=near)
+    assert left({"limits_of_all_groups": True}, ep=4, pass_tokens=1024) == pytest.approx(alone + 3372, abs=near)
+    assert left({"least_reserved_bytes": 10 * gib}) == pytest.approx(10 * 1024, abs=near)
+    assert left(memory_fraction=0.5) == pytest.approx(0.5 * card.memory_bytes / 2**20)
+    assert left({"reserved_bytes": 0.0, "memory_fraction": 0.75}) == pytest.approx(0.25 * card.memory_bytes / 2**20)
+    assert left({"reserved_bytes": 1e15}) == pytest.approx(card.memory_bytes / 2**20)

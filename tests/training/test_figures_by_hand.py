@@ -13,6 +13,7 @@ import planner
 from planner.model.parameters import parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.prices.price import Price
+from planner.training import remedies as remedies_module
 from planner.training import trainable
 from planner.training.memory_map import fit_map, map_axes, moments
 from planner.training.plan import Plan
@@ -167,6 +168,17 @@ def test_the_same_plan_on_fewer_and_on_more_gpus() -> None:
     assert [one.num_gpus for one in scaling(found, (0.3, 0.05, 0.25))] == [2]
     assert [one.layout.tp for one in scaling(found, (2,))] == [2]
     assert remedies(found) == []
+
+
+def test_the_nearest_layout_is_told_where_it_is_more_than_one_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One change is among the single ones already."""
+    for name in ("_layouts", "_jobs", "_clusters", "ways_out"):
+        monkeypatch.setattr(remedies_module, name, lambda *_: [])
+    found = asked()
+    near, far = ({"micro_batch_size": 2}, {"micro_batch_size": 2, "recompute": "full"})
+    for nearest, changes in ((near, []), (far, [{"layout": far}])):
+        wanted = replace(found, fits=False, nearest=found.layout.replaced(**nearest))
+        assert [one.changes for one in remedies(wanted)] == changes
 
 
 def test_a_map_of_sizes_and_lengths_holds_what_each_plan_says() -> None:

@@ -13,11 +13,12 @@ from command_line import Run
 import planner
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
+from planner.performance.memory import KINDS
 from planner.reports.chrome_trace import write_trace
 from planner.training.memory_map import moments
 from planner.training.plan import Plan
 from planner.training.schedule import order_of, passes
-from planner.training.timeline import SENT, Timeline, timeline
+from planner.training.timeline import SENT, Timeline, _with, timeline
 
 CASES: list[dict[str, Any]] = [
     {"layout": {"tp": 2, "sequence_parallel": True, "pp": 4, "vpp": 2, "zero": 1}},
@@ -82,6 +83,22 @@ def test_its_largest_memory_is_the_plans_kind_by_kind(drawn: Timeline) -> None:
     assert most.total_bytes == pytest.approx(plan.peak_total_bytes, rel=1e-12)
     for kind, size in plan.memory_bytes.items():
         assert most.kinds_bytes[kind] == pytest.approx(size, rel=1e-12), kind
+
+
+def test_the_update_of_the_weights_begins_behind_the_exchange_of_gradients_and_ends_the_step(drawn: Timeline) -> None:
+    for stage in range(drawn.plan.layout.pp):
+        times = [sample.time_s for sample in drawn.samples if sample.stage == stage]
+        update_s = drawn.parts_s(stage)["optimizer"]
+        assert times[0] == 0.0
+        assert times[-2:] == pytest.approx([drawn.plan.step_time_s - update_s, drawn.plan.step_time_s])
+
+
+def test_fragmentation_is_a_share_of_what_is_allocated() -> None:
+    """0.6 of six is a tenth: of seven, with three activations and no workspace, 0.7."""
+    kinds = {**dict.fromkeys(KINDS, 1.0), "fragmentation": 0.6}
+    changed = {**kinds, "activations": 3.0, "workspace": 0.0, "fragmentation": pytest.approx(0.7)}
+    assert _with(kinds, 3.0, workspace=0.0) == changed
+    assert _with(kinds, 1.0) == kinds
 
 
 def test_the_memory_map_of_a_plan_has_its_peak(drawn: Timeline) -> None:
