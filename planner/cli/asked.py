@@ -233,6 +233,7 @@ class OfStep:
         named_model = self.target.lower() in model_files() or (not is_scenario(self.target) and is_model(self.target))
         if self.on is not None and (named_model or not is_scenario(self.target)):
             refuse_turned(self.target, self.on)
+            refuse_other_model(self.target, changes)
             method: Any = named[0].lstrip("-") if named else usually
             found = self.quick(method)
             given = self.job() | _names_of_job({**changes, looked_for: None})
@@ -316,6 +317,25 @@ def refuse_other_gpus(places: Iterable[str], changes: Mapping[str, Any]) -> None
     if any(name.startswith("cluster.") for name in changes):
         for place in places:
             refuse_twice(with_table_names({"cluster": given_cluster(place)}), changes)
+
+
+WHICH_MODEL = ("model.name", "model.base", "model.config")
+"""Fields that say which model is meant."""
+
+
+def refuse_other_model(model: str, changes: Mapping[str, Any]) -> None:
+    """PlannerError for a model that --set gives beside the one that the question names."""
+    for name in WHICH_MODEL:
+        if name in changes and changes[name] != model:
+            raise PlannerError(
+                "--set {0}={1}: the question names {2}; name one model, {1} in its place.",
+                name,
+                changes[name],
+                model,
+                code="usage",
+                field="--set",
+                value=f"{name}={changes[name]}",
+            )
 
 
 ONE = re.compile(r"^\s*1\s*([x×*]|[^\d\s.]|\s)|[x×*:]\s*1\s*$", re.IGNORECASE)

@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 import typer
@@ -141,6 +142,23 @@ class Commands(Spoken, TyperGroup):
             formatter.write_dl(rows)
 
 
+@lru_cache(maxsize=64)
+def _parser_of(name: str, found: Any) -> Any:
+    """The parser of a command, a function or an application of several; built once, however many questions a process asks."""
+    if not isinstance(found, typer.Typer):
+        one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
+        one.command(name)(found)
+        found = one
+    found.info.cls = Commands
+    for registered in found.registered_commands:
+        registered.cls = Command
+    found.rich_markup_mode, found._add_completion, found.pretty_exceptions_enable = None, False, False
+    found.info.context_settings = HELP
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
 class Doors(Spoken, TyperGroup):
     """Commands that are imported when they are asked for, and listed by what people want."""
 
@@ -153,19 +171,7 @@ class Doors(Spoken, TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        found = getattr(importlib.import_module(f"planner.cli.{module}"), name)
-        if not isinstance(found, typer.Typer):
-            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
-            one.command(cmd_name)(found)
-            found = one
-        found.info.cls = Commands
-        for registered in found.registered_commands:
-            registered.cls = Command
-        found.rich_markup_mode, found._add_completion, found.pretty_exceptions_enable = None, False, False
-        found.info.context_settings = HELP
-        command = typer.main.get_command(found)
-        command.name = cmd_name
-        return command
+        return _parser_of(cmd_name, getattr(importlib.import_module(f"planner.cli.{module}"), name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As the parser does; an unknown command is answered with the nearest ones."""

@@ -19,6 +19,7 @@ from planner.cli.asked import (
     price_table,
     refuse_launch_file,
     refuse_other_gpus,
+    refuse_other_model,
     refuse_turned,
     refuse_twice,
 )
@@ -168,6 +169,7 @@ class Served:
             raise no_gpus(self.target)
         if named_model and self.on is not None:
             refuse_turned(self.target, self.on)
+            refuse_other_model(self.target, changes)
             self.require_load(changes)
             given = {key.partition(".")[2]: value for key, value in changes.items() if key.startswith(("serving.", "load."))}
             plain = {name: value for name, value in given.items() if f"serving.{name}" in changes and "." not in name}

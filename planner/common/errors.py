@@ -7,6 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from planner.common.message import Message, cleaned, join_messages, shown_value
@@ -203,6 +204,7 @@ NEAR = 0.55
 """Share of letters in common from which a name is near."""
 
 
+@lru_cache(maxsize=4096)  # asked once to order the names, and once to keep the near ones
 def _likeness(name: str, known: str) -> float:
     """How much a name is like a known one, both in small letters: above 1 where it is a part, above 2 where its words are.
 

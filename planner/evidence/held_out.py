@@ -99,6 +99,7 @@ class Held:
     deviation: Array  # scaled: 90 % of the runs lie within 1.645 of it
     pairs: pd.DataFrame  # runs of one source, two and two: positions, error, mean and deviation of the difference
     left_out: Mapping[str, Effects]  # by source: the model that never saw it, scaled
+    fitted: Fitted  # to all runs, not scaled
 
     @property
     def inside(self) -> Mask:
@@ -141,7 +142,27 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
     table |= {"scale": round(scale, 4), "incomplete_scale": round(incomplete_scale, 4), **told}
     factors = {"scale": table["scale"], "incomplete_scale": table["incomplete_scale"]}
     scaled = {source: replace(known, **factors) for source, known in left_out.items()}
-    return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs, scaled)
+    return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs, scaled, fitted)
+
+
+def said_by_others(held: Held, parts: Iterable[Sequence[int]]) -> tuple[Array, Array]:
+    """(mean, deviation) of each run's error as the model says that never saw the runs of its part, at the scale of all.
+
+    ``parts``: positions in ``held.frame``, each run in one of them.
+    """
+    frame, asked = held.frame, subjects(held.frame)
+    part = np.asarray(lever(frame["movable"].to_numpy().astype(float)))
+    in_sample = frame["in_sample"].to_numpy().astype(float) / part
+    factors = {"scale": held.table["scale"], "incomplete_scale": held.table["incomplete_scale"]}
+    mean, deviation = np.empty(len(frame)), np.empty(len(frame))
+    for members in parts:
+        others = ~np.isin(np.arange(len(frame)), members)
+        table = effects_table(without(held.fitted, others), frame[others], in_sample[others], counted=False)
+        known = replace(as_effects(table, held.metric), **factors)
+        for i in members:
+            found = known.standing(asked[i])
+            mean[i], deviation[i] = found.mean, float(found.deviation)
+    return mean, deviation
 
 
 def scales(off: Array, weights: Array, told_all: Mask) -> tuple[float, float]:

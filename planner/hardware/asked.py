@@ -96,7 +96,7 @@ def _machines(nodes: int, name: str, text: str, field: str) -> dict[str, Any]:
 
 def _of_type(node: str, number: str | None) -> dict[str, Any]:
     """So many nodes of a type, or of all that one link joins where its name means those: 2xgb200-nvl72 are 144 GPUs."""
-    each = load_node(node).nodes_per_name
+    each = load_node(node).nodes_meant(node)
     return {"node": node, **({"num_nodes": int(number or 1) * each} if number or each > 1 else {})}
 
 

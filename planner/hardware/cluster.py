@@ -185,6 +185,7 @@ class Node(Spec):
     named_after_domain: Annotated[bool, Field(strict=True)] = (
         False  # its name means all that one link joins: NVL72, 18 nodes of 4
     )
+    domain_aliases: tuple[str, ...] = ()  # of its aliases, those that mean all that one link joins: u-p6e-gb200x72
     notes: str = ""
 
     @model_validator(mode="after")
@@ -196,7 +197,11 @@ class Node(Spec):
             raise ValueError(
                 Message("no link joins all {0} GPUs of the node; widest span is {1}", self.num_gpus, max(spans, default=0))
             )
-        if self.named_after_domain and (max(spans, default=0) <= self.num_gpus or max(spans) % self.num_gpus):
+        unknown = [name for name in self.domain_aliases if name not in self.aliases]
+        if unknown:
+            raise ValueError(Message("domain_aliases: {0} is none of its aliases; name it there, too", unknown[0]))
+        uneven = max(spans, default=0) <= self.num_gpus or max(spans) % self.num_gpus
+        if (self.named_after_domain or self.domain_aliases) and uneven:
             raise ValueError(
                 Message(
                     "named_after_domain: the widest link joins {0} GPUs, which are not several whole nodes of {1}; leave it out",
@@ -207,9 +212,19 @@ class Node(Spec):
         return self
 
     @property
-    def nodes_per_name(self) -> int:
-        """Nodes that one of its name after --on means: all that its widest link joins where it is named after them, else one."""
-        return max(link.span for link in self.links) // self.num_gpus if self.named_after_domain else 1
+    def domain_names(self) -> tuple[str, ...]:
+        """Its names that mean all that its widest link joins."""
+        return (*((self.name,) if self.named_after_domain else ()), *self.domain_aliases)
+
+    @property
+    def nodes_per_domain(self) -> int:
+        """Nodes that its widest link joins, where one of its names means all of these; else one."""
+        return max(link.span for link in self.links) // self.num_gpus if self.domain_names else 1
+
+    def nodes_meant(self, name: str) -> int:
+        """Nodes that one of a name of it after --on means: all that its widest link joins where it is named after them."""
+        one = not self.named_after_domain and spelt(name) not in map(spelt, self.domain_aliases)
+        return 1 if one else self.nodes_per_domain
 
 
 class Cluster(Spec):

@@ -317,16 +317,10 @@ def node_table(node: Node) -> RenderableType:
     for link in node.links:
         joins = Message("{0} GPUs", link.span) if link.span else "nodes"
         table.add_row(link.name, link.kind, joins, f"{link.bytes_per_s / GB:,.4g}", f"{link.latency_s * 1e6:.1f} us")
-    if node.nodes_per_name == 1:
-        return table
-    named = Message(
-        "--on {0}: {1} nodes of {2}, {3} GPUs; --on '1 node of {0}', and num_nodes = 1 of a file: {2} GPUs",
-        node.name,
-        node.nodes_per_name,
-        node.num_gpus,
-        node.nodes_per_name * node.num_gpus,
-    )
-    return Group(table, Line(named))
+    each = node.nodes_per_domain
+    text = "--on {0}: {1} nodes of {2}, {3} GPUs; --on '1 node of {0}', and num_nodes = 1 of a file: {2} GPUs"
+    named = [Line(Message(text, name, each, node.num_gpus, each * node.num_gpus)) for name in node.domain_names]
+    return Group(table, *named) if named else table
 
 
 def _source(spec: Accelerator, field: str) -> tuple[str, str]:

@@ -26,7 +26,8 @@ HOW = (
     "*In-sample*: the constants saw the measurement. *Without its like*: they were fitted without all measurements of that "
     "engine on that GPU type with that model; *without its model*, *GPU type*, *engine*: without all of that model, GPU type or "
     "engine; *without its source*: without all that the same people measured. Errors are |predicted / measured - 1|; a median "
-    "over all rows. *Inside*: measured within the 90 % interval that constants and errors of the other sources make. An engine "
+    "over all rows. *Inside*: measured within the 90 % interval that constants and errors of the other sources make; *inside, "
+    "left out with its like*: within that of software that was measured elsewhere, made without the row's like. An engine "
     "that was measured fewer than 20 times has no constant of its own: it inherits those of the engine that it is based on.\n"
 )
 
@@ -70,13 +71,20 @@ def _half_widths(found: ServingStudy) -> str:
         seen = [i for i in of_figure if len(of_root[metric[figure], found.runs[i].columns["engine"]]) > 1]
         parts = [np.array(part, dtype=int) for part in (of_figure, seen, sorted(set(of_figure) - set(seen)))]
         if of_figure:
-            rows.append([TITLES[figure], *(cell for at in parts for cell in _width_cells(found, at))])
+            cells = [cell for at in parts for cell in _width_cells(found, at)]
+            rows.append([TITLES[figure], *cells, *_like_cells(found, of_figure)])
     header = [
         f"{what}{of}"
         for of in ("", ", software of several sources", ", software of one")
         for what in ("rows", "half-width, %", "inside, %")
     ]
-    return "Of questions of a new source; medians.\n\n" + _table(["figure", *header], sorted(rows))
+    ending = ["half-width, %, left out with its like", "inside, %, left out with its like"]
+    said = (
+        "Of questions of a new source, and of rows left out with their like: of software that was measured, though not on this "
+        "GPU with this model. The rows of a figure have few sources, and those of one err alike: of a new source nearly all lie "
+        "inside, or far fewer than nine of ten. Medians.\n\n"
+    )
+    return said + _table(["figure", *header, *ending], sorted(rows))
 
 
 def _width_cells(found: ServingStudy, at: np.ndarray[Any, Any]) -> list[str]:
@@ -86,6 +94,14 @@ def _width_cells(found: ServingStudy, at: np.ndarray[Any, Any]) -> list[str]:
         str(len(at)),
         f"{100.0 * float(np.median(found.half_width[at])):.0f}",
         f"{100.0 * float(np.mean(found.inside[at])):.0f}",
+    ]
+
+
+def _like_cells(found: ServingStudy, at: Sequence[int]) -> list[str]:
+    i = np.array(at, dtype=int)
+    return [
+        f"{100.0 * float(np.median(found.like_half_width[i])):.0f}",
+        f"{100.0 * float(np.mean(found.like_inside[i])):.0f}",
     ]
 
 
@@ -108,6 +124,7 @@ HEADER = [
     "p90 without its like",
     "bias",
     "inside, %",
+    "inside, %, left out with its like",
 ]
 
 
@@ -122,6 +139,7 @@ def _line(name: str, found: ServingStudy, at: Sequence[int]) -> list[str]:
         f"{100.0 * float(np.quantile(np.abs(np.expm1(like)), 0.9)):.0f}",
         f"{100.0 * float(np.expm1(np.median(like))):+.1f}",
         f"{100.0 * float(np.mean(found.inside[i])):.0f}",
+        f"{100.0 * float(np.mean(found.like_inside[i])):.0f}",
     ]
 
 

@@ -601,7 +601,8 @@ def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> lis
     """What brings tokens to their experts and their sums back, by ``Setting.dispatcher``.
 
     Where one attention group has all tokens on all of its GPUs, each adds what its experts say: one all-reduce. gather: all ranks
-    gather the tokens of all groups, and scatter the sums of what their experts say. DeepEP sends prompts once to each node
+    gather the tokens of all groups, and scatter the sums of what their experts say; parts of decoding are padded to the fullest
+    group's, those of prompts as the engine does it (``Engine.gathers_prompts``). DeepEP sends prompts once to each node
     and rank, tokens of decoding straight to each expert, and to experts in fp8 what is fp8 already; they answer in 16 bit
     (deepseek-ai/DeepEP, README: normal and low-latency kernels). One-sided kernels send every token once to each rank, in the
     type that it is multiplied in (TensorRT-LLM, tech blog 18).
@@ -617,10 +618,13 @@ def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> lis
     sent = setting.format.compute if setting.format.compute in narrow and "experts" not in setting.format.kept else None
     there, back = DTYPE_BYTES[sent] if sent else setting.width, setting.width
     if by == "gather":
-        every = float(s.attention_groups) * local.tokens * h
+        # equal parts are as large as the fullest group's; else there are as many tokens as the groups have together
+        equal, unlike = float(s.attention_groups) * local.tokens * h, shape.tokens * h
+        ways = (setting.engine.gathers_prompts, setting.engine.scatters_prompts)
+        sent_on = [equal if way == "equal" or shape.phase == "decode" else unlike for way in ways]
         rows = [
-            communication("gather tokens", "experts", shape.phase, "all_gather", "ep", there * every, 1.0),
-            communication("scatter sums", "experts", shape.phase, "reduce_scatter", "ep", back * every, 1.0),
+            communication("gather tokens", "experts", shape.phase, "all_gather", "ep", there * sent_on[0], 1.0),
+            communication("scatter sums", "experts", shape.phase, "reduce_scatter", "ep", back * sent_on[1], 1.0),
         ]
     else:
         rows = [

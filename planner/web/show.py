@@ -33,8 +33,27 @@ def duration(value: float | None) -> str:
     """
     if value is None:
         return "–"
-    unit, size = next((unit, size) for unit, size, limit in UNITS if value < limit)
+    unit, size = _unit(value)
     return t(f"unit.{unit}", value=three(value / size))
+
+
+def _unit(value: float) -> tuple[str, float]:
+    return next((unit, size) for unit, size, limit in UNITS if value < limit)
+
+
+def in_one_unit(values: Iterable[float | None]) -> Callable[[float | None], str]:
+    """``duration`` of what stands in one row: in the unit of the longest, of the shortest where that is less than a tenth of it.
+
+    >>> [in_one_unit([85000.0, 422000.0])(one) for one in (85000.0, 422000.0, None)], in_one_unit([2.0, 9000.0])(9000.0)
+    (['0.984 days', '4.88 days', '–'], '9,000 s')
+    """
+    given = [value for value in values if value]
+    if not given:
+        return duration
+    unit, size = _unit(max(given))
+    if min(given) < 0.1 * size:
+        unit, size = _unit(min(given))
+    return lambda value: "–" if value is None else t(f"unit.{unit}", value=three(value / size))
 
 
 UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 120.0), ("min", 60.0, HOUR_S), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
@@ -192,7 +211,16 @@ def layout(label: str) -> str:
     )
 
 
-def budgeted(answer: Answer) -> tuple[str, str]:
+def budget_s(answer: Answer) -> float | None:
+    """Seconds to budget; None where there is no run."""
+    plan = answer.known
+    if not plan.fits or plan.run_s is None:
+        return None
+    whole = whole_run(answer.tables, plan).whole
+    return None if whole is None else whole.budget_s.expected
+
+
+def budgeted(answer: Answer, say: Callable[[float | None], str] = duration) -> tuple[str, str]:
     """What to ask for, and its time and interval as a note: dollars, without a price the time; "–" where there is no run."""
     plan = answer.known
     if not plan.fits or plan.run_s is None:
@@ -200,9 +228,9 @@ def budgeted(answer: Answer) -> tuple[str, str]:
     found = whole_run(answer.tables, plan)
     if found.whole is None:
         return "–", said(found.error)
-    time = duration(found.whole.budget_s.expected)
+    time = say(found.whole.budget_s.expected)
     if found.bill is None:
-        return time, between(found.whole.budget_s, duration)
+        return time, between(found.whole.budget_s, say)
     return dollars(found.bill.budget_usd.expected), parts(between(found.bill.budget_usd, dollars), time)
 
 

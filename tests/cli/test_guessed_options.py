@@ -309,3 +309,11 @@ def test_a_number_that_is_not_written_may_be_set(run: Run) -> None:
 
 def test_what_takes_long_is_a_command() -> None:
     assert set(LONG) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("field", ["model.name", "model.base", "model.config"])
+@pytest.mark.parametrize("command", ["plan", "search", "serve", "limit"])
+def test_a_model_beside_the_one_that_the_question_names_is_refused(command: str, field: str, run: Run) -> None:
+    code, out, err = run(command, "llama-3-8b", "--on", "8xh100", "--set", f"{field}=qwen3-8b")
+    assert (code, out) == (2, "")
+    assert "the question names llama-3-8b; name one model, qwen3-8b in its place" in " ".join(err.split())

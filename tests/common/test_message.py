@@ -7,6 +7,8 @@ import copy
 import json
 import pickle
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from message_templates import PLANNER
@@ -17,27 +19,35 @@ from planner.common.translation import templates, translated
 from planner.prices.price import Price
 
 ERRORS = {"PlannerError", "ValueError"}
+Source = Mapping[Path, Sequence[ast.Call | ast.JoinedStr]]
 
 
-def test_an_errors_words_are_a_template_and_its_values_are_arguments() -> None:
+@pytest.fixture(scope="module")
+def source() -> Source:
+    """Calls and f-strings of every module, parsed once."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PLANNER.rglob("*.py"))}
+    return {path: [n for n in ast.walk(tree) if isinstance(n, ast.Call | ast.JoinedStr)] for path, tree in trees.items()}
+
+
+def test_an_errors_words_are_a_template_and_its_values_are_arguments(source: Source) -> None:
     """An f-string under an error is a sentence that can be said in English only."""
     bad = []
-    for path in sorted(PLANNER.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in source.items():
+        for node in nodes:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS and node.args:
                 blanks = [n for n in ast.walk(node.args[0]) if isinstance(n, ast.JoinedStr) and len(n.values) > 1]
                 bad += [f"{path.relative_to(PLANNER)}:{one.lineno}" for one in blanks]
     assert not bad, "write PlannerError('{0} ...', value), or Message(...) within: " + ", ".join(bad)
 
 
-def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
+def test_the_words_of_a_note_or_a_reason_are_a_template_too(source: Source) -> None:
     """What is appended to ``notes`` or ``reasons``, or given as ``why``, is shown in the reader's language.
 
     The page's own texts come from its table of words.
     """
     bad = []
-    for path in sorted(path for path in PLANNER.rglob("*.py") if "web" not in path.parts):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in source.items():
+        for node in nodes if "web" not in path.parts else ():
             if not isinstance(node, ast.Call):
                 continue
             said = [word.value for word in node.keywords if word.arg == "why"]
@@ -64,11 +74,11 @@ def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
         "workload",
     ],
 )
-def test_no_sentence_of_a_numeric_package_is_an_fstring(package: str) -> None:
+def test_no_sentence_of_a_numeric_package_is_an_fstring(package: str, source: Source) -> None:
     """Whatever it is returned through: seven words with a blank among them are a sentence, and could be said in English only."""
     bad = []
-    for path in sorted((PLANNER / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in source.items():
+        for node in nodes if path.is_relative_to(PLANNER / package) else ():
             if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
                 text = " ".join(part.value for part in node.values if isinstance(part, ast.Constant))
                 if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 7:

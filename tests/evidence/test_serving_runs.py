@@ -314,6 +314,7 @@ def test_a_fit_finds_a_common_factor_and_leaves_models_out(tmp_path: Path) -> No
     assert float(np.median(np.abs(before))) > 0.2
     assert float(np.median(np.abs(found.in_sample))) < 0.5 * float(np.median(np.abs(before)))
     assert float(np.median(np.abs(found.left_out["model"]))) < float(np.median(np.abs(before)))
+    assert found.like_inside.shape == found.like_half_width.shape == (len(found.runs),)
     again = study(runs)
     assert found.found.values == again.found.values
     assert found.classes == again.classes

@@ -110,7 +110,7 @@ def test_every_name_of_the_catalog_means_itself() -> None:
             of_a_server = load_node(asked["node"]).accelerator if "node" in asked else stem
             assert load_accelerator(asked.get("accelerator", of_a_server)).name == stem, name
     for stem in node_names():
-        each = load_node(stem).nodes_per_name
+        each = load_node(stem).nodes_meant(stem)
         assert cluster_table(stem) == ({"node": stem} if each == 1 else {"node": stem, "num_nodes": each})
 
 
@@ -119,19 +119,32 @@ def test_a_name_of_what_one_link_joins_counts_those() -> None:
     for text, gpus in (
         ("gb200-nvl72", 72), ("2xGB300 NVL72", 144), ("4 x DGX GB200", 288), ("Vera Rubin NVL144", 72), ("helios", 72),
         ("CloudMatrix 384", 384), ("Trn3 UltraServer", 144), ("18 nodes of gb200-nvl72", 72), ("2 nodes of DGX GB300", 8),
+        ("u-p6e-gb200x72", 72), ("2 x u-p6e-gb200x72", 144), ("3 nodes of u-p6e-gb200x72", 12), ("p6e-gb200.36xlarge", 4),
     ):  # fmt: skip
         assert as_cluster(text).num_gpus == gpus, text
     node = load_node("dgx-h100")
     with pytest.raises(PlannerError, match="widest link joins 8 GPUs, which are not several whole nodes of 8"):
         node.replaced(named_after_domain=True)
+    with pytest.raises(PlannerError, match="domain_aliases: NVL8 is none of its aliases"):
+        node.replaced(domain_aliases=("NVL8",))
 
 
-@pytest.mark.parametrize("name", [name for name in node_names() if load_node(name).named_after_domain])
+def test_a_name_that_ends_with_a_number_of_gpus_means_as_many() -> None:
+    """u-p6e-gb200x72: a vendor's name counts the GPUs that it means; NVL144 counts dies."""
+    for stem in node_names():
+        for name in (stem, *load_node(stem).aliases):
+            counted = re.search(r"\db?x(\d+)$", name.lower())
+            if counted is not None:
+                assert as_cluster(name).num_gpus == int(counted[1]), name
+
+
+@pytest.mark.parametrize("name", [name for name in node_names() if load_node(name).domain_names])
 def test_what_a_name_means_after_on_and_in_a_file_stands_where_the_node_is_shown(name: str, run: Run) -> None:
     shown = " ".join(run("hardware", "show", name)[1].split())
-    for text in (f"--on {name}", "--on '1 node of " + name + "'"):
-        assert text in shown
-        assert f"{as_cluster(text.removeprefix('--on ').strip(chr(39))).num_gpus} GPUs" in shown
+    for meant in load_node(name).domain_names:
+        for text in (f"--on {meant}", "--on '1 node of " + meant + "'"):
+            assert text in shown
+            assert f"{as_cluster(text.removeprefix('--on ').strip(chr(39))).num_gpus} GPUs" in shown
     assert as_cluster({"node": name, "num_nodes": 1}).num_gpus == load_node(name).num_gpus
     assert "--on" not in run("hardware", "show", "dgx-h100")[1]
 

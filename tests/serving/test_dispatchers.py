@@ -94,6 +94,24 @@ def test_prompts_of_unlike_attention_groups_are_gathered_more_slowly(engine: str
     assert float(times.decode_s(64, 2048)) == float(other.decode_s(64, 2048))
 
 
+@pytest.mark.parametrize("way", ["equal", "by_rank", "all_reduce"])
+def test_a_prompt_of_one_group_is_gathered_with_nothing_else_where_parts_may_be_unlike(way: str) -> None:
+    """A prompt on one of eight groups: its own tokens by a broadcast for each rank, or in a buffer of all tokens (sglang,
+    DpPaddingMode.SUM_LEN); as many as of eight prompts where all are padded to the longest, as graphs of decoding are."""
+    setting = gathered("vllm", gathers_prompts=way, scatters_prompts=way)
+    width = 2.0 * setting.model.hidden_size
+
+    def sent(phase: Phase, sequences: float, queries: float) -> list[float]:
+        shape = Shape(phase=phase, sequences=np.array([sequences]), queries=np.array([queries]), past=np.array([512.0]))
+        rows = [row for row in pass_rows(setting, shape) if row.collective is not None and row.group == "ep"]
+        return [float(row.communication_bytes[0]) for row in rows]
+
+    assert sent("prefill", 8.0, 1000.0) == [8000.0 * width] * 2
+    assert sent("prefill", 1.0, 1000.0) == [(8000.0 if way == "equal" else 1000.0) * width] * 2
+    assert sent("prefill", 12.0, 1000.0) == [(16000.0 if way == "equal" else 12000.0) * width] * 2
+    assert sent("decode", 1.0, 1.0) == sent("decode", 8.0, 1.0) == [8.0 * width] * 2
+
+
 @pytest.mark.parametrize("tokens", [1.0, 1e7])
 def test_parts_that_are_sent_one_by_one_take_each_rank_s_latency_and_a_part_more_bytes(tokens: float) -> None:
     """Of eight: eight latencies where a message is short, 8/7 of the seconds where it is long, by the rate that is stated."""

@@ -36,8 +36,8 @@ from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noq
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
-from planner.web.answers import Answer, answer, load_archive  # noqa: E402
-from planner.web.pages import ask, compare, explore, roofline, search, serving  # noqa: E402
+from planner.web.answers import Answer, answer, load_archive, whole_run  # noqa: E402
+from planner.web.pages import ask, compare, explore, roofline, run, search, serving  # noqa: E402
 from planner.web.pages.serving import deployment, filled  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -221,6 +221,18 @@ def test_two_have_a_ratio_where_both_have_the_figure():
     assert [name for name, told in ratios.items() if told] == ["gib", "step"]
     rows = re.findall(r"<tr><th.*?</tr>", compare.table([fits, fits]))
     assert sum("×" in row for row in rows) == 4
+
+
+def test_figures_of_a_row_have_one_unit():
+    """A run of 30 hours beside one of six days: both in days."""
+    cases = [answer(str(tokens), {**SMALL, "job": {**SMALL["job"], "num_tokens": tokens}}) for tokens in (10**9, 10**11)]
+    rows = dict(re.findall(r"data-figure='(step|run)'>[^<]*? (\w+)<.*?data-figure='\1'>[^<]*? \2<", compare.table(cases)))
+    assert rows.keys() == {"step", "run"}
+    assert len({show.duration(one.known.run_s).split()[1] for one in cases}) == 2  # alone they have two
+    whole = [whole_run(one.tables, one.known) for one in cases]
+    shown = run.table(["a", "b"], [one.whole for one in whole], [one.bill for one in whole])
+    for key in ("budget-days", "wall"):
+        assert len(set(re.findall(rf"data-figure='{key}'>[^<]*? (\w+)<", shown))) == 1
 
 
 def test_one_colour_has_one_meaning():
@@ -674,24 +686,27 @@ def test_the_page_does_or_names_every_command():
 
 
 def test_the_page_has_or_names_every_option_of_the_commands_that_it_does():
-    """Options are either controls of the page or named with a command that takes them."""
+    """Command by command: an option is a control of the page, or stands in a command that the page names."""
     from planner.cli.main import Doors
 
-    found = {name: Doors(name="planner").get_command(None, name) for name in commands.ON_PAGE}
-    params = {name: command.params for name, command in found.items()}
-    for name, command in found.items():  # planner models derive ...
-        params |= {f"{name} {part}": one.params for part, one in getattr(command, "commands", {}).items()}
-    known = {opt for found in params.values() for one in found for opt in one.opts if opt.startswith("--")}
-    elsewhere = {option for _, options in commands.OPTIONS_ELSEWHERE.values() for option in options}
-    assert known - commands.OPTIONS_ON_PAGE - elsewhere == set()
-    assert elsewhere <= known
-    assert not elsewhere & commands.OPTIONS_ON_PAGE
-    for command, options in commands.OPTIONS_ELSEWHERE.values():
-        words = command.split()
-        name = " ".join(words[1:3]) if " ".join(words[1:3]) in params else words[1]
-        taken = {opt for one in params[name] for opt in one.opts}
-        assert {word for word in words if word.startswith("--")} <= taken, command
-        assert set(options) <= taken, command
+    taken = {}
+    for name in commands.ON_PAGE:
+        command = Doors(name="planner").get_command(None, name)
+        parts = {f"{name} {part}": one for part, one in getattr(command, "commands", {}).items()} or {name: command}
+        taken |= {part: {opt for p in one.params for opt in p.opts if opt.startswith("--")} for part, one in parts.items()}
+    named = {name: set() for name in taken}
+    for one in commands.OPTIONS_ELSEWHERE.values():
+        words = one.command.split()
+        name = " ".join(words[1:3]) if " ".join(words[1:3]) in taken else words[1]
+        assert {word for word in words if word.startswith("--")} <= taken[name], one.command
+        assert set(one.options) <= taken[name], one.command
+        for other in (name, *one.also):
+            assert set(one.options) & taken[other], (other, one.command)
+            named[other] |= set(one.options) & taken[other]
+    assert named.keys() == commands.ON_CONTROLS.keys()
+    shown = {name: set(options.split()) for name, options in commands.ON_CONTROLS.items()}
+    assert [(name, taken[name] - shown[name] - named[name]) for name in taken if taken[name] - shown[name] - named[name]] == []
+    assert [name for name in taken if shown[name] - taken[name] or shown[name] & named[name]] == []
 
 
 # ---- pictures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError
 from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
-from planner.evidence.held_out import Held
+from planner.evidence.held_out import Held, said_by_others
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
@@ -54,6 +54,8 @@ class ServingStudy:
     held: tuple[Held, ...]  # the model of the errors of each metric of FIGURES
     inside: NDArray[np.bool_]  # measured within the 90 % interval that was made without the run's source
     half_width: Vector  # of that interval, over the expected value
+    like_inside: NDArray[np.bool_]  # of a run left out with its like: measured within the interval made without its part
+    like_half_width: Vector
     memory: tuple[tuple[ServingRun, float], ...]
     memory_inside: NDArray[np.bool_]
     refused: tuple[Refusal, ...]
@@ -90,6 +92,7 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     classes = _memory_classes([run for run, _ in memory], known)
     held = fit_serving_held(timed, left["source"], in_sample, FIGURES)
     inside, half_width = _judged(timed, held)
+    like_inside, like_half_width = _judged_by_like(timed, held, left[LIKE])
     return ServingStudy(
         runs=tuple(timed),
         found=found,
@@ -98,6 +101,8 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
         held=held,
         inside=inside,
         half_width=half_width,
+        like_inside=like_inside,
+        like_half_width=like_half_width,
         memory=tuple(memory),
         memory_inside=_memory_covered([run for run, _ in memory], known),
         refused=tuple(refused),
@@ -137,11 +142,29 @@ def _judged(runs: Sequence[ServingRun], held: Sequence[Held]) -> tuple[NDArray[n
         mine = [i for i, run in enumerate(runs) if run.figure in figures]
         if found is None:
             continue
-        lower, upper = found.mean - NORMAL_95 * found.deviation, found.mean + NORMAL_95 * found.deviation
-        widths = 0.5 * (np.exp(np.maximum(upper, 0.0)) - np.exp(np.minimum(lower, 0.0)))
+        widths = _half_widths(found.mean, found.deviation)
         for k, i in enumerate(mine):
             if _metric(runs[i]) == metric:
                 inside[i], half[i] = found.inside[k], widths[k]
+    return inside, half
+
+
+def _half_widths(mean: Vector, deviation: Vector) -> Vector:
+    """Half of upper less lower bound, over the expected value, of intervals that hold it."""
+    lower, upper = mean - NORMAL_95 * deviation, mean + NORMAL_95 * deviation
+    return np.asarray(0.5 * (np.exp(np.maximum(upper, 0.0)) - np.exp(np.minimum(lower, 0.0))))
+
+
+def _judged_by_like(runs: Sequence[ServingRun], held: Sequence[Held], like: Vector) -> tuple[NDArray[np.bool_], Vector]:
+    """The same of a run that was left out with its like, ``like`` = log(predicted / measured): its software was measured, but not
+    on this GPU with this model. Its interval is made without the errors of its part (``_parts``), too."""
+    inside, half = np.zeros(len(runs), dtype=bool), np.full(len(runs), np.nan)
+    for found in held:
+        mine = np.array([i for i, run in enumerate(runs) if run.figure in FIGURES[found.metric]])
+        parts = [members for members, _ in _parts([runs[i] for i in mine])]
+        mean, deviation = said_by_others(found, parts)
+        inside[mine] = np.abs(-like[mine] - mean) <= NORMAL_95 * deviation
+        half[mine] = _half_widths(mean, deviation)
     return inside, half
 
 

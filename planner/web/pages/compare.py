@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 
 import streamlit as st
@@ -108,6 +109,9 @@ def table(found: Sequence[Answer]) -> str:
     for key, name, figure, ratio in ROWS:
         if key == "run" and any(one.plan is not None and one.plan.run_s is not None for one in found):
             rows.append(_budgets(found, len(others)))
+        if key in SECONDS:
+            say = show.in_one_unit(getattr(one.plan, SECONDS[key]) for one in found if one.plan is not None)
+            figure = partial(figure, say=say)
         cells = []
         for one in found:
             if one.plan is None:
@@ -130,7 +134,8 @@ def table(found: Sequence[Answer]) -> str:
 
 def _budgets(found: Sequence[Answer], others: int) -> str:
     """The row of what to ask for; no ratio of budgets, whose factor is the same."""
-    told = [("–", "") if one.plan is None else show.budgeted(one) for one in found]
+    say = show.in_one_unit(None if one.plan is None else show.budget_s(one) for one in found)
+    told = [("–", "") if one.plan is None else show.budgeted(one, say) for one in found]
     cells = [f"<td><span data-figure='budget'>{escape(value)}</span><small>{escape(note)}</small></td>" for value, note in told]
     return f"<tr><th scope='row'>{show.term(t('show.budget'))}</th>{''.join(cells)}{'<td></td>' * others}</tr>"
 
@@ -182,10 +187,13 @@ def _parameters(plan: Plan) -> Cell:
     return count(plan.parameters_total), active
 
 
-def _run(plan: Plan) -> Cell:
+Say = Callable[[float | None], str]
+
+
+def _run(plan: Plan, say: Say = show.duration) -> Cell:
     if not plan.fits or plan.run_s is None:
         return ("–" if plan.run_s is not None else t("show.no_length")), ""
-    return show.duration(plan.run_s), _span(plan, "run_s", show.duration)
+    return say(plan.run_s), _span(plan, "run_s", say)
 
 
 def _cost(plan: Plan) -> Cell:
@@ -208,8 +216,8 @@ def _memory(plan: Plan) -> Cell:
     return show.gib(plan.peak_total_bytes), show.parts(usable, span)
 
 
-def _step(plan: Plan) -> Cell:
-    return show.duration(plan.step_time_s), _span(plan, "step_time_s", show.duration)
+def _step(plan: Plan, say: Say = show.duration) -> Cell:
+    return say(plan.step_time_s), _span(plan, "step_time_s", say)
 
 
 def _tokens(plan: Plan) -> Cell:
@@ -220,7 +228,7 @@ def _mfu(plan: Plan) -> Cell:
     return f"{plan.mfu:.1%}", _span(plan, "mfu", lambda v: f"{v:.1%}")
 
 
-ROWS: tuple[tuple[str, str, Callable[[Plan], Cell], str], ...] = (
+ROWS: tuple[tuple[str, str, Callable[..., Cell], str], ...] = (
     ("parameters", "compare.parameters", _parameters, ""),
     ("where", "compare.hardware", _where, ""),
     ("layout", "in.layout", _layout, ""),
@@ -232,6 +240,8 @@ ROWS: tuple[tuple[str, str, Callable[[Plan], Cell], str], ...] = (
     ("cost", "show.cost", _cost, "cost_usd"),
 )
 """(key, text, figure and note of a plan, the figure's name in ``difference.ratios``)."""
+SECONDS = {"step": "step_time_s", "run": "run_s"}
+"""Rows of durations: their figures are told in one unit."""
 
 
 @remembered
@@ -268,6 +278,8 @@ def equal_table(sides: Sequence[Side]) -> str:
     def span(found: Interval | None, say: Callable[[float], str]) -> Cell:
         return ("–", "") if found is None else (say(found.expected), show.between(found, say))
 
+    runs = [s.days.scaled(DAY_S) if s.plan.fits else None for s in sides]
+    say = show.in_one_unit(None if run is None else run.expected for run in runs)
     rows: list[tuple[str, list[Cell]]] = [
         (
             t("compare.parameters"),
@@ -277,7 +289,7 @@ def equal_table(sides: Sequence[Side]) -> str:
         (t("in.num_tokens"), [(count(s.tokens), "" if s.reachable else t("compare.never")) for s in sides]),
         (t("compare.flops"), [(f"{s.training_flops:.3g}", "") for s in sides]),
         (t("run.budget"), [span(s.budget_usd, show.dollars) for s in sides]),
-        (t("show.run"), [span(s.days.scaled(DAY_S), show.duration) if s.plan.fits else ("–", "") for s in sides]),
+        (t("show.run"), [span(run, say) for run in runs]),
         (t("compare.gpu_hours"), [span(s.gpu_hours, show.number) if s.plan.fits else ("–", "") for s in sides]),
         (t("show.cost"), [span(s.cost_usd, show.dollars) for s in sides]),
         (t("compare.loss"), [("–" if s.loss is None else f"{s.loss:.3f}", t("compare.assumed")) for s in sides]),

@@ -306,8 +306,8 @@ def _elsewhere() -> None:
     with st.expander(t("evidence.elsewhere")):
         for name, command in commands.ELSEWHERE.items():
             st.markdown(f"`{command}`: {t(f'evidence.command_{name}')}")
-        for name, (command, _) in commands.OPTIONS_ELSEWHERE.items():
-            st.markdown(f"`{command}`: {t(f'evidence.option_{name}')}")
+        for name, one in commands.OPTIONS_ELSEWHERE.items():
+            st.markdown(f"`{one.command}`: {t(f'evidence.option_{name}')}")
 
 
 def _price_age(label: str, price: Price | None) -> None:

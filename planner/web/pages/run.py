@@ -141,6 +141,12 @@ def _span(found: Interval | None, say: Callable[[float], str]) -> Cell:
     return say(found.expected), show.between(found, say) if found.lower != found.upper else ""
 
 
+def _spans(found: Sequence[Interval]) -> list[Cell]:
+    """Durations of a row, in one unit."""
+    say = show.in_one_unit(one.expected for one in found)
+    return [_span(one, say) for one in found]
+
+
 def _kwh(value: float) -> str:
     return t("run.kwh", value=f"{value:,.0f}")
 
@@ -162,14 +168,15 @@ Rows = list[tuple[str, str, list[Cell]]]
 
 def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> str:
     """Figures down, configurations across; what is budgeted beside what is modelled."""
+    mtbf = show.in_one_unit(r.mtbf_s for r in runs)
     rows: Rows = [
         *_budget_rows(bills),
-        ("budget-days", t("run.budget_time"), [_span(r.budget_s, show.duration) for r in runs]),
-        ("wall", t("run.wall"), [_span(r.wall_s, show.duration) for r in runs]),
+        ("budget-days", t("run.budget_time"), _spans([r.budget_s for r in runs])),
+        ("wall", t("run.wall"), _spans([r.wall_s for r in runs])),
         ("", t("run.gpu_hours"), [_span(r.gpu_hours, show.number) for r in runs]),
         ("goodput", t("run.goodput"), [_span(r.goodput, lambda v: f"{v:.1%}") for r in runs]),
         ("", t("run.interruptions"), [_interruptions(r) for r in runs]),
-        ("", t("run.mtbf"), [(show.duration(r.mtbf_s), "") for r in runs]),
+        ("", t("run.mtbf"), [(mtbf(r.mtbf_s), "") for r in runs]),
         ("", t("run.checkpoint"), [_checkpoint(r) for r in runs]),
     ]
     rows += _bill_rows(bills)
