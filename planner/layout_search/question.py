@@ -204,7 +204,7 @@ class SearchQuestion:
         """(setup, tp): pieces of the space that are searched one at a time, or by different workers."""
         return [(i, tp) for i, setup in enumerate(self.setups) for tp in setup.grid.tps]
 
-    @property
+    @cached_property
     def num_layouts(self) -> int:
         """Size of the space."""
         return sum(self.setups[i].grid.size(tp) for i, tp in self.units)

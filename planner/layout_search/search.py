@@ -311,6 +311,8 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
     for column, name in ((rows.value, "boldest"), (rows.firm_bytes, "surest")):
         largest, known = name == "surest", getattr(found, name)
         least = column[within].min()
+        if len(found.rows) and (largest or least >= found.rows.value[0]):  # what fits surely is there, or as good
+            continue
         if not largest and len(known) and least > known.value[0]:
             continue
         some = rows.rows(np.flatnonzero(within & (column == least)))

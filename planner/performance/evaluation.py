@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 CHUNK = 16_384
 """Layouts evaluated at a time: their columns stay in the processor's cache."""
+KEPT_COLUMNS = 512
+"""Combinations of axes up to which a table is kept for the next question: some megabytes of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,19 +342,20 @@ def _block_costs(context: Context, layouts: Layouts) -> tuple[BlockCosts, NDArra
         columns = {name: axis[first] for name, axis in zip(AXES, axes_of, strict=True)}
         table = build_table(Setting(model=here.model, framework=here.framework, job=here.job, **columns))
         return block_costs(table, here.cluster, here.curves), index
-    if len(layouts) == 1:  # asked on several numbers of GPUs, whose tables are one
-        axes = tuple(float(getattr(layouts, name)[0]) for name in AXES)
-        table, index = _lone_table(context.model, context.framework, context.job, axes), np.zeros(1, dtype=np.intp)
-    else:
-        setting, index = distinct_axes(layouts, context.model, context.framework, context.job)
-        table = build_table(setting)
+    first, index = distinct([getattr(layouts, name) for name in AXES])
+    axes = tuple(getattr(layouts, name)[first] for name in AXES)
+    if len(first) > KEPT_COLUMNS:
+        setting = Setting(model=context.model, framework=context.framework, job=context.job, **dict(zip(AXES, axes, strict=True)))
+        return block_costs(build_table(setting), context.cluster, context.curves), index
+    table = _kept_table(context.model, context.framework, context.job, tuple(tuple(axis.tolist()) for axis in axes))
     return block_costs(table, context.cluster, context.curves), index
 
 
-@lru_cache(maxsize=8)
-def _lone_table(model: Model, framework: Framework, job: Job, axes: tuple[float, ...]) -> Table:
-    """The table of one layout, whose AXES are ``axes``."""
-    values = {name: np.array([value]) for name, value in zip(AXES, axes, strict=True)}
+@lru_cache(maxsize=32)
+def _kept_table(model: Model, framework: Framework, job: Job, axes: tuple[tuple[float, ...], ...]) -> Table:
+    """The table of the combinations ``axes`` of AXES, kept: no row depends on the accelerator, and one question is asked of many,
+    and of several numbers of GPUs."""
+    values = {name: np.array(column) for name, column in zip(AXES, axes, strict=True)}
     return build_table(Setting(model=model, framework=framework, job=job, **values))
 
 

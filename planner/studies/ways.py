@@ -18,7 +18,7 @@ from planner.layout_search.ranking import NOISE
 from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active
-from planner.performance.interruptions import spot_stretch
+from planner.performance.interruptions import Recovery, spot_stretch
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
 from planner.serving.deploy import serve
@@ -131,33 +131,56 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
     card, model = load_accelerator(accelerator), as_model(tables["model"])
     recovery = Run.build(dict(tables.get("run") or {}), "run").recovery()
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
+    passed: list[int] = []  # counts that surely take too long, since the last that was answered
     for num_gpus in wish.counts():
-        question = moved(tables, card.name, num_gpus)
-        try:
-            why = _hopeless(card, model, question, wish)
-            if why:
-                if found.enough:
-                    break
-                found = found if found.plan is not None else Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
-                continue
-            answer = plan(**asked(question), explain=False)
-            step_s = np.full(1, answer.step_time_s)
-            stretch = float(spot_stretch(answer.question, answer.price, recovery, step_s, answer.num_steps)[0])
-        except PlannerError as error:
+        if _surely_late(found.plan, num_gpus, wish):
+            passed.append(num_gpus)
+            continue
+        tried = _tried(tables, card, model, num_gpus, wish, recovery)
+        if tried.plan is None:
             if found.enough:
                 break
-            if found.plan is None:
-                found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
+            found = found if found.plan is not None else tried
             continue
-        why = _short_of(answer, wish, stretch)
-        tried = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
+        passed.clear()
         if found.enough and not _cheaper(tried, found):
             break
         found = tried
-        dear = wish.budget_usd is not None and answer.fits and (answer.cost_usd or 0.0) > 4.0 * wish.budget_usd
-        if dear or (found.enough and answer.cost_usd is None):
+        dear = wish.budget_usd is not None and tried.plan.fits and (tried.plan.cost_usd or 0.0) > 4.0 * wish.budget_usd
+        if dear or (found.enough and tried.plan.cost_usd is None):
             break
-    return found
+    late = (_tried(tables, card, model, num_gpus, wish, recovery) for num_gpus in reversed(passed))
+    return found if found.enough else next((one for one in late if one.plan is not None), found)
+
+
+def _tried(
+    tables: Mapping[str, Mapping[str, Any]], card: Accelerator, model: Model, num_gpus: int, wish: Wish, recovery: Recovery
+) -> Way:
+    """The way on so many GPUs; without a plan where there is none."""
+    question = moved(tables, card.name, num_gpus)
+    try:
+        why = _hopeless(card, model, question, wish)
+        if why:
+            return Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
+        answer = plan(**asked(question), explain=False)
+        step_s = np.full(1, answer.step_time_s)
+        stretch = float(spot_stretch(answer.question, answer.price, recovery, step_s, answer.num_steps)[0])
+    except PlannerError as error:
+        return Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
+    why = _short_of(answer, wish, stretch)
+    return Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
+
+
+def _surely_late(known: Plan | None, num_gpus: int, wish: Wish) -> bool:
+    """Whether no layout of so many GPUs keeps the deadline, from the plan of fewer: what it executes of the model's own
+    operations, on all of them at the peak, with one step less, as a larger batch may leave.
+
+    Not where tokens are dropped, of which frameworks execute less; nor under a budget, which ends the counts by their dollars.
+    """
+    if known is None or known.run_s is None or wish.deadline_s is None or wish.budget_usd is not None or known.model.num_experts:
+        return False
+    steps = (known.num_steps or 1.0) - 1.0
+    return steps * known.step_time_s * known.mfu_causal * known.num_gpus / num_gpus > wish.deadline_s
 
 
 def _cheaper(tried: Way, found: Way) -> bool:

@@ -85,6 +85,7 @@ def saved_module(model: Model, name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def adapter_parameters(model: Model, adapter: Adapter) -> int:
     """Elements of all adapters: what peft calls trainable, without modules trained in full."""
     kinds = model.layer_kinds
