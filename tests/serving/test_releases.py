@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from planner.common.errors import PlannerError
@@ -19,6 +22,7 @@ from planner.serving.engine import (
     resolve_engine,
 )
 
+GUIDES = ("docs/guide/serving.md", "docs/zh/guide/serving.md")
 SPLIT = [name for name in engine_names() if load_engine(name).before]
 
 
@@ -141,3 +145,19 @@ def test_a_question_is_answered_by_the_release_that_it_names() -> None:
     again = serve(model="deepseek-v3", cluster="16xh200", serving=found.serving)
     assert (again.tpot_s, again.total_bytes) == (found.tpot_s, found.total_bytes)
     assert canonical_name("vllm 0.12.0") == "vllm-0.8"
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_the_guide_says_from_which_release_on_nvfp4_is_expanded(page: str) -> None:
+    """The first release is the one before which an engine's file says that it had no kernels for it."""
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    said = re.search(r"nvfp4-weight-only[(（](.*?)[)）]", text.replace("nvfp4-weight-only (", "nvfp4-weight-only("))
+    assert said is not None
+    told = {(tool.lower(), release) for tool, release in re.findall(r"(vLLM|SGLang)\D*?(\d+(?:\.\d+)+)", said[1])}
+    came = {
+        (engine_family(name), entry.release)
+        for name in SPLIT
+        for entry in load_engine(name).before
+        if entry.fields.get("expands_fp4") is False
+    }
+    assert told == came
