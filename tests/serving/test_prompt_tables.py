@@ -84,7 +84,7 @@ def test_a_way_to_experts_of_a_pool_for_prompts_is_asked_of_the_pool_alone() -> 
     found = deployment(m, on=three, **fields, prefill_pool={"ep": 8})
     assert (found.dispatcher, prefill_setting(found).dispatcher) == ("none", "deepep")
     wide = prefill_setting(deployment(m, on=four, **fields, prefill_pool={"ep": 16}))
-    with pytest.raises(PlannerError, match="which 16 GPUs of 16 x .*a3-highgpu-8g"):
+    with pytest.raises(PlannerError, match=r"which 16 GPUs of 16 x .*a3-highgpu-8g"):
         require_possible(replace(wide, cluster=cluster("a3-highgpu-8g", num_nodes=2)))
 
 
