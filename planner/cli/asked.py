@@ -76,7 +76,7 @@ def _gpus_or_field(words: list[str], on: str | None, command: str) -> PlannerErr
     from planner.model.names import is_model
 
     fields = {word: option for word in words[1:] if (option := of_field(word, ("--set",)))}
-    plain = [word for word in words if word not in fields]
+    plain = [word for word in words if word not in fields and word.lower() != "on"]
     for at in range(1, len(plain)) if on is None else ():
         first, last = " ".join(plain[:at]), " ".join(plain[at:])
         for model, gpus in ((first, last), (last, first)):

@@ -401,7 +401,7 @@ def scatter_spec(
         chosen = alt.selection_point(name="chosen", fields=["rank"], on="click")
         points = points.add_params(chosen).encode(
             size=alt.condition(chosen, alt.value(150), alt.value(55), empty=False),
-            opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.45), empty=False),
+            opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.7), empty=False),
         )
         front = (
             base.mark_line(color=INK, strokeWidth=1.5, interpolate="step-after")

@@ -139,8 +139,6 @@ class Layouts:
         values: dict[str, Any] = {f.name: int(getattr(self, f.name)[i]) for f in fields(self)}
         values["recompute"] = RECOMPUTE[values["recompute"]]
         values["schedule"] = SCHEDULE[values["schedule"]]
-        for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
-            values[name] = bool(values[name])
         return Layout(**values)
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -317,3 +318,11 @@ def test_a_model_beside_the_one_that_the_question_names_is_refused(command: str,
     code, out, err = run(command, "llama-3-8b", "--on", "8xh100", "--set", f"{field}=qwen3-8b")
     assert (code, out) == (2, "")
     assert "the question names llama-3-8b; name one model, qwen3-8b in its place" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("words", [["on", "8", "h100"], ["on", "8xh100"], ["8xh100"]])
+def test_gpus_behind_a_word_are_answered_with_the_option_that_takes_them(words: list[str], run: Run) -> None:
+    code, _, err = run("plan", "llama-3-8b", *words)
+    assert code == 2
+    gpus = " ".join(word for word in words if word != "on")
+    assert f"GPUs stand after --on: planner plan llama-3-8b --on {shlex.quote(gpus)}" in " ".join(err.split())

@@ -57,6 +57,20 @@ def test_memory_is_what_the_framework_sees_of_what_the_driver_reports() -> None:
     assert usable_bytes(seen) == 79 * GIB
 
 
+@pytest.mark.parametrize(
+    ("build", "fields"),
+    [
+        (card, ("l2_bytes", "num_sms", "tdp_w", "idle_w")),
+        (node, ("num_cpu_cores", "host_memory_bytes", "local_storage_bytes", "max_power_w")),
+    ],
+)
+def test_what_may_be_unknown_is_nothing_but_never_less(build: Any, fields: tuple[str, ...]) -> None:
+    for field in fields:
+        assert getattr(build(**{field: 0}), field) == 0
+        with pytest.raises(PlannerError, match=field):
+            build(**{field: -1 if field.startswith("num_") else -0.5})
+
+
 def test_columns_of_clusters_have_a_host_for_each() -> None:
     """Clusters of several sizes that are evaluated together: the GPUs of one node at most."""
     assert [gpus_of_host(gpus(n)) for n in (4, 8, 16)] == [4, 8, 8]

@@ -105,6 +105,15 @@ def test_a_measured_link_has_its_own_figures_and_graphs_theirs() -> None:
     )
 
 
+def test_the_ranks_of_a_group_that_a_nodes_edge_cuts_share_what_lies_on_one_side() -> None:
+    """Groups of four on nodes of six: two on either side, which leave through two ports; each sends half of its message over."""
+    near, far = (one.model_dump(exclude_unset=True) for one in NODE.links)
+    six = {**NODE.model_dump(exclude_unset=True), "num_gpus": 6, "links": [{**near, "span": 6}, far]}
+    there = cluster(Node.build(six, "test"), num_gpus=12, accelerator=ACCELERATOR)
+    assert float(collective_s(there, "all_to_all", 1e8, 4.0, 1.0)) == pytest.approx(law(1e-5, 1e8 / 2 / FAR))
+    assert float(collective_s(there, "all_gather", 1e8, 4.0, 1.0)) == pytest.approx(law(3e-5, 1e8 * 3 / 4 / (2 * FAR)))
+
+
 @pytest.mark.parametrize(("ranks", "bus"), [(2, 0.8 * 50e9), (4, 3 * 0.8 * 50e9), (8, NEAR)])
 def test_gpus_joined_in_pairs_use_the_links_to_all_of_their_group(ranks: int, bus: float) -> None:
     """50 GB/s to each other one, and no more than 300 in all."""

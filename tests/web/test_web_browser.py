@@ -391,12 +391,12 @@ def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address
     click(page, "Search", '[data-testid="stMain"] button')
     b.wait_for(page, "return document.body.innerText.includes('layouts searched in')")
     settled(page)
+    readable(page)
     click(page, "Download", ".st-key-search-files button")
     table = pd.read_csv(io.BytesIO(downloaded(folder, "search.csv", lambda: click(page, "Table (CSV)"))))
     again = pd.read_parquet(io.BytesIO(downloaded(folder, "search.parquet", lambda: click(page, "Table (parquet)"))))
     assert list(table["step_time_s"]) == pytest.approx(list(again["step_time_s"]))
     assert table["rank"].is_monotonic_increasing
-    readable(page)
     with zipfile.ZipFile(io.BytesIO(downloaded(folder, "nemo.zip", lambda: click(page, "Launch files for nemo")))) as archive:
         assert any("tensor_model_parallel_size" in archive.read(entry).decode() for entry in archive.namelist())
     page.execute_script("document.activeElement.blur(); document.body.click()")

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
 from planner.model.huggingface import model_from_config
-from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters
+from planner.workload.adapters import adapter_parameters, check_targets, saved_module, saved_parameters
 from planner.workload.tuning import Adapter
 
 # small models of many architectures: names, fused projections, biases, transposed weights, experts
@@ -122,3 +122,11 @@ def test_a_rank_above_the_width_of_every_adapted_layer_is_refused() -> None:
     for adapter in (Adapter(rank=4097), Adapter(rank=1025, target_modules=("k_proj",))):
         with pytest.raises(PlannerError, match=f"rank = {adapter.rank}.*at most {adapter.rank - 1}"):
             check_targets(model, adapter)
+
+
+def test_words_and_the_head_have_names_of_their_own_and_of_every_model() -> None:
+    model = model_from_config({"model_type": "gpt2", **CONFIGS["gpt2"]}, "gpt2", "test")
+    assert {name: saved_module(model, name) for name in ("wte", "words", "embed_tokens", "head", "lm_head", "c_attn")} == {
+        "wte": "words", "words": "words", "embed_tokens": "words", "head": "head", "lm_head": "head", "c_attn": None,
+    }  # fmt: skip
+    assert saved_module(model.replaced(head="none", tied_embeddings=False), "lm_head") is None

@@ -9,8 +9,9 @@ from examples import LLAMA, MIXTRAL, model
 
 import planner
 from planner.hardware.cluster import Cluster, cluster
+from planner.model.catalog import load_model
 from planner.training.plan import Plan
-from planner.workload.dispatch import dispatcher_on, stack_on
+from planner.workload.dispatch import dispatcher_on, modules_on, runs_deepep, stack_on
 from planner.workload.framework import load_framework
 
 CORE = load_framework("megatron-core")
@@ -37,6 +38,37 @@ def test_the_fabric_decides(node: str, usual: str) -> None:
     assert dispatcher_on(CORE.replaced(dispatcher="allgather"), on, model(MIXTRAL)).dispatcher == "allgather"
     padded = dispatcher_on(CORE, on, model(MIXTRAL, capacity_factor=1.0))
     assert padded.dispatcher == "alltoall"
+
+
+@pytest.mark.parametrize(
+    ("node", "ranks", "runs"),
+    [
+        ("dgx-h100", 8, True),
+        ("dgx-h100", 16, True),
+        ("p5-48xlarge", 8, True),
+        ("p5-48xlarge", 16, False),
+        ("dgx-a100-80gb", 8, False),
+    ],
+)
+def test_deepep_runs_over_nvlink_and_between_nodes_over_rdma(node: str, ranks: int, runs: bool) -> None:
+    """deepseek-ai/DeepEP, README, requirements: Hopper or newer; AWS's EFA has no ports that GPUs command themselves."""
+    assert runs_deepep(cluster(node, num_nodes=2), ranks) is runs
+
+
+def test_mixtures_spare_what_costs_little_where_attention_is_fused() -> None:
+    """The up-projections of latent attention only where there are some; nothing where somebody says what, or scores are kept."""
+    usual = CORE.model_copy(
+        update={"usual_recompute_modules": ("layernorm", "moe_act", "mla_up_proj"), "recompute_modules": None}
+    )
+    latent, plain = load_model("deepseek-v2-lite"), model(MIXTRAL)
+    assert modules_on(usual, latent).recompute_modules == {"layernorm", "moe_act", "mla_up_proj"}
+    assert modules_on(usual, plain).recompute_modules == {"layernorm", "moe_act"}
+    said = usual.replaced(recompute_modules={"core_attn"})
+    for stack, of in (
+        (usual, model(LLAMA)), (said, plain), (usual.replaced(attention_kernel="standard"), plain),
+        (usual.model_copy(update={"usual_recompute_modules": ()}), plain),
+    ):  # fmt: skip
+        assert modules_on(stack, of) == stack
 
 
 def test_a_model_without_experts_is_left_alone() -> None:

@@ -215,6 +215,12 @@ def test_jobs_that_do_not_are_not() -> None:
     assert flags == [(False, False), (True, False), (False, True)]
 
 
+def test_a_run_is_one_pass_over_its_data_unless_it_says_more() -> None:
+    assert (job().num_epochs, job(num_epochs=2.5).num_epochs) == (1.0, 2.5)
+    with pytest.raises(PlannerError, match="num_epochs"):
+        job(num_epochs=0.0)
+
+
 def test_adapters_lie_on_the_layers_that_were_named() -> None:
     assert Adapter(rank=4).tuned(3) == (0, 1, 2)
     assert Adapter(rank=4, last_layers=2).tuned(3) == (1, 2)
