@@ -248,7 +248,8 @@ def resolve_engine(name: str) -> str | None:
     """The catalog's engine behind a name as people write it; None for an unknown one.
 
     A file's name, a family ("vLLM" is its newest engine), or a family with a version: "vLLM 0.6.3", "sglang==0.5.9",
-    "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
+    "llama.cpp b3622" are the engine of that release, and "transformers 4" of the newest 4. A version that is no number ("dev") is
+    the newest. What stands between the words ("vllm v0", "vllm-v0") changes nothing.
     """
     return _resolved(name)[0]
 
@@ -257,8 +258,9 @@ def resolve_engine(name: str) -> str | None:
 def _resolved(name: str) -> tuple[str | None, tuple[int, ...] | None]:
     """The engine behind a name, and the release that the name states; None where it states none."""
     text = " ".join(name.lower().split())
-    if text in engine_names():
-        return text, None
+    file = re.sub(r"[\s=@_-]+", "-", text)
+    if file in engine_names():
+        return file, None
     known = _families_by_name()
     family, version = known.get(text), ""
     if family is None:
@@ -269,7 +271,7 @@ def _resolved(name: str) -> tuple[str | None, tuple[int, ...] | None]:
     numbers = re.match(r"\d+(\.\d+)*", version)
     asked = release_number(numbers.group()) if numbers else None
     releases = releases_of(family)
-    older = [first for first in releases if asked is None or first <= asked]
+    older = [first for first in releases if asked is None or first[: len(asked)] <= asked]
     return releases[max(older, default=min(releases))], asked
 
 
@@ -281,8 +283,10 @@ def releases_of(family: str) -> dict[tuple[int, ...], str]:
 def canonical_name(name: str) -> str:
     """An engine's name: its file's, or the family's with the release where that release was something else.
 
+    It names the same engine as ``name`` and is its own canonical name.
+
     >>> canonical_name("vLLM 0.8.5"), canonical_name("vllm==0.12.0")
-    ('vllm-0.8.5', 'vllm-0.8')
+    ('vllm-0.8.5', 'vllm-0.13')
     """
     found, asked = _resolved(name)
     if found is None or asked is None or load_engine(name) == load_engine(found):

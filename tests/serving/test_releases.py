@@ -122,14 +122,52 @@ def test_a_series_is_its_newest_release() -> None:
     assert release_number("0.9.2") < release_number("0.10")
 
 
+QUESTION = {"prompt": 1000, "output": 100, "weights": "fp8-block", "ep": 16, "redundant_experts": 32, "memory_fraction": 0.85}
+
+
+BETWEEN = (" ", "-", "_", "==", "@", " v", "-v")
+"""Between a family and a release; the first three also before what is no release (vllm v0 is a file, vllm 0 a series)."""
+
+
+def asked(family: str) -> set[tuple[int, ...]]:
+    """Releases of a family, on both sides of each at which something changed, and the series that they are of."""
+    of_files = [load_engine(name) for name in engine_names() if engine_family(name) == family]
+    changes = {*releases_of(family), *(entry.number for engine in of_files for entry in engine.before)}
+    near = {other for first in changes for other in (first, (*first, 9), last_before(first), (*first[:-1], first[-1] + 1))}
+    return {release[:length] for release in near if min(release) >= 0 for length in range(1, len(release) + 1)}
+
+
+@pytest.mark.parametrize("family", sorted({engine_family(name) for name in engine_names()}))
+def test_a_name_means_one_engine_however_it_is_written_and_passed_on(family: str) -> None:
+    names = [family, *(name for name in engine_names() if engine_family(name) == family)]
+    for name in (*names, *(f"{family} {series(release)}" for release in asked(family))):
+        engine, canonical = load_engine(name), canonical_name(name)
+        assert load_engine(canonical) == engine, (name, canonical)
+        assert canonical_name(canonical) == canonical, (name, canonical)
+        rest = name.removeprefix(family)[1:]
+        for between in (BETWEEN if rest[:1].isdigit() and "." in rest else BETWEEN[:3]) if rest else ():
+            assert load_engine(f"{family}{between}{rest}") == engine, (name, between)
+
+
+def test_a_series_is_the_newest_engine_of_it() -> None:
+    for family in {engine_family(name) for name in engine_names()}:
+        firsts = releases_of(family)
+        for release in {first[:length] for first in firsts for length in range(1, len(first) + 1)}:
+            newest = max(first for first in firsts if first[: len(release)] == release)
+            assert resolve_engine(f"{family}@{series(release)}") == firsts[newest]
+
+
+@pytest.mark.parametrize("engine", ["vllm 0.8", "vLLM-0.8", "vllm==0.8.5"])
+def test_a_release_without_a_feature_is_refused_it_by_every_name(engine: str) -> None:
+    with pytest.raises(PlannerError, match=r"has no redundant experts; engines that have: .*vllm-0\.9\.2"):
+        serve(model="deepseek-v3", cluster="16xh200", serving={**QUESTION, "engine": engine})
+
+
 def test_every_name_of_engines_with_a_feature_is_one_that_has_it() -> None:
     for feature in ("redundant_experts", "disaggregated", "speculative"):
         for name in names_with(feature):
             assert resolve_engine(name) in engine_names()
             assert feature in load_engine(name).features, name
-
-
-QUESTION = {"prompt": 1000, "output": 100, "weights": "fp8-block", "ep": 16, "redundant_experts": 32, "memory_fraction": 0.85}
 
 
 def test_a_question_is_answered_by_the_release_that_it_names() -> None:
@@ -140,4 +178,4 @@ def test_a_question_is_answered_by_the_release_that_it_names() -> None:
     # the same again from what the answer says
     again = serve(model="deepseek-v3", cluster="16xh200", serving=found.serving)
     assert (again.tpot_s, again.total_bytes) == (found.tpot_s, found.total_bytes)
-    assert canonical_name("vllm 0.12.0") == "vllm-0.8"
+    assert canonical_name("vllm 0.12.0") == "vllm-0.13"
