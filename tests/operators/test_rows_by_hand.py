@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import GPT, LLAMA, MIXTRAL, setting
-from test_bytes_by_hand import B, S, T, amount, both, of_model, one, small
+from row_examples import B, S, T, amount, both, of_model, one, small
 
 from planner.model.huggingface import model_from_config
 from planner.operators.adapter import _scaled
