@@ -100,8 +100,8 @@ class Framework(Spec):
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
-    # output layer and loss chunk by chunk, each with its gradient, so that logits of one chunk are held: in how many chunks; True:
-    # as many as make a chunk's logits about as large as the input (Liger's fused linear cross-entropy)
+    # output layer and loss chunk by chunk, each with its gradient, so that logits of one chunk are held: in how many chunks;
+    # True: as many as make a chunk's logits about as large as the input (Liger's fused linear cross-entropy)
     chunked_loss: bool | int = False
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits

@@ -116,5 +116,5 @@ def test_ligers_loss_is_cut_by_size_whatever_the_stacks_own_is() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 8.5, "8", None])
 def test_a_number_of_chunks_is_two_or_more(value: Any) -> None:
-    with pytest.raises(PlannerError, match="chunked_loss: .* give 2 or more, or true or false"):
+    with pytest.raises(PlannerError, match=r"chunked_loss: .* give 2 or more, or true or false"):
         load_framework("fsdp").replaced(chunked_loss=value)
