@@ -3,6 +3,7 @@
 import re
 from functools import cache, lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -344,6 +345,8 @@ def load_engine(name: str) -> Engine:
 
 @lru_cache(maxsize=1024)
 def _engine(name: str, state: tuple[State, ...]) -> Engine:
+    if name.endswith(".toml") and Path(name) in ENGINES.files().values():
+        return Engine.build(_table(Path(name).stem), name)
     if name.endswith(".toml"):
         table = _table(name)
         if "before" in table:

@@ -180,6 +180,8 @@ def test_a_file_of_ones_own_states_what_holds(tmp_path: Path) -> None:
     file.write_text('base = "vllm-v1"\nname = "own"\nbefore = [{ release = "1.0", without = ["tp"], source = "mine" }]\n')
     with pytest.raises(PlannerError, match=r"own\.toml: before = .*: only engines of the catalog are asked for by release"):
         load_engine(str(file))
+    for name in engine_names():  # the catalog's, by its path
+        assert load_engine(str(ENGINES.path(name, "engine"))) == load_engine(name)
     file.write_text('base = "vllm-0.13"\nname = "own"\n')
     assert load_engine(str(file)).features == load_engine("vllm-0.13").features
 
