@@ -15,6 +15,7 @@ from planner.performance.evaluation import Evaluation
 from planner.prices.price import Price
 from planner.training import remedies as remedies_module
 from planner.training import trainable
+from planner.training.hopeless import states_bytes
 from planner.training.memory_map import fit_map, map_axes, moments
 from planner.training.plan import Plan
 from planner.training.planning import SMALL_BATCH, batch_notes, evaluate, lasting, reasons_of
@@ -24,6 +25,7 @@ from planner.training.trainable import frozen_parameters, stored_bytes, trainabl
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
+from planner.workload.resolve import as_job
 from planner.workload.tuning import USUAL_RANK, Adapter
 
 JOB: dict[str, Any] = {"seq_len": 512, "global_batch_size": 64, "num_tokens": 10 * 64 * 512}
@@ -97,7 +99,26 @@ def test_what_trains_and_what_is_stored_by_hand() -> None:
     core = load_framework("megatron-core")
     assert stored_bytes(m, full, core) == 2 * total
     assert stored_bytes(m, full.replaced(precision="fp32"), core) == 4 * total
-    assert stored_bytes(m, job, load_framework("peft")) in (2 * trains, 4 * trains)
+    for dtype, width in (("fp32", 4), ("same", 2)):
+        typed = job.replaced(adapter=adapter.replaced(dtype=dtype))
+        assert stored_bytes(m, typed, load_framework("peft")) == stored_bytes(m, typed, core) == width * trains
+    # as peft and Megatron-Core make them where nobody says
+    assert stored_bytes(m, job, load_framework("peft")) == 4 * trains
+    assert stored_bytes(m, job, core) == 2 * trains
+
+
+def test_the_least_bytes_of_all_states_by_hand() -> None:
+    """Under adapters frozen weights alone, in 16 bit or in NF4 (Dettmers et al. 2023, section 3: 0.127 bit of scales); of full
+    tuning with AdamW 18 bytes."""
+    m, peft = model(LLAMA), load_framework("peft")
+    total = parameters_total(m)
+    usual = {"seq_len": 512, "global_batch_size": 8, "precision": "bf16"}
+    adapter = Adapter.build({"rank": 4}, "adapter")
+    assert states_bytes(m, Job(kind="lora", adapter=adapter, **usual), peft) == 2 * total
+    narrow = states_bytes(m, as_job({"kind": "qlora", "adapter": {"rank": 4}, **usual}), peft)
+    assert narrow == pytest.approx((4 + 0.127) / 8 * total, rel=1e-4)
+    core = load_framework("megatron-core")
+    assert states_bytes(m, Job(**usual), core) == 18 * total
 
 
 def test_teachers_speak_the_same_words_and_are_no_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
