@@ -124,7 +124,7 @@ def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: C
     assert code == 0
     warnings = [note for note in json.loads(out)["notes"] if note.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "job.seq_len = 8192" in warnings[0]
+    assert "job.seq_len = 8,192" in warnings[0]
     assert "context_length = 4,096" in warnings[0]
     assert "context_length = 4,096" in run("plan", longer)[1]
     for fine in (
