@@ -219,7 +219,7 @@ class OfStep:
         whose value is the answer, of which nothing is taken.
         """
         from planner.hardware.asked import cluster_table
-        from planner.model.names import is_model, model_files
+        from planner.model.names import is_model
         from planner.scenarios.quick import changed_scenario, part_of_layout, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
@@ -230,15 +230,14 @@ class OfStep:
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
-        named_model = self.target.lower() in model_files() or (not is_scenario(self.target) and is_model(self.target))
-        if self.on is not None and (named_model or not is_scenario(self.target)):
-            refuse_turned(self.target, self.on)
+        if self.is_quick:
+            refuse_turned(self.target, str(self.on))
             refuse_other_model(self.target, changes)
             method: Any = named[0].lstrip("-") if named else usually
             found = self.quick(method)
             given = self.job() | _names_of_job({**changes, looked_for: None})
             return changed_scenario(found, changes), (*usual_notes(found, given), *more_of_layout(part_of_layout(found, changes)))
-        if named_model and not is_scenario(self.target):
+        if not is_scenario(self.target) and is_model(self.target):
             raise no_gpus(self.target)
         refuse_launch_file(self.target)
         scenario = read_scenario(self.target)
@@ -249,6 +248,13 @@ class OfStep:
             scenario = replace(scenario, title=Message("{0}; here on {1}", scenario.title, self.on))
         scenario = with_tables(scenario, self.whole())
         return changed_scenario(scenario, own | changes), more_of_layout(part_of_layout(scenario, changes))
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is of a model and GPUs, not of a scenario."""
+        from planner.model.names import model_files
+
+        return self.on is not None and (self.target.lower() in model_files() or not is_scenario(self.target))
 
     def fields(self) -> dict[str, Any]:
         """The fields that options give, each after its table."""

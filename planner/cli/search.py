@@ -308,19 +308,36 @@ def limit_command(
     field = field or "job.seq_len"
     plain = {name.rpartition(".")[2]: name for name in FIELDS}
     field = plain.get(meant(field, plain), field)
-    scenario, usual = given.scenario(unread=("run", "cost"), looked_for=field)
+    unread = ("run", "cost")
+    scenario, _ = given.scenario(unread=unread, looked_for=field)
     case = scenario.cases[0]
+
+    def question(value: Any) -> tuple[Scenario, tuple[str, ...]]:
+        """The question with a value, as ``planner plan`` takes it: what is usual follows it."""
+        option = {"job.seq_len": "seq_len", "model": "target"}.get(field)
+        anew = option is not None and given.is_quick and field not in set_fields(given.change)
+        asked: Laid = replace(given, **{option: str(value)}) if anew else given  # type: ignore[arg-type]
+        return asked.scenario(unread=unread, looked_for=field)
+
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
-        found = largest(case.asked(), field, step, **given.choice(), progress=progress)
+        found = largest(
+            case.asked(),
+            field,
+            step,
+            **given.choice(),
+            progress=progress,
+            asked=lambda value: question(value)[0].cases[0].asked(),
+        )
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})
         return
     from planner.reports.plans import plans_table
 
-    above = "" if found.next_value is None else Message("{0}: ", found.next_value)
-    title = Message("largest {0} that fits: {1}; {2}{3}", field, found.value, above, found.reason)
-    show(plans_table(title, [str(found.value)], [found.plan]), *usual)
+    value, following = (f"{n:,}" if isinstance(n, int) else n for n in (found.value, found.next_value))
+    above = "" if following is None else Message("{0}: ", following)
+    title = Message("largest {0} that fits: {1}; {2}{3}", field, value, above, found.reason)
+    show(plans_table(title, [str(value)], [found.plan]), *found.plan.notes, *question(found.value)[1])
 
 
 def _most_tokens(given: Laid, budget_usd: str | None, deadline: str | None, as_json: bool) -> None:

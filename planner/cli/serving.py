@@ -311,7 +311,7 @@ def size_command(
     ] = None,
     provider: Provider = None,
 ) -> None:
-    """Find the GPUs that a model needs: the fewest of each type that hold it with room to spare, the smallest, the cheapest."""
+    """Find the GPUs that a model needs: the fewest of each type with room to spare, the least memory in all, the cheapest."""
     from typing import cast, get_args
 
     from planner.common.errors import meant

@@ -18,7 +18,8 @@ from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
 from planner.serving.engine import Engine, load_engine, resolve_engine
 from planner.serving.feasibility import usual_passage
-from planner.serving.spec import OUTPUT, PROMPT, Dispatcher, replica_gpus
+from planner.serving.requests import longest_tokens, mean_tokens
+from planner.serving.spec import OUTPUT, PROMPT, Dispatcher, Lengths, replica_gpus
 from planner.workload.resolve import as_cluster, as_model
 
 UNQUANTIZED = ("bf16", "fp16", "fp32")
@@ -28,7 +29,7 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     """[model] [cluster] [serving] of a server's command; what planner's command line says overrides the file."""
     f = said.fields
     _captured(said)
-    f |= over
+    f |= {f"serving.{name.removeprefix('load.')}" if name.startswith("load.") else name: value for name, value in over.items()}
     form = next(form for form in said.formats if form.kind == "serve")
     engine = str(f.get("serving.engine") or _engine(said, form))
     f["serving.engine"] = engine
@@ -83,7 +84,7 @@ def _engine(said: Said, form: Format) -> str:
     if not core.is_in(release):
         said.not_understood.append(Message("{0} {1} has no engine {2}, which a variable chooses", form.title, release, chosen))
         return named
-    others = {other.engine for other in form.cores.values() if other is not core}
+    others = {resolve_engine(other.engine) for other in form.cores.values() if other is not core}
     return _chosen(said, core.engine if resolve_engine(named) in others else named)
 
 
@@ -222,7 +223,8 @@ def _captured(said: Said) -> None:
 
 
 def _lengths(said: Said, model: Model) -> None:
-    """Lengths of prompt and output, which no server's command gives. A model that makes vectors has no output."""
+    """Lengths of prompt and output, which no server's command gives: the usual ones that the context beside it leaves room for.
+    PlannerError for given ones that the server refuses. A model that makes vectors has no output."""
     f = said.fields
     vectors = model.embeds or bool(f.get("serving.embeds"))
     places = whole(f, "said.places")
@@ -231,14 +233,22 @@ def _lengths(said: Said, model: Model) -> None:
     context = length(said, "said.context")
     everything = length(said, "said.all_context", -1)
     if everything is not None and everything > 0:
-        context = everything // (places or 1)
+        context = max(everything // (places or 1), 1)
     told = ("prompt",) if vectors else ("prompt", "output")
-    missing = [name for name in told if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]
+    table = _table(f, "serving")
+    given = {name: _given_lengths(name, table[name]) for name in told if name in table}
+    if context is not None:
+        _require_held(said, context, tuple(given.values()), len(told))
+    missing = [name for name in told if name not in given]
     if not missing:
         return
     prompt, output = PROMPT, OUTPUT
     if vectors:
         prompt = usual_passage(model, context)
+    elif context is not None and given:
+        longest, mean = (int(of(*given.values())) for of in (longest_tokens, mean_tokens))
+        left = max(context - (longest if longest < context else mean), 1)
+        prompt, output = min(prompt, left), min(output, left)
     elif context is not None and context < prompt + output:
         prompt = max(context * 4 // 5, 1)
         output = max(context - prompt, 1)
@@ -247,6 +257,41 @@ def _lengths(said: Said, model: Model) -> None:
         f[f"serving.{name}"] = usual[name]
     listed = ", ".join(f"serving.{name} = {usual[name]}" for name in missing)
     said.notes.append(Message("not in the command; usual values are used: {0}", listed))
+
+
+def _given_lengths(name: str, value: Any) -> Lengths:
+    return Lengths.build({"mean": value} if isinstance(value, int) else value, f"serving.{name}")
+
+
+def _require_held(said: Said, context: int, given: tuple[Lengths, ...], parts: int) -> None:
+    """PlannerError where the mean request is longer than the server's own limit, so that it refuses what is asked about; a doubt
+    where only the longest are. What is not given takes a token at least."""
+    rest = parts - len(given)
+    mean, longest = (sum(map(of, given)) + rest for of in (mean_tokens, longest_tokens))
+    if not given or longest <= context:
+        return
+    field = "said.all_context" if "said.all_context" in said.fields else "said.context"
+    option = next((line.option for line in reversed(said.lines) if line.field == field), field)
+    if mean <= context:
+        said.unmodelled.append(
+            Message(
+                "{0} = {1} lets a request have {2:,} tokens, and the longest have {3:,.0f}: the server refuses those, and all "
+                "are counted",
+                option,
+                said.fields[field],
+                context,
+                longest,
+            )
+        )
+        return
+    raise PlannerError(
+        "{0} = {1}: lets a request have {2:,} tokens, and prompt and output have at least {3:,.0f}: the server refuses it; "
+        "raise {0}, or ask about shorter ones.",
+        option,
+        said.fields[field],
+        context,
+        mean,
+    )
 
 
 def _speculative(said: Said) -> None:

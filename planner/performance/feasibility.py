@@ -229,8 +229,8 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
         return ()
     return (
         Message(
-            "warning: job.seq_len = {0} is beyond the context_length = {1} of {2}: the model has not learned positions that far; "
-            "extend its context (other rotary frequencies), or train on shorter sequences",
+            "warning: job.seq_len = {0:,} is beyond the context_length = {1:,} of {2}: the model has not learned positions "
+            "that far; extend its context (other rotary frequencies), or train on shorter sequences",
             job.seq_len,
             model.context_length,
             model.name,

@@ -195,7 +195,9 @@ def _kind_name(kind: str) -> str:
 
 
 def _batch(plan: Plan) -> str:
-    return Message("{0} x {1} tokens, {2} micro-batches", plan.job.global_batch_size, plan.job.seq_len, plan.num_microbatches)
+    return Message(
+        "{0:,} x {1:,} tokens, {2:,} micro-batches", plan.job.global_batch_size, plan.job.seq_len, plan.num_microbatches
+    )
 
 
 def _part(plan: Plan, part: str, show: Callable[[float], str]) -> str:

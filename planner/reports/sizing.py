@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from planner.studies.sizing import Size, Sizes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 SHOWN = 30
@@ -23,40 +25,16 @@ REASONS = 3
 
 
 def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
-    """The first ``top`` rows by price (all by default), the best in words, and how many are not shown and do not fit."""
+    """The first ``top`` rows by price (all by default) and those named below them, the best in words, and how many are not shown
+    and do not fit."""
     from rich.console import Group
-    from rich.table import Table
 
-    weights = Message(", weights {0}", found.weights) if found.weights else ""
-    size = count(parameters_total(found.model))
-    title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
-    shown = found.rows if top is None else found.rows[:top]
-    software = () if len({s.software for s in shown}) < 2 else ("engine",) if found.purpose == "serve" else ("framework",)
-    table = Table("GPU", *software, "cut", title=title, title_justify="left", pad_edge=False)
-    for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
-        table.add_column(name, justify="right")
-    for s in shown:
-        hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
-        each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else _million(s)
-        table.add_row(
-            s.accelerator,
-            *[s.software for _ in software],
-            s.cut,
-            str(s.num_gpus),
-            Message("{0} of {1}", gib(s.total_bytes), gib(s.card_bytes)),
-            f"{s.headroom:.0%}",
-            f"{s.batch:,}",
-            f"{s.tokens_per_s:,.0f}",
-            hourly,
-            each,
-            ""
-            if s.value is None
-            else Message("{0} with {1} ({2:,} at once)", _million(s.value), s.value.num_gpus, s.value.batch),
-        )
+    shown = _shown(found, top)
+    table = _table(found, shown)
     lines = []
     if found.purpose == "serve" and found.model.embeds:
         lines.append(Line(Message("tokens are of the texts read: {0} makes vectors", found.model.name)))
-    for name, best in (("smallest: {0}", found.smallest), ("cheapest: {0}", found.cheapest)):
+    for name, best in (("least memory in all: {0}", found.smallest), ("cheapest: {0}", found.cheapest)):
         lines.append(Line(Message(name, _card(best)), style="bold"))
     best = found.best_value
     if best is not None:
@@ -111,6 +89,53 @@ def _card(best: Size | None) -> str:
         return Message("none")
     hourly = "" if best.usd_per_hour is None else Message(", ${0:.2f} per hour", best.usd_per_hour)
     return Message("{0} x {1}{2}", best.num_gpus, best.accelerator, hourly)
+
+
+def _shown(found: Sizes, top: int | None) -> list[Size]:
+    """The first rows, and behind them those of the best in words, where these are not among them."""
+    first = list(found.rows[:top])
+    named = {best.accelerator for best in (found.smallest, found.cheapest, found.best_value) if best is not None}
+    return [*first, *(s for s in found.rows[len(first) :] if s.accelerator in named)]
+
+
+def _table(found: Sizes, shown: Sequence[Size]) -> Table:
+    """A row for each."""
+    from rich.table import Table
+
+    weights = Message(", weights {0}", found.weights) if found.weights else ""
+    size = count(parameters_total(found.model))
+    title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
+    software = () if len({s.software for s in shown}) < 2 else ("engine",) if found.purpose == "serve" else ("framework",)
+    table = Table("GPU", *software, "cut", title=title, title_justify="left", pad_edge=False)
+    for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens"):
+        table.add_column(name, justify="right")
+    others = any(s.value is not None for s in shown)
+    if others:
+        table.add_column("at best", justify="right")
+    for s in shown:
+        hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
+        each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else _million(s)
+        table.add_row(
+            s.accelerator,
+            *[s.software for _ in software],
+            s.cut,
+            str(s.num_gpus),
+            Message("{0} of {1}", gib(s.total_bytes), gib(s.card_bytes)),
+            f"{s.headroom:.0%}",
+            f"{s.batch:,}",
+            f"{s.tokens_per_s:,.0f}",
+            hourly,
+            each,
+            *([_at_best(s)] if others else []),
+        )
+    return table
+
+
+def _at_best(s: Size) -> str:
+    """The number of a row's GPUs with the fewest dollars per token, where it is another."""
+    if s.value is None:
+        return ""
+    return Message("{0} with {1} ({2:,} at once)", _million(s.value), s.value.num_gpus, s.value.batch)
 
 
 def _million(s: Size) -> str:

@@ -995,6 +995,52 @@ def test_lengths_as_vllm_writes_them(length: str, tokens: int, run: Run, tmp_pat
         assert f"--max-model-len = '{wrong}'" in error
 
 
+CONTEXTS = {
+    "vllm serve meta-llama/Llama-3.1-8B --max-model-len 16384": "--max-model-len = 16384",
+    "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --context-length 16384": "--context-length = 16384",
+    "trtllm-serve meta-llama/Llama-3.1-8B --max_seq_len 16384": "--max_seq_len = 16384",
+    "llama-server -hf ggml-org/Meta-Llama-3.1-8B-Instruct-GGUF -c 65536 --parallel 4": "-c = 65536",
+}
+
+
+@pytest.mark.parametrize("command", CONTEXTS)
+@pytest.mark.parametrize("table", ["serving", "load"])
+def test_a_request_beyond_the_servers_context_is_refused(command: str, table: str, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text(command)
+    asked = ("serve", "--from", str(file), "--on", "4xh100", "--set")
+    code, text, error = run(*asked, f"{table}.prompt=16384")
+    assert (code, text) == (2, "")
+    assert f"{CONTEXTS[command]}: lets a request have 16,384 tokens, and prompt and output have at least 16,385" in error
+    code, _, error = run(*asked, f"{table}.prompt=16000", "--set", f"{table}.output=385")
+    assert (code, "at least 16,385" in error) == (2, True)
+    for prompt, said, output in ((16000, 384, 384), (16000, None, 256), (16383, None, 1), (1000, None, 256)):
+        more = () if said is None else ("--set", f"{table}.output={said}")
+        code, text, _ = run(*asked, f"{table}.prompt={prompt}", *more)
+        assert code == 0
+        assert re.search(rf"^  prompt = {prompt}$", text, re.MULTILINE)
+        assert re.search(rf"^  output = {output}$", text, re.MULTILINE)
+
+
+def test_the_longest_requests_beyond_the_servers_context_are_told_of(tmp_path: Path) -> None:
+    long = {"serving.prompt": {"kind": "uniform", "low": 100, "high": 9000}, "serving.output": 100}
+    files = {"serve.sh": "vllm serve meta-llama/Llama-3.1-8B --max-model-len 8192"}
+    told = read(tmp_path, files, cluster=H100, over=long).unmodelled
+    assert [
+        line for line in told if "--max-model-len = 8192 lets a request have 8,192 tokens, and the longest have 9,100" in line
+    ]
+    assert not read(
+        tmp_path, files, cluster=H100, over=long | {"serving.prompt": {"kind": "uniform", "low": 100, "high": 8092}}
+    ).unmodelled
+
+
+def test_a_context_bounds_the_prompt_alone_where_vectors_are_made(tmp_path: Path) -> None:
+    files = {"serve.sh": "vllm serve BAAI/bge-m3 --max-model-len 4096"}
+    assert read(tmp_path, files, cluster=H100, over={"serving.prompt": 4096}).tables["serving"]["prompt"] == 4096
+    with pytest.raises(PlannerError, match="have at least 4,097"):
+        read(tmp_path, files, cluster=H100, over={"serving.prompt": 4097})
+
+
 @pytest.mark.parametrize("option", ["-hf", "-hfr", "--hf-repo"])
 @pytest.mark.parametrize(("quant", "weights"), [(":Q8_0", "q8_0"), (":Q4_K_M", "q4_k_m"), ("", "q4_k_m")])
 def test_a_repository_of_llama_server_is_its_model(option: str, quant: str, weights: str, run: Run, tmp_path: Path) -> None:

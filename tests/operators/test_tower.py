@@ -32,11 +32,13 @@ def saved(found: Table) -> float:
     return float(sum(np.sum(row.saved_bytes) for row in found.embedding))
 
 
+@pytest.mark.parametrize("layers", [1, 2, 27])
 @pytest.mark.parametrize("images", [1.0, 2.5])
-def test_an_images_patches_pass_each_layer_of_the_encoder(images: float) -> None:
+def test_an_images_patches_pass_each_layer_of_the_encoder(images: float, layers: int) -> None:
     """2 (4 d^2 + 2 d f) for a patch, and 4 d for each patch that it attends to: all of its image."""
     model = load_model(NAME)
-    tower = model.towers[0]
+    tower = model.towers[0].model_copy(update={"num_layers": layers})
+    model = model.model_copy(update={"towers": (tower,)})
     d, f = tower.hidden_size, tower.ffn_hidden_size
     by_hand = tower.num_layers * images * PATCHES * (2 * (4 * d * d + 2 * d * f) + 4 * d * PATCHES)
     seen, blind = table(model, images=images, image_patches=PATCHES), table(model)

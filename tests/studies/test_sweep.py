@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from planner.reports.sizing import sizes_table
 from planner.reports.sweep import sweep_table
 from planner.scenarios.edited import changed_hardware, plan_with
 from planner.studies.limit import largest
-from planner.studies.sizing import Sizes, sizes
+from planner.studies.sizing import Capacity, Purpose, Sizes, sizes
 from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, crossovers, frameworks_differ, parse_variation
 from planner.studies.sweep_api import run_sweep
 from planner.web.pages.explore import sweep_figure
@@ -290,6 +291,37 @@ def test_bad_limits_are_refused(tables: dict[str, Any], field: str, step: int | 
         largest(tables, field, step)
 
 
+@pytest.mark.parametrize(
+    ("words", "field", "option"),
+    [
+        (["llama-3.1-8b", "--on", "8xh100"], "job.seq_len", ["--seq-len", "{}"]),  # beyond what the model has learned
+        (["llama-3.1-8b", "--on", "8xh100", "--batch", "8"], "job.seq_len", ["--seq-len", "{}"]),
+        (["gpt2", "--on", "rtx-4090", "--lora"], "model.num_layers", ["--set", "model.num_layers={}"]),
+        (["gpt2", "--on", "rtx-3070"], "model", []),
+    ],
+)
+def test_a_limit_is_the_plan_of_its_value_with_what_is_usual_there(
+    words: list[str], field: str, option: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("gpt2", "olmo-1b", "llama-2-7b")  # whose usual batches differ
+    monkeypatch.setattr("planner.studies.limit.model_names", lambda: names)
+    code, text, _ = run("limit", *words, "--field", field, "--json")
+    limit = json.loads(text)
+    asked = [limit["value"], *words[1:]] if field == "model" else [*words, *(part.format(limit["value"]) for part in option)]
+    plan = json.loads(run("plan", *asked, "--json")[1])
+    differs = {"label", "assumptions", "instead", "elsewhere", "outlook"}  # of plan alone
+    assert code == 0
+    assert {name: limit["plan"][name] for name in limit["plan"] if name not in differs} == {
+        name: plan[name] for name in limit["plan"] if name not in differs
+    }
+    code, text, _ = run("limit", *words, "--field", field)
+    shown = f"{limit['value']:,}" if field != "model" else limit["value"]
+    assert f"largest {field} that fits: {shown};" in text
+    assert all(note in text for note in plan["notes"])
+    assert "taken as usual, not given: " in text
+    assert (f"global_batch_size = {plan['job']['global_batch_size']}" in text) == ("--batch" not in words)
+
+
 def test_limit_command(run: Run, scenario: Any) -> None:
     code, text, _ = run("limit", scenario(), "--field", "model.num_layers", "--json")
     answer = json.loads(text)
@@ -364,9 +396,36 @@ def test_sizes_of_several_frameworks_say_theirs() -> None:
     assert "huggingface" not in _shown_size(one)
 
 
-def _shown_size(found: Sizes) -> str:
-    table, *lines = sizes_table(found).renderables  # type: ignore[attr-defined]
+def _shown_size(found: Sizes, top: int | None = None) -> str:
+    table, *lines = sizes_table(found, top).renderables  # type: ignore[attr-defined]
     return _shown(table) + "".join(_shown(line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "purpose", "named"),
+    [
+        ("llama-3.1-8b", "lora", "rtx-3060,rtx-4000-ada,rtx-5090"),
+        ("llama-3.1-70b", "serve", "mi325x,a100-sxm4-40gb,h100-sxm,quadro-rtx-8000"),
+    ],
+)
+def test_what_words_name_stands_in_the_table_and_a_column_has_a_value(model: str, purpose: Purpose, named: str) -> None:
+    found = sizes(model, purpose, accelerator=named, batch=Capacity(value=True) if purpose == "serve" else None)
+    others = [row for row in found.rows if row.value is not None]
+    assert bool(others) == (purpose == "serve")
+    for top in range(1, len(found.rows) + 1):
+        text = _shown_size(found, top)
+        rows, words = text.split("least memory in all: ")
+        shown = [row for row in found.rows if re.search(rf"^{row.accelerator} ", rows, re.MULTILINE)]
+        assert {row.accelerator for row in found.rows[:top]} <= {row.accelerator for row in shown}
+        for best in (found.smallest, found.cheapest, found.best_value):
+            assert best is not None
+            assert best.accelerator in {row.accelerator for row in shown}
+        assert ("at best" in rows) == any(row.value is not None for row in shown)
+        left = len(found.rows) - len(shown)
+        assert (f"{left} more fit" in words) if left else ("more fit" not in words)
+    assert found.smallest is not None
+    assert words.startswith(f"{found.smallest.num_gpus} x {found.smallest.accelerator}")
+    assert found.smallest.memory_bytes == min(row.memory_bytes for row in found.rows)
 
 
 def test_a_word_among_numbers_is_refused_before_any_point() -> None:

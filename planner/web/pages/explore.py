@@ -259,7 +259,7 @@ def _afforded(found: Affordable) -> None:
 
 
 def _limited(found: Limit) -> None:
-    value = f"{found.value:,}" if isinstance(found.value, int) else short_text(found.value)
+    value, following = (f"{n:,}" if isinstance(n, int) else short_text(str(n)) for n in (found.value, found.next_value))
     st.success(t("explore.limited", field=t(f"explore.limit_{found.field.replace('.', '_')}"), value=markdown(value)))
     plan = found.plan
     words = t(
@@ -267,4 +267,4 @@ def _limited(found: Limit) -> None:
     )
     st.caption(markdown(words, 300))
     if found.next_value is not None:
-        st.caption(markdown(about(str(found.next_value), said(found.reason)), 400))
+        st.caption(markdown(about(following, said(found.reason)), 400))
