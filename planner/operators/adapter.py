@@ -174,7 +174,8 @@ def _without_weight_gradient(setting: Setting, row: Row, name: str) -> Row:
     """The output layer's gradient has no weight gradient beside it."""
     if name != "logits" or not isinstance(row.work, Matmul):
         return row
-    return changed(row, workspace_bytes=0.0 if setting.framework.chunked_loss else setting.width * row.work.m * row.work.k)
+    by_size = setting.framework.chunked_loss is True
+    return changed(row, workspace_bytes=0.0 if by_size else setting.width * row.work.m * row.work.k)
 
 
 def _needed_elsewhere(setting: Setting, name: str) -> bool:

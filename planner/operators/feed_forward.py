@@ -46,7 +46,7 @@ def gated_or_plain(
     elements = tokens * out.batch * out.k
     separate = setting.framework.layer_linears == "separate" and m.gated_ffn and not out.grouped
     shard: ShardGroup = "expert" if out.grouped else "dense"
-    forward, backward, launches = _activation_cost(setting.framework, m, w)
+    forward, backward, launches, launches_back = _activation_cost(setting.framework, m, w)
     return (
         *linear(
             "in projection",
@@ -67,6 +67,7 @@ def gated_or_plain(
             forward_bytes=forward * elements,
             backward_bytes=backward * elements,
             kernels=launches * kernels,
+            backward_kernels=launches_back * kernels,
             saved_bytes=activation_saved_bytes(setting.framework, m, w) * elements,
             workspace_bytes=w * elements * (1.0 + lanes),  # gradients of its output and of its inputs
         ),
@@ -93,19 +94,21 @@ def _clamped(setting: Setting, block: str, elements: Number, kernels: Number) ->
     A fused activation wants both halves in one tensor: they are joined again (Megatron-LM, core/fusions/fused_bias_geglu.py,
     weighted_bias_quick_geglu_impl). Bytes an inner element, width w: limits read and write both halves, 4 w; the join 4 w more.
     Backward (PyTorch, clamp_backward): a gate is compared, w + 1, and its gradient chosen, 1 + 2 w; a value is compared twice,
-    both answers joined, 3, and chosen; the halves are put together again, 4 w.
+    both answers joined, 3, and chosen; the halves are put together again, 4 w. Unfused, gate and values are every other
+    element of one tensor (transformers, modeling_gpt_oss.py): the gradient of each is copied into zeros of both halves, 4 w,
+    and the two are added, 6 w.
     """
     w, framework = setting.width, setting.framework
     if setting.model.activation != "clamped_quick_gelu" or framework.compile:
         return ()
-    joined = 1.0 if framework.fused_activation else 0.0
+    fused = framework.fused_activation
     return pointwise(
         "clamp",
         block,
-        forward_bytes=(4.0 + 4.0 * joined) * w * elements,
-        backward_bytes=(11.0 * w + 8.0) * elements,
-        kernels=(2.0 + joined) * kernels,
-        backward_kernels=7.0 * kernels,
+        forward_bytes=(8.0 if fused else 4.0) * w * elements,
+        backward_bytes=((11.0 if fused else 21.0) * w + 8.0) * elements,
+        kernels=(3.0 if fused else 2.0) * kernels,
+        backward_kernels=(7.0 if fused else 11.0) * kernels,
         saved_bytes=2.0 * w * elements,
     )
 
@@ -114,10 +117,13 @@ def activation_saved_bytes(framework: Framework, model: Model, width: float) -> 
     """Bytes kept per inner element besides the output, which the out projection keeps.
 
     Plain: the activation's input (ReLU keeps its output only, which is the next input). Gated and fused: gate and up.
-    Gated, eager: gate, up and the activated gate. GPT-2's tanh formula written in Python keeps several intermediates.
+    Gated, eager: gate, up and the activated gate; gpt-oss's, gate sigmoid(1.702 gate) (up + 1) in PyTorch's operators, keeps
+    the gate, its sigmoid, their product and up + 1 (transformers, modeling_gpt_oss.py). GPT-2's tanh formula written in Python
+    keeps several intermediates.
     """
     if model.gated_ffn:
-        return 2.0 * width if framework.fused_activation else 3.0 * width
+        eager = 4.0 if model.activation == "clamped_quick_gelu" else 3.0
+        return 2.0 * width if framework.fused_activation else eager * width
     if model.activation == "relu":
         return 0.0
     if model.activation == "gelu_tanh" and not framework.fused_activation:
@@ -125,10 +131,19 @@ def activation_saved_bytes(framework: Framework, model: Model, width: float) -> 
     return width
 
 
-def _activation_cost(framework: Framework, model: Model, width: float) -> tuple[float, float, float]:
-    """Bytes moved forward and backward per inner element, and kernels."""
+def _activation_cost(framework: Framework, model: Model, width: float) -> tuple[float, float, float, float]:
+    """Bytes moved forward and backward per inner element, and kernels of either pass.
+
+    gpt-oss's in PyTorch's operators: forward, a product with a number, a sigmoid and a sum with a number, 2 w each, and two
+    products, 3 w each. Backward, two gradients of each product, the sigmoid's, and the sum of the gate's two, 3 w each, and a
+    product with a number, 2 w.
+    """
     if model.gated_ffn:
-        return (3.0 * width, 5.0 * width, 1.0) if framework.fused_activation else (5.0 * width, 8.0 * width, 2.0)
+        if framework.fused_activation:
+            return (3.0 * width, 5.0 * width, 1.0, 1.0)
+        if model.activation == "clamped_quick_gelu":
+            return (12.0 * width, 20.0 * width, 5.0, 7.0)
+        return (5.0 * width, 8.0 * width, 2.0, 2.0)
     if model.activation == "gelu_tanh" and not framework.fused_activation:
-        return (16.0 * width, 20.0 * width, 8.0)
-    return (2.0 * width, 3.0 * width, 1.0)
+        return (16.0 * width, 20.0 * width, 8.0, 8.0)
+    return (2.0 * width, 3.0 * width, 1.0, 1.0)

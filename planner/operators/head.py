@@ -20,7 +20,10 @@ VOCABULARY_STEP = 128
 def head(setting: Setting) -> tuple[Row, ...]:
     """Rows of final norm, output layer and loss. A tied output layer has no parameters of its own.
 
-    Backward, the gradient of the logits and that of the output layer are alive together: w (t + h) V / tp bytes.
+    Backward, the gradient of the logits and that of the output layer are alive together: w (t + h) V / tp bytes. Of a loss in n
+    chunks, the output layer is n products of t / n tokens, each of which reads the weight and writes a gradient of its own; the
+    gradients are summed. That they are launched n times is counted for the host; the device's few microseconds each are left out.
+    Of a loss cut by size (Liger), the products are counted as one of all tokens.
     """
     m, w, t = setting.model, setting.width, setting.tokens
     h, vocabulary = float(m.hidden_size), m.vocab_size / setting.tp
@@ -41,18 +44,49 @@ def head(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=w * t * h,
         )
         rows += norm("transform norm", BLOCK, setting, elements, rows_of=h)
+    chunks = loss_chunks(setting)
+    together = 0.0 if setting.framework.chunked_loss is True else t / chunks  # tokens whose logits have a gradient by then
     logits = linear(
         "logits",
         BLOCK,
-        Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype),
+        Matmul(m=t / chunks, k=h, n=vocabulary, batch=chunks, dtype=setting.unquantized_dtype),
         width=w,
         saved_bytes=w * elements,
         parameters=parameters,
-        backward_workspace_bytes=w * vocabulary * (h if setting.framework.chunked_loss else t + h),
+        kernels=chunks,
+        backward_workspace_bytes=w * vocabulary * (together + h),
     )
     if setting.framework.pads_vocabulary:
         logits = tuple(_padded(row, h, vocabulary) for row in logits)
-    return (*rows, *tensor_parallel_entrance(setting, BLOCK, logits, "logits", h), *cross_entropy(setting))
+    logits = tensor_parallel_entrance(setting, BLOCK, logits, "logits", h)
+    return (*rows, *logits, *_sum_of_chunks(setting, h * vocabulary), *cross_entropy(setting))
+
+
+def loss_chunks(setting: Setting) -> Number:
+    """Products that the output layer is cut into along the sequence, of a loss in a number of chunks; else 1."""
+    chunks = setting.framework.loss_chunks
+    return 1.0 if chunks is None else np.minimum(float(chunks), setting.queries)
+
+
+def _sum_of_chunks(setting: Setting, weights: Number) -> tuple[Row, ...]:
+    """The chunks' gradients of the output layer are summed: the first is cast from w to g bytes, w + g, where they differ
+    (PyTorch, fsdp/_fully_shard/_fsdp_param.py, to_accumulated_grad_if_needed), each later one is added, w + 2 g
+    (accumulate_unsharded_grad_if_needed). The sum's own bytes: ``performance.memory``."""
+    if setting.framework.loss_chunks is None:
+        return ()
+    w, g, added = setting.width, setting.precision.gradient, loss_chunks(setting) - 1.0
+    cast = 1.0 if g != w else 0.0
+    row = Row(
+        name="sum of the chunks' weight gradients",
+        block=BLOCK,
+        phase="backward",
+        operator="logits",
+        role="weight gradient",
+        has_weight=True,
+        bytes_moved=(cast * (w + g) + added * (w + 2.0 * g)) * weights,
+        kernels=cast + added,
+    )
+    return (row,)
 
 
 def _padded(row: Row, hidden: float, vocabulary: Number) -> Row:
@@ -73,8 +107,9 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
-    if framework.chunked_loss and framework.loss_chunks is None:
+    if framework.chunked_loss is True:
         return _as_large_as_the_input(setting, logits)
+    kernels: Number
     backward = 4.0 + 2.0 * w  # the fp32 softmax is read, the logits' gradient written and read
     if framework.activation_accounting == "megatron":
         kept, alive = 4.0, w if framework.fused_cross_entropy else w + 4.0
@@ -93,8 +128,8 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
     saved: Number = kept * logits
     workspace: Number = (alive + framework.extra_logit_bytes) * logits
-    if framework.chunked_loss and framework.loss_chunks is not None:
-        saved, workspace, kernels = _of_one_chunk(setting, saved + workspace, framework.loss_chunks, kernels)
+    if framework.loss_chunks is not None:
+        saved, workspace, kernels = _of_one_chunk(setting, saved + workspace, kernels)
     return (
         *pointwise(
             "cross-entropy",
@@ -109,11 +144,11 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     )
 
 
-def _of_one_chunk(setting: Setting, whole: Number, chunks: int, kernels: float) -> tuple[Number, Number, float]:
-    """(saved bytes, workspace bytes, kernels) of a loss that goes through the output layer in ``chunks`` parts, each forward and
+def _of_one_chunk(setting: Setting, whole: Number, kernels: Number) -> tuple[Number, Number, Number]:
+    """(saved bytes, workspace bytes, kernels) of a loss that goes through the output layer in chunks, each forward and
     backward before the next (torchtitan, components/loss.py, ChunkedCELoss): the input's gradient stays, w h bytes a token; the
     logits of one chunk live beside the chunks' own copies of the input and the gradients' fp32 sum, (w + 4) h bytes a token."""
-    w, elements = setting.width, setting.tokens * float(setting.model.hidden_size)
+    w, elements, chunks = setting.width, setting.tokens * float(setting.model.hidden_size), loss_chunks(setting)
     return w * elements, (w + 4.0) * elements + whole / chunks, kernels * chunks
 
 

@@ -467,6 +467,13 @@ def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
+def _summed_weights(context: Context, layouts: Layouts) -> Array:
+    """Elements of the output layer on a rank, tied or not, whose gradients are summed over the chunks of a loss."""
+    if context.framework.loss_chunks is None or context.job.frozen or context.model.head == "none":
+        return NOTHING
+    return np.asarray(float(context.model.vocab_size * context.model.hidden_size) / layouts.tp)
+
+
 def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
@@ -492,6 +499,7 @@ def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: St
         job=job,
         num_microbatches=m,
         usable=usable_bytes(context.cluster),
+        summed_weights=_summed_weights(context, layouts) if stage.head else NOTHING,
     )
     away: Array = NOTHING
     if job.paged:

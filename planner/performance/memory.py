@@ -225,12 +225,14 @@ def stage_moments(
     job: Job,
     num_microbatches: Array,
     usable: float,
+    summed_weights: Array | float = 0.0,
 ) -> tuple[StageMemory, ...]:
     """Memory of one stage at the moments of a step that can be its peak, in the order of PHASES.
 
     End of forward and first backward: states + all activations + the larger of (head, loss) and one layer's backward.
     End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
-    that are freed between steps are absent from the first moment of the first micro-batch.
+    that are freed between steps are absent from the first moment of the first micro-batch. ``summed_weights``: elements of the
+    output layer on a rank whose gradients are summed over the chunks of a loss.
     """
     if job.optimizer_in_backward:
         states = _freed_at_once(states, content)
@@ -252,6 +254,7 @@ def stage_moments(
     loss_workspace = (
         np.maximum(content.head_workspace_bytes, content.layer_workspace_bytes - content.head_activations_bytes) + copies
     )
+    loss_workspace = loss_workspace + precision.gradient * summed_apart(summed_weights, layouts, always)
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     overhead = _overhead(layouts, framework)
     host = states.host_bytes + np.where(offloaded, content.activations_bytes, 0.0)
@@ -280,6 +283,17 @@ def unsharded_gradients(content: StageContent, layouts: Layouts, framework: Fram
     whole = width * (content.dense_parameters + content.expert_parameters) + content.frozen_bytes + content.frozen_expert_bytes
     sums = framework.accumulates_unsharded & (layouts.zero >= 3) & (layouts.offload_optimizer == 0)
     return np.asarray(np.where(sums, whole, 0.0))
+
+
+def summed_apart(weights: Array | float, layouts: Layouts, always: Array) -> Array:
+    """Elements of the output layer whose gradients are summed over the chunks of a loss, beside all that is counted elsewhere.
+
+    FSDP2 holds the sum whole, in the type in which ranks reduce it, until the last chunk (PyTorch,
+    fsdp/_fully_shard/_fsdp_param.py, unsharded_accumulated_grad). A pipeline's whole gradients are counted with the gathered
+    weights, those that are not sharded and live between micro-batches (``always`` 1) with the gradients.
+    """
+    whole = (layouts.zero < 2) | (layouts.shard_ranks <= 1)
+    return np.where((layouts.pp > 1) | (whole & (always > 0)), 0.0, weights)
 
 
 def _freed_at_once(states: States, content: StageContent) -> States:

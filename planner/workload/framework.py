@@ -4,12 +4,12 @@ import shlex
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.files import State
-from planner.common.message import Message
-from planner.common.spec import Spec
+from planner.common.message import Message, shown_value
+from planner.common.spec import Spec, whole_number
 from planner.model.architecture import Model
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
 from planner.workload.framework_names import FRAMEWORKS, framework_of_name, is_engine, without_release
@@ -100,9 +100,9 @@ class Framework(Spec):
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
-    chunked_loss: bool = False  # output layer and loss chunk by chunk, each with its gradient: logits of one chunk are held
-    # how many chunks; None: as many as make a chunk's logits about as large as the input (Liger's fused linear cross-entropy)
-    loss_chunks: Annotated[int, Field(ge=1)] | None = None
+    # output layer and loss chunk by chunk, each with its gradient, so that logits of one chunk are held: in how many chunks; True:
+    # as many as make a chunk's logits about as large as the input (Liger's fused linear cross-entropy)
+    chunked_loss: bool | int = False
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     # whether torch.compile covers the loss, which then writes no fp32 copy of the logits
@@ -179,6 +179,15 @@ class Framework(Spec):
     liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
     expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 
+    @field_validator("chunked_loss", mode="before")
+    @classmethod
+    def _true_or_a_number(cls, value: Any) -> bool | int:
+        """Of one chunk there is nothing to say, and 1 is not to be taken for true."""
+        number = whole_number(value)
+        if isinstance(number, bool) or (isinstance(number, int) and number >= 2):
+            return number
+        raise ValueError(Message("{0} is no number of chunks; give 2 or more, or true or false", shown_value(value)))
+
     @property
     def answered(self) -> frozenset[Feature]:
         """What a layout may name."""
@@ -194,6 +203,11 @@ class Framework(Spec):
     def memory_rate(self) -> float:
         """Of memory-bound kernels over streaming bandwidth: this framework's own, or torch.compile's."""
         return COMPILED_RATE if self.compile else self.elementwise_rate
+
+    @property
+    def loss_chunks(self) -> int | None:
+        """Into how many chunks a number in ``chunked_loss`` cuts the loss; None where it is cut by size, or not at all."""
+        return None if isinstance(self.chunked_loss, bool) else self.chunked_loss
 
     @property
     def loss_is_compiled(self) -> bool:

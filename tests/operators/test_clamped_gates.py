@@ -1,4 +1,4 @@
-"""Gates that are limited in front of a fused activation: what PyTorch moves, launches and keeps for it."""
+"""Gates that are limited in front of the activation, fused or not: what PyTorch moves, launches and keeps for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Moved(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if str(func) not in VIEWS:
+        if func is torch.ops.aten.slice_backward.default:  # zeros, and the gradient copied into them (ATen, TensorShape.cpp)
+            self.bytes += result.nbytes + 2 * args[0].nbytes
+            self.kernels += 2
+        elif str(func) not in VIEWS:
             tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor) and x.dim()]
             self.bytes += sum(x.numel() * x.element_size() for x in tensors)
             self.kernels += 1
@@ -82,6 +85,43 @@ def test_limits_keep_what_autograd_keeps() -> None:
     setting = axes()
     elements = number(expert_tokens(setting)) * float(setting.model.expert_ffn_hidden_size or 0)
     assert number(rows_of(setting)[0].saved_bytes) / elements == kept / (ROWS * INNER)
+
+
+def eager(both: torch.Tensor) -> torch.Tensor:
+    """gpt-oss's experts in PyTorch's operators: gate and values are every other element (transformers, modeling_gpt_oss.py)."""
+    gate, value = both[..., ::2].clamp(max=LIMIT), both[..., 1::2].clamp(min=-LIMIT, max=LIMIT)
+    return (value + 1.0) * (gate * torch.sigmoid(1.702 * gate))
+
+
+def unfused() -> tuple[Setting, list[Row]]:
+    setting = axes(fused_activation=False)
+    rows = next(iter(build_table(setting).layers.values()))
+    return setting, [row for row in rows if row.operator in ("clamp", "activation")]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_an_unfused_gate_moves_and_launches_what_pytorchs_kernels_do(backward: bool) -> None:
+    both = torch.randn(ROWS, 2 * INNER, dtype=torch.bfloat16, requires_grad=True)
+    made = eager(both)
+    gradient = torch.randn_like(made.detach())
+    with Moved() as moved:
+        if backward:
+            torch.autograd.grad(made, both, gradient)
+        else:
+            eager(both.detach())
+    setting, found = unfused()
+    rows = [row for row in found if row.phase == ("backward" if backward else "forward")]
+    elements = number(expert_tokens(setting)) * float(setting.model.expert_ffn_hidden_size or 0)
+    assert sum(number(row.bytes_moved) for row in rows) / elements == pytest.approx(moved.bytes / (ROWS * INNER))
+    assert sum(number(row.kernels) for row in rows) == moved.kernels
+
+
+def test_an_unfused_gate_keeps_what_autograd_keeps() -> None:
+    both = torch.randn(ROWS, 2 * INNER, dtype=torch.bfloat16).requires_grad_()
+    kept = saved_bytes(lambda: eager(both * 1.0), [both])
+    setting, rows = unfused()
+    elements = number(expert_tokens(setting)) * float(setting.model.expert_ffn_hidden_size or 0)
+    assert sum(number(row.saved_bytes) for row in rows) / elements == kept / (ROWS * INNER)
 
 
 def test_one_compiled_kernel_limits_and_activates() -> None:

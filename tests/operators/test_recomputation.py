@@ -117,7 +117,28 @@ def test_a_loss_in_chunks_holds_the_logits_of_one() -> None:
     assert live(loss()) - labels - held == pytest.approx((live(whole) - labels) / 8)
     assert float(np.max(loss().saved_bytes)) == 2.0 * tokens * m.hidden_size + labels
     assert loss().bytes_moved == whole.bytes_moved
-    assert live(loss(loss_chunks=64)) < live(loss()) < live(whole)
+    assert live(loss(chunked_loss=64)) < live(loss()) < live(whole)
+
+
+def test_a_loss_in_chunks_multiplies_and_sums_chunk_by_chunk() -> None:
+    """Each chunk reads the output layer and writes a gradient of it; the first is cast to fp32, the others are added to it."""
+
+    def logits(precision: str = "bf16", **changes: Any) -> dict[str, Row]:
+        asked, stack = job(precision=precision), framework("torchtitan").replaced(**changes)
+        found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), stack, asked)
+        return {str(r.name): r for r in build_table(found).head if r.operator == "logits" and r.collective is None}
+
+    once, many = logits(release="0.2"), logits()
+    weights = float(model(LLAMA).hidden_size * model(LLAMA).vocab_size)
+    for name, row in once.items():
+        assert float(np.max(many[name].flops)) == float(np.max(row.flops))
+        assert float(np.max(many[name].bytes_moved - row.bytes_moved)) == pytest.approx(7 * 2 * weights)
+        assert float(np.max(many[name].kernels)) == 8 * float(np.max(row.kernels))
+    (extra,) = (row for name, row in many.items() if name not in once)
+    assert float(np.max(extra.bytes_moved)) == (2 + 4 + 7 * (2 + 4 + 4)) * weights
+    assert float(np.max(extra.kernels)) == 8
+    (same,) = (row for name, row in logits("bf16-pure").items() if name == extra.name)
+    assert float(np.max(same.bytes_moved)) == 7 * 3 * 2 * weights
 
 
 @pytest.mark.parametrize(

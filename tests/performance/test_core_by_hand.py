@@ -28,6 +28,7 @@ from planner.performance.memory import (
     optimizer_workspace,
     page_out,
     stage_moments,
+    summed_apart,
     unsharded_gradients,
 )
 from planner.performance.pipeline import bubble_s, in_flight, stages
@@ -802,3 +803,16 @@ def test_an_update_sweeps_memory_or_the_host_and_the_link_to_it(fp8: bool) -> No
     plain = Context.of(Question(model(LLAMA), gpus(8), stack, job(optimizer="adamw")), CURVES)
     more = float(update_s(paged, here, elements, np.array([5e9]))[0] - update_s(plain, here, elements)[0])
     assert more == pytest.approx(2 * 5e9 / 25e9)
+
+
+def test_chunks_of_a_loss_sum_gradients_apart_unless_whole_ones_are_counted() -> None:
+    """FSDP2 holds the sum whole until the last chunk, then scatters it; unsharded, it is the gradient that stays."""
+
+    def apart(layout: Layout, num_gpus: int, always: float) -> float:
+        return float(summed_apart(np.array([5.0]), as_columns(layout, num_gpus), np.array([always]))[0])
+
+    for always in (0.0, 1.0):
+        assert apart(Layout(zero=3, dp=8), 8, always) == 5.0
+        assert apart(Layout(zero=3, dp=4, pp=2), 8, always) == 0.0
+        assert apart(Layout(dp=8), 8, always) == 5.0 * (1.0 - always)
+        assert apart(Layout(zero=3, dp=1), 1, always) == 5.0 * (1.0 - always)

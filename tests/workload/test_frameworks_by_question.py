@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import planner
+from planner.common.errors import PlannerError
 from planner.export import export_plan
 from planner.hardware.cluster import accelerator_names, load_accelerator
 from planner.workload.attention import AMPERE, attention_on, compute_capability
@@ -101,3 +102,19 @@ def test_attention_sinks_without_a_fused_kernel_are_said_and_priced() -> None:
     assert not fallen.fits
     without = planner.plan(model="qwen3-30b-a3b", framework=old, **asked)
     assert not any("sinks" in note for note in without.notes)
+
+
+def test_ligers_loss_is_cut_by_size_whatever_the_stacks_own_is() -> None:
+    for name in framework_names():
+        assert load_framework(name).replaced(liger=True).chunked_loss is True, name
+    assert load_framework("torchtitan").loss_chunks == 8
+    assert load_framework("torchtitan").replaced(chunked_loss=16.0).loss_chunks == 16
+    for stack in ("automodel", "torchtitan"):
+        changed = load_framework(stack).replaced(chunked_loss=False)
+        assert (changed.chunked_loss, changed.loss_chunks) == (False, None)
+
+
+@pytest.mark.parametrize("value", [0, 1, 8.5, "8", None])
+def test_a_number_of_chunks_is_two_or_more(value: Any) -> None:
+    with pytest.raises(PlannerError, match="chunked_loss: .* give 2 or more, or true or false"):
+        load_framework("fsdp").replaced(chunked_loss=value)
