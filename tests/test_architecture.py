@@ -157,3 +157,9 @@ def test_nothing_is_gone_through_in_the_order_of_a_set() -> None:
                 if isinstance(one, (ast.Set, ast.SetComp)) or named in ("set", "frozenset"):
                     bad.append(f"{path.relative_to(ROOT)}:{through.lineno}")
     assert not bad, "for x in sorted(...): " + ", ".join(bad)
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Nor would pytest collect both: the folders of tests are no packages."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert len(names) == len(set(names)), [name for name in set(names) if names.count(name) > 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from planner.cli.output import none_found, picked, print_json, show, with_words
 from planner.cli.tuning import derive_command
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.common.spec import Spec
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Search = Annotated[
@@ -210,13 +212,25 @@ def _show_software(spec: Any, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table("field", "value", "kind", "source", title=f"{spec.name}: {spec.description}", title_justify="left")
-    for name, value in spec.model_dump(exclude={"provenance", "name", "description", "features"}).items():
+    for name in type(spec).model_fields:
+        if name in ("provenance", "name", "description", "features", "before"):
+            continue
         source = spec.provenance.get(name)
-        table.add_row(name, _plain_value(value), source.kind if source else "", source.source if source else "")
+        table.add_row(name, _plain_value(getattr(spec, name)), source.kind if source else "", source.source if source else "")
+    for entry in getattr(spec, "before", ()):
+        changes = {**entry.fields, **({"without": entry.without} if entry.without else {})}
+        table.add_row(f"before {entry.release}", _plain_value(changes), "published", entry.source)
     show(Message("offers {0}", ", ".join(sorted(spec.features))), table)
 
 
 def _plain_value(value: Any) -> str:
+    """A value as its file states it, without what only Python writes: {...}, None, frozenset."""
+    if isinstance(value, Spec):
+        value = value.model_dump(exclude_unset=True, exclude={"provenance"})
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {_plain_value(one)}" for name, one in value.items())
     if isinstance(value, frozenset):
         return ", ".join(sorted(map(str, value)))
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_plain_value, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -83,7 +83,7 @@ def _engine(said: Said, form: Format) -> str:
     if not core.is_in(release):
         said.not_understood.append(Message("{0} {1} has no engine {2}, which a variable chooses", form.title, release, chosen))
         return named
-    others = {other.engine for other in form.cores.values() if other is not core}
+    others = {resolve_engine(other.engine) for other in form.cores.values() if other is not core}
     return _chosen(said, core.engine if resolve_engine(named) in others else named)
 
 

@@ -27,8 +27,9 @@ HOW = (
     "engine on that GPU type with that model; *without its model*, *GPU type*, *engine*: without all of that model, GPU type or "
     "engine; *without its source*: without all that the same people measured. Errors are |predicted / measured - 1|; a median "
     "over all rows. *Inside*: measured within the 90 % interval that constants and errors of the other sources make; *inside, "
-    "left out with its like*: within that of software that was measured elsewhere, made without the row's like. An engine "
-    "that was measured fewer than 20 times has no constant of its own: it inherits those of the engine that it is based on.\n"
+    "left out with its like*: within that of software that was measured elsewhere, made without the row's like, its width on "
+    "the scale that all rows give. An engine that was measured fewer than 20 times has no constant of its own: it inherits "
+    "those of the engine that it is based on.\n"
 )
 
 

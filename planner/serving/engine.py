@@ -2,13 +2,16 @@
 
 import re
 from functools import cache, lru_cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.files import State
+from planner.common.message import Message, shown_value
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 from planner.common.units import GIB
@@ -24,6 +27,8 @@ ENGINES = Catalog(CATALOG, "planner/catalog/engines")
 """Their files; one may be based on another, or take single values from it."""
 
 LIMITS = ("max_batch", "prefill_tokens")
+NOT_OF_RELEASES = frozenset({"name", "description", "features", "before", "notes", "provenance"})
+"""Fields of an engine that no entry of ``before`` changes; features by ``without``."""
 OF_CARD = (*LIMITS, "least_reserved_bytes", "graph_sequences")
 """Fields that an engine may take by the card (``on_cards``); those of its batches first."""
 
@@ -90,7 +95,7 @@ class BeforeRelease(Spec):
     release: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]  # from which on the file holds as it stands
     without: frozenset[Feature] = frozenset()  # what came with that release
     fields: dict[str, Any] = Field(default_factory=dict)  # what held before
-    source: str
+    source: str  # of the change; an engine at an older release has it as the source of these fields
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -213,6 +218,25 @@ class Engine(Spec):
     before: tuple[BeforeRelease, ...] = ()  # what it was before later ones of its releases, newest first
     notes: str = ""
 
+    @model_validator(mode="after")
+    def _check_before(self) -> Self:
+        for newer, older in pairwise(self.before):
+            if older.number >= newer.number:
+                raise ValueError(
+                    Message("before: release {0} stands behind {1}; the newest comes first", older.release, newer.release)
+                )
+        changed = [name for name in type(self).model_fields if name not in NOT_OF_RELEASES]
+        for entry in self.before:
+            unknown = next((name for name in entry.fields if name not in changed), None)
+            if unknown is not None:
+                raise ValueError(
+                    Message("before: {0!r} is no field that a release changes; {1}", unknown, near(unknown, changed))
+                )
+            if not entry.fields and not entry.without:
+                raise ValueError(Message("before: nothing changed with release {0}; give without or fields", entry.release))
+            self.replaced(before=(), **entry.fields)  # refuses impossible values
+        return self
+
     @property
     def default_dispatcher(self) -> Dispatcher:
         """How tokens of several attention groups come to their experts where nobody asks for another way."""
@@ -248,7 +272,8 @@ def resolve_engine(name: str) -> str | None:
     """The catalog's engine behind a name as people write it; None for an unknown one.
 
     A file's name, a family ("vLLM" is its newest engine), or a family with a version: "vLLM 0.6.3", "sglang==0.5.9",
-    "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
+    "llama.cpp b3622" are the engine of that release, and "transformers 4" of the newest 4. A version that is no number ("dev") is
+    the newest. What stands between the words ("vllm v0", "vllm-v0") changes nothing.
     """
     return _resolved(name)[0]
 
@@ -257,8 +282,9 @@ def resolve_engine(name: str) -> str | None:
 def _resolved(name: str) -> tuple[str | None, tuple[int, ...] | None]:
     """The engine behind a name, and the release that the name states; None where it states none."""
     text = " ".join(name.lower().split())
-    if text in engine_names():
-        return text, None
+    file = re.sub(r"[\s=@_-]+", "-", text)
+    if file in engine_names():
+        return file, None
     known = _families_by_name()
     family, version = known.get(text), ""
     if family is None:
@@ -269,7 +295,7 @@ def _resolved(name: str) -> tuple[str | None, tuple[int, ...] | None]:
     numbers = re.match(r"\d+(\.\d+)*", version)
     asked = release_number(numbers.group()) if numbers else None
     releases = releases_of(family)
-    older = [first for first in releases if asked is None or first <= asked]
+    older = [first for first in releases if asked is None or first[: len(asked)] <= asked]
     return releases[max(older, default=min(releases))], asked
 
 
@@ -281,8 +307,10 @@ def releases_of(family: str) -> dict[tuple[int, ...], str]:
 def canonical_name(name: str) -> str:
     """An engine's name: its file's, or the family's with the release where that release was something else.
 
+    It names the same engine as ``name`` and is its own canonical name.
+
     >>> canonical_name("vLLM 0.8.5"), canonical_name("vllm==0.12.0")
-    ('vllm-0.8.5', 'vllm-0.8')
+    ('vllm-0.8.5', 'vllm-0.13')
     """
     found, asked = _resolved(name)
     if found is None or asked is None or load_engine(name) == load_engine(found):
@@ -317,8 +345,17 @@ def load_engine(name: str) -> Engine:
 
 @lru_cache(maxsize=1024)
 def _engine(name: str, state: tuple[State, ...]) -> Engine:
+    if name.endswith(".toml") and Path(name) in ENGINES.files().values():
+        return Engine.build(_table(Path(name).stem), name)
     if name.endswith(".toml"):
-        return Engine.build(_table(name), name)
+        table = _table(name)
+        if "before" in table:
+            raise PlannerError(
+                "{0}: before = {1}: only engines of the catalog are asked for by release; state the values that hold instead.",
+                name,
+                shown_value(table["before"]),
+            )
+        return Engine.build(table, name)
     found, release = _resolved(name)
     if found is None:
         raise PlannerError(
@@ -330,16 +367,40 @@ def _engine(name: str, state: tuple[State, ...]) -> Engine:
 
 def _at(newest: Engine, release: tuple[int, ...]) -> Engine:
     """An engine as it was at a release; one without its last numbers is the newest of its series ("0.9": 0.9.2)."""
-    engine = newest
-    for entry in newest.before:
-        if release < entry.number[: len(release)]:
-            engine = engine.replaced(**{**entry.fields, "features": engine.features - entry.without})
-    return engine
+    later, changes = _changed_after(newest, release)
+    if not later:
+        return newest
+    description = f"{newest.description}; as it was before {later[-1].release}"
+    return newest.replaced(**changes, description=description, before=newest.before[len(later) :])
+
+
+def _changed_after(newest: Engine, release: tuple[int, ...]) -> tuple[tuple[BeforeRelease, ...], dict[str, Any]]:
+    """What changed after a release, newest first; and the fields as they were at it, each with the source of its change."""
+    later = tuple(entry for entry in newest.before if release < entry.number[: len(release)])
+    changes = {field: _sourced(value, entry.source) for entry in later for field, value in entry.fields.items()}
+    came = [entry for entry in later if entry.without]
+    if came:
+        features = newest.features.difference(*(entry.without for entry in came))
+        changes["features"] = _sourced(features, "; ".join(entry.source for entry in came))
+    return later, changes
+
+
+def _sourced(value: Any, source: str) -> dict[str, Any]:
+    return {"value": value, "kind": "published", "source": source}
 
 
 def _table(name: str) -> dict[str, Any]:
-    """All fields of an engine; what a file states holds on every card, against ``on_cards`` of a file that it is based on."""
+    """All fields of an engine; what a file states holds on every card, against ``on_cards`` of a file that it is based on.
+
+    A file of older releases that is based on one of newer ones of its family takes that as it was at first (``before``).
+    """
     table, lineage = ENGINES.table(name), ENGINES.lineage(name)
+    family = engine_family(name)
+    firsts = {engine: first for first, engine in releases_of(family).items()} if family in _families() else {}
+    for at in reversed(range(1, len(lineage))):
+        if firsts.get(lineage[at], ()) > firsts.get(name, ()):
+            _, changes = _changed_after(load_engine(lineage[at]), firsts[name])
+            table |= {f: value for f, value in changes.items() if ENGINES.stated_by(name, f) not in lineage[:at]}
     entries = table.get("on_cards")
     if not isinstance(entries, list):
         return table

@@ -188,7 +188,8 @@ def _layer(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tup
     m = setting.model
     if m.image_attention and not setting.serving.images:  # text alone skips the layer
         return ()
-    norms = _pointwise("norms", local, 2.0 * m.norms_per_layer * _hidden(setting, local), setting)
+    count = float(m.norms_per_layer)  # each a kernel, with the residual sum before it
+    norms = _pointwise("norms", local, 2.0 * count * _hidden(setting, local), setting, count)
     attended = _attention(setting, kind, local) if m.attends else ()
     attended = _to_images(setting, kind, local) if m.image_attention else attended
     attended = (*attended, *_cross(setting, kind, local)) if m.cross_attention else attended
@@ -299,12 +300,14 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         entrance = ("attention.q_down", "attention.kv_down") if m.q_lora_rank else ("attention.kv_down",)
         rows = [
             _projected("latents", "attention", setting, kind, shape, *entrance),
+            *_latent_norms(setting, shape),
             _projected("query heads", "attention", setting, kind, shape, "attention.q_up"),
             _projected("key and value heads", "attention", setting, kind, shape, "attention.kv_up"),
         ]
     elif m.q_lora_rank:
         rows = [
             _projected("latents", "attention", setting, kind, shape, "attention.q_down", "attention.qkv"),
+            *_latent_norms(setting, shape),
             _projected("query heads", "attention", setting, kind, shape, "attention.q_up"),
             *_compressor(setting, kind, shape),
         ]
@@ -313,6 +316,7 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
     moved = 2.0 * setting.width * t * m.num_heads / tp * m.qk_head_dim + t * token_layer_bytes(setting, kind)
     rows += [
         *_attention_gate(setting, kind, shape),
+        *_head_norms(setting, shape),
         _pointwise("rotary embedding, cache write", shape, moved, setting, 2.0),
         *_indexer(setting, kind, shape, present_tokens(setting, kind, shape)),
         *_core(setting, kind, shape),
@@ -321,6 +325,24 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         _all_reduce("attention output", "attention", setting, shape),
     ]
     return tuple(rows)
+
+
+def _latent_norms(setting: Setting, shape: Shape) -> tuple[Row, ...]:
+    """Norms of the latents of queries and of keys and values, which every rank computes whole: 2 w rank bytes a token each."""
+    m = setting.model
+    ranks = [float(rank) for rank in (m.q_lora_rank, m.kv_lora_rank if m.attention == "mla" else None) if rank]
+    moved = 2.0 * setting.width * shape.tokens * sum(ranks)
+    return (_pointwise("latent norms", shape, moved, setting, float(len(ranks))),)
+
+
+def _head_norms(setting: Setting, shape: Shape) -> tuple[Row, ...]:
+    """Norms of the queries and of the keys of a rank, a kernel each, which reads and writes w d bytes a token and head."""
+    m, tp = setting.model, setting.serving.tp
+    if m.qk_norm == "none":
+        return ()
+    keys = 0.0 if m.shared_kv else m.num_kv_heads / setting.shards("kv_heads")
+    moved = 2.0 * setting.width * shape.tokens * m.head_dim * (m.num_heads / float(tp) + keys)
+    return (_pointwise("query key norm", shape, moved, setting, 1.0 if m.shared_kv else 2.0),)
 
 
 def _compressor(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:

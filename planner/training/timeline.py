@@ -176,8 +176,9 @@ def _memory(
     full = loss["activations"] * most / max(first, 1)
     flying = 0
     yield Sample(stage=stage, time_s=0.0, kinds_bytes=_with(loss, 0.0, workspace=0.0))
-    last = mine[-1]
-    for one in mine:
+    last, follows = mine[-1], [*(one.start_s for one in mine[1:]), together]
+    for one, next_s in zip(mine, follows, strict=True):
+        end_s = min(one.end_s, next_s)  # back to back they may differ by a rounding, which would turn their order round
         if not one.backward:
             flying += 1
             yield Sample(stage=stage, time_s=one.start_s, kinds_bytes=_with(loss, full * flying / most))
@@ -186,8 +187,8 @@ def _memory(
             yield Sample(stage=stage, time_s=one.start_s, kinds_bytes=backward)
         flying -= 1
         if one is not last:
-            yield Sample(stage=stage, time_s=one.end_s, kinds_bytes=_with(loss, full * flying / most, workspace=0.0))
-    yield Sample(stage=stage, time_s=last.end_s, kinds_bytes=_with(backward, 0.0, workspace=0.0))
+            yield Sample(stage=stage, time_s=end_s, kinds_bytes=_with(loss, full * flying / most, workspace=0.0))
+    yield Sample(stage=stage, time_s=end_s, kinds_bytes=_with(backward, 0.0, workspace=0.0))
     yield Sample(stage=stage, time_s=together + once["data_parallel"], kinds_bytes=update)
     gradients = update["gradients"] if plan.framework.persistent_gradients else 0.0
     yield Sample(stage=stage, time_s=plan.step_time_s, kinds_bytes=_with({**update, "gradients": gradients}, 0.0, workspace=0.0))

@@ -490,3 +490,16 @@ def test_a_cut_says_where_each_gpu_attends_to_sequences_of_its_own(run: Run) -> 
     asked = ("serve", "deepseek-v2-lite", "--on", "8xh100", "--set", "serving.ep=8", "--set")
     assert "data-parallel attention 8, experts over 8" in run(*asked, "serving.tp=1")[1]
     assert "tensor 8, experts over 8" in run(*asked, "serving.tp=8")[1]
+
+
+def test_an_engine_is_shown_without_what_only_python_writes(run: Run) -> None:
+    """Also its lists of tables, and how earlier releases differ, each with its source."""
+    for name in engine_names():
+        code, shown, _ = run("engines", "show", name)
+        assert code == 0
+        for odd in ("frozenset(", "{'", "OnCard(", "provenance"):
+            assert odd not in shown, (name, odd)
+        for entry in load_engine(name).before:
+            (line,) = (line for line in shown.splitlines() if f"before {entry.release} " in line)
+            assert entry.source in line
+            assert all(word in line for word in (*entry.without, *entry.fields))

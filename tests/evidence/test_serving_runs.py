@@ -98,7 +98,7 @@ def test_rows_that_cannot_be_modelled_are_refused_with_the_reason(changes: dict[
     [
         ("vLLM", "", "vllm-v1"),
         ("VLLM", "version 0.6.3; offline", "vllm-v0"),
-        ("vLLM 0.12.0", "", "vllm-0.8"),
+        ("vLLM 0.12.0", "", "vllm-0.13"),
         ("vLLM 0.14.1", "", "vllm-v1"),
         ("sglang", "version 0.4.6", "sglang-0.4"),
         ("llama.cpp b3622", "", "llama.cpp"),

@@ -294,7 +294,7 @@ def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None
     ("command", "engine", "taken"),
     [
         ("docker run --gpus all vllm/vllm-openai:v0.7.2 --model Qwen/Qwen2.5-7B", "vllm-0.7.2", "vllm-v0"),
-        ("docker run --gpus all vllm/vllm-openai:v0.11.0 --model Qwen/Qwen2.5-7B", "vllm-0.11.0", "vllm-0.8"),
+        ("docker run --gpus all vllm/vllm-openai:v0.11.0 --model Qwen/Qwen2.5-7B", "vllm-0.11.0", "vllm-0.13"),
         ("docker run --gpus all docker.io/vllm/vllm-openai:v0.6.6.post1 --model Qwen/Qwen2.5-7B", "vllm-0.6.6", "vllm-v0"),
         ("docker run --gpus all vllm/vllm-openai:latest --model Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
         ("docker run nvcr.io/nvidia/vllm:25.09-py3 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
@@ -302,8 +302,8 @@ def test_the_tool_that_says_no_model_is_not_its_launcher(tmp_path: Path) -> None
         ("export VLLM_USE_V1=0\nvllm serve Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
         ("VLLM_USE_V1=1 vllm serve Qwen/Qwen2.5-7B", "vllm", "vllm-v1"),
         ("docker run -e VLLM_USE_V1=0 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-v0", "vllm-v0"),
-        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-0.8.5", "vllm-0.8"),
-        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.7.3 --model Qwen/Qwen2.5-7B", "vllm-0.8", "vllm-0.8"),
+        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.8.5 --model Qwen/Qwen2.5-7B", "vllm-0.8.5", "vllm-0.13"),
+        ("docker run -e VLLM_USE_V1=1 vllm/vllm-openai:v0.7.3 --model Qwen/Qwen2.5-7B", "vllm-0.8", "vllm-0.13"),
         ("docker run -e VLLM_USE_V1=0 vllm/vllm-openai:v0.7.3 --model Qwen/Qwen2.5-7B", "vllm-0.7.3", "vllm-v0"),
         (
             "docker run lmsysorg/sglang:v0.4.6-cu124 python3 -m sglang.launch_server --model-path Qwen/Qwen2.5-7B",

@@ -280,11 +280,12 @@ def test_an_expert_computes_its_share_of_the_pairs() -> None:
 def test_of_the_fullest_ranks_flops_the_model_needs_the_means(load: float) -> None:
     there = setting(MIXTRAL, "megatron-core", Layout(ep=4, dp=4, micro_batch_size=B), None, seq_len=S, expert_load=load)
     rows = mixture_of_experts(there, there.model.layer_kinds[0])
-    for row in rows:
-        if row.operator in ("in projection", "out projection"):
-            assert amount(row, "model_flops") == pytest.approx(2 * 2 * T * 512 * (3072 if row.operator[0] == "i" else 1536))
-            assert amount(row, "flops") == pytest.approx(load * amount(row, "model_flops"))
-            assert amount(row, "imbalance") == load
+    multiplied = [row for row in rows if row.operator in ("in projection", "out projection")]
+    assert len(multiplied) == 6, "each forward and twice backward"
+    for row in multiplied:
+        assert amount(row, "model_flops") == pytest.approx(2 * 2 * T * 512 * (3072 if row.operator[0] == "i" else 1536))
+        assert amount(row, "flops") == pytest.approx(load * amount(row, "model_flops"))
+        assert amount(row, "imbalance") == load
 
 
 def test_a_capacity_pads_every_rank_alike() -> None:

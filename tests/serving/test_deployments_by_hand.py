@@ -119,16 +119,18 @@ def test_throughput_between_the_first_round_and_the_last_arrival() -> None:
 @pytest.mark.parametrize(
     ("name", "bits"),
     [
-        ("nf4", 4.127),  # Dettmers et al. 2023, section 3: double quantization takes 0.127 bit a parameter
+        ("nf4", 4 + 8 / 64 + 32 / (64 * 256)),  # Dettmers et al. 2023, section 3: double quantization takes 0.127 bit a parameter
         ("mxfp4", 4.25),  # OCP Microscaling Formats 1.0: 8 bits for 32 numbers
         ("nvfp4", 4.5),  # 8 bits for 16 numbers
         ("q8_0", 8.5),  # ggml-common.h: 34 bytes for 32 weights
         ("int4-awq", 4 + (16 + 4) / 128),  # Lin et al. 2023: groups of 128, a 16-bit scale and a zero of 4 bits
+        ("fp8-block", 8 + 32 / (128 * 128)),  # DeepSeek-V3, section 3.3: an fp32 scale for 128 x 128 weights
+        ("int4-gptq", 4 + (16 + 4) / 128),
         ("bf16", 16.0),
     ],
 )
 def test_published_bits_of_a_weight(name: str, bits: float) -> None:
-    assert weight_format(name).bits_per_weight == pytest.approx(bits, abs=5e-4)
+    assert weight_format(name).bits_per_weight == pytest.approx(bits, rel=1e-12)
 
 
 def test_a_cut_that_the_state_s_heads_do_not_allow_names_those_that_they_do() -> None:

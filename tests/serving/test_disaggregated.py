@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from serving_examples import LLAMA, model, serving_times
 
 from planner.common.errors import PlannerError
 from planner.serving import serve
 from planner.serving.deployment import Deployment
-from planner.serving.disaggregated import Pools, load_apart, prefill_setting, prefill_times, transfer_s
+from planner.serving.disaggregated import Pools, _sent, load_apart, prefill_setting, prefill_times, transfer_s
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.load import server_s
-from planner.serving.requests import poisson
+from planner.serving.requests import Requests, poisson
 
 FIELDS = {"engine": "vllm", "weights": "fp8", "prompt": 2000, "output": 100, "num_requests": 2000}
 
@@ -45,6 +46,28 @@ def test_every_request_passes_both_pools_in_order() -> None:
     assert np.all(found.arrived_s <= found.admitted_s)
     assert np.all(found.first_s >= found.admitted_s + sent)
     assert np.all(found.done_s > found.first_s)
+
+
+def test_each_gpu_is_busy_with_its_own_part_of_lonely_requests() -> None:
+    """Two GPUs make a first token, its cache crosses, one of two replicas makes the other seven: of four GPUs' time."""
+    times = serving_times(model(LLAMA), 4, dp=2, prefill_pool={"tp": 2}, prompt=64, output=8)
+    n = 6
+    coming = Requests(arrivals_s=100.0 * np.arange(n), prompts=np.full(n, 64.0), outputs=np.full(n, 8.0))
+    found = Pools(times).serve(coming)
+    sent = float(transfer_s(times.setting, 64.0))
+    making, writing = found.first_s - found.admitted_s - sent, found.done_s - found.first_s
+    assert making == pytest.approx(float(prefill_times(times).prefill_s(64.0)), rel=0.02)
+    assert writing == pytest.approx(7 * float(times.decode_s(1.0, 68.0)), rel=0.02)
+    assert found.busy_s == pytest.approx((2 * making.sum() + writing.sum()) / 4)
+    assert found.prefill_s == pytest.approx(2 * making.sum() / 4)
+    assert found.batch_seconds == pytest.approx(writing.sum() / 2)
+    assert found.end_s == pytest.approx(found.done_s.max())
+    assert (found.preemptions, found.passes) == (0, 0)
+
+
+def test_caches_cross_a_link_one_after_the_other_as_they_are_ready() -> None:
+    """Ready at 3, 1 and 1.5 s, 1, 2 and 0.25 s each: the second from 1 to 3, the third to 3.25, the first to 4.25."""
+    assert _sent(np.array([3.0, 1.0, 1.5]), np.array([1.0, 2.0, 0.25])).tolist() == [4.25, 3.0, 3.25]
 
 
 @pytest.mark.parametrize("rate", [1.0, 10.0])

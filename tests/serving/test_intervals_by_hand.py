@@ -96,9 +96,11 @@ def test_weights_of_known_bytes(weights: str, stored: str, precision: str) -> No
 
 
 def test_pools_that_take_twice_as_long_are_those_on_another_clock() -> None:
-    """Twice the latencies at twice the rate, of prefill and decoding apart as of both together."""
+    """Twice the latencies at twice the rate, of both pools as of one, where requests wait for others."""
     times = serving_times(model(LLAMA), 2, prefill_pool={}, requests_per_s=1.0, num_requests=200, prompt=64, output=8)
-    slow, twice = _slowed(times, 1.0, 2.0), load_apart(times, 2.0, Pools(times))
+    rate = 0.4 * Pools(times).capacity_per_s
+    slow, twice = _slowed(times, rate, 2.0), load_apart(times, 2.0 * rate, Pools(times))
+    assert (twice.ttft_s or {})["p95"] > 1.05 * (load_apart(times, 0.01 * rate, Pools(times)).ttft_s or {})["p95"]
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         for key, value in (getattr(twice, name) or {}).items():
             assert slow[name][key] == pytest.approx(2.0 * value, rel=1e-6), (name, key)

@@ -36,7 +36,7 @@ SGLANG = {"rtx-4090-24gb": 2048, "l40s": 4096, "h100-sxm5-80gb": 8192, "h200-sxm
 
 @pytest.mark.parametrize("card", VLLM)
 def test_vllm_takes_fewer_sequences_on_small_cards_and_on_the_a100(card: str) -> None:
-    for release in ("vllm-v1", "vllm-0.8"):
+    for release in ("vllm-v1", "vllm-0.13"):
         found = load_engine(release).on(load_accelerator(card))
         assert (found.max_batch, found.prefill_tokens, found.memory_fraction) == (*VLLM[card], 0.9)
 

@@ -15,16 +15,18 @@ from planner.performance.evaluation import Evaluation
 from planner.prices.price import Price
 from planner.training import remedies as remedies_module
 from planner.training import trainable
+from planner.training.hopeless import states_bytes
 from planner.training.memory_map import fit_map, map_axes, moments
 from planner.training.plan import Plan
 from planner.training.planning import SMALL_BATCH, batch_notes, evaluate, lasting, reasons_of
-from planner.training.remedies import _layout_steps, remedies, scaling
+from planner.training.remedies import _clusters, _jobs, _layout_steps, remedies, scaling
 from planner.training.row_points import row_points
 from planner.training.trainable import frozen_parameters, stored_bytes, trainable_parameters, tuning_notes
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
-from planner.workload.tuning import Adapter
+from planner.workload.resolve import as_job
+from planner.workload.tuning import USUAL_RANK, Adapter
 
 JOB: dict[str, Any] = {"seq_len": 512, "global_batch_size": 64, "num_tokens": 10 * 64 * 512}
 
@@ -100,6 +102,20 @@ def test_what_trains_and_what_is_stored_by_hand() -> None:
     assert stored_bytes(m, job, load_framework("peft")) in (2 * trains, 4 * trains)
 
 
+def test_the_least_bytes_of_all_states_by_hand() -> None:
+    """Under adapters frozen weights alone, in 16 bit or in NF4 (Dettmers et al. 2023, section 3: 0.127 bit of scales); of full
+    tuning with AdamW 18 bytes."""
+    m, peft = model(LLAMA), load_framework("peft")
+    total = parameters_total(m)
+    usual = {"seq_len": 512, "global_batch_size": 8, "precision": "bf16"}
+    adapter = Adapter.build({"rank": 4}, "adapter")
+    assert states_bytes(m, Job(kind="lora", adapter=adapter, **usual), peft) == 2 * total
+    narrow = states_bytes(m, as_job({"kind": "qlora", "adapter": {"rank": 4}, **usual}), peft)
+    assert narrow == pytest.approx((4 + 0.127) / 8 * total, rel=1e-4)
+    core = load_framework("megatron-core")
+    assert states_bytes(m, Job(**usual), core) == 18 * total
+
+
 def test_teachers_speak_the_same_words_and_are_no_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainable, "model_names", lambda: ["llama-2-70b", "gpt2", "llama-2-13b", "llama-3-8b", "llama-2-7b"])
     found = trainable.teachers.__wrapped__
@@ -158,6 +174,70 @@ def test_one_step_of_one_field_in_the_direction_that_saves_memory() -> None:
     most = list(_layout_steps(Layout(micro_batch_size=16, recompute="full", sequence_parallel=True, tp=2), core))
     assert [value for name, value in most if name == "micro_batch_size"] == [8, 4, 2, 1]
     assert not [value for name, value in most if name in ("recompute", "sequence_parallel")]
+
+
+@pytest.mark.parametrize(
+    ("job", "changes"),
+    [
+        ({"seq_len": 512}, [{"seq_len": 256}, {"seq_len": 128}, {"optimizer": "adamw-8bit"}, {"optimizer": "adafactor"}]),
+        ({"seq_len": 514, "optimizer": "adafactor"}, [{"seq_len": 257}]),
+        ({"seq_len": 513, "optimizer": "adafactor", "precision": "fp32"}, [{"precision": "bf16"}]),
+    ],
+)
+def test_one_change_of_a_job_in_the_direction_that_saves_memory(
+    monkeypatch: pytest.MonkeyPatch, job: dict[str, Any], changes: list[dict[str, Any]]
+) -> None:
+    """Half and a quarter of the length where it divides by them, leaner optimizers than AdamW, half the bits; two and four times
+    the GPUs."""
+    monkeypatch.setattr(remedies_module, "_tried", lambda _, changes: list(changes))
+    found = asked(job={**JOB, **job})
+    assert _jobs(found) == [{"job": change} for change in changes]
+    assert _clusters(found) == [{"cluster": {"num_gpus": 16}}, {"cluster": {"num_gpus": 32}}]  # type: ignore[comparison-overlap]
+
+
+WAYS: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    ({"kind": "finetune", "seq_len": 512}, [
+        {"job": {"kind": "lora", "adapter": {"rank": USUAL_RANK}}}, {"job": {"kind": "qlora", "adapter": {"rank": USUAL_RANK}}},
+        {"job": {"optimizer": "adamw-8bit"}}, {"job": {"optimizer": "adafactor"}},
+        *({"cluster": {"num_gpus": n}} for n in (16, 32, 64, 128, 256, 512)), {"job": {"seq_len": 64}}]),
+    ({"kind": "pretrain", "seq_len": 516, "optimizer": "muon"}, [
+        *({"cluster": {"num_gpus": n}} for n in (16, 32, 64, 128, 256, 512)), {"job": {"seq_len": 129}}]),
+    ({"kind": "pretrain", "seq_len": 513, "optimizer": "muon"}, [
+        {"cluster": {"num_gpus": n}} for n in (16, 32, 64, 128, 256, 512)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "tried"), WAYS)
+def test_ways_out_are_tried_from_the_least_change_on(
+    monkeypatch: pytest.MonkeyPatch, job: dict[str, Any], tried: list[dict[str, Any]]
+) -> None:
+    """The method, the optimizer, GPUs, an eighth of the length, without which no longer one is; none where a layout fits."""
+    met: list[dict[str, Any]] = []
+    monkeypatch.setattr(remedies_module, "_first_sure", lambda *rest: met.extend(rest[-1]) or [])
+    monkeypatch.setattr(remedies_module, "_usual_stacks", lambda _: [])
+    found = asked(job={**JOB, **job})
+    assert remedies_module.ways_out(found) == []
+    assert met == []
+    assert remedies_module.ways_out(replace(found, fits=False, nearest=found.layout)) == []
+    assert met == []
+    assert remedies_module.ways_out(replace(found, fits=False)) == []
+    assert met == tried
+
+
+def test_the_first_of_several_layouts_says_which_framework_is_taken() -> None:
+    """Experts over GPUs and interleaved stages are Megatron-Core's; what follows is worked out on it, whatever it would take
+    alone. Replicas that are no whole number are no layout to choose by."""
+    own, other = Layout(pp=2, vpp=2, zero=1), Layout(zero=3)
+
+    def taken(*layouts: Layout) -> list[str]:
+        asked: dict[str, Any] = {"model": model(LLAMA), "cluster": gpus(8), "job": JOB, "layouts": list(layouts)}
+        found = evaluate(**asked)
+        named = {name: evaluate(**asked, framework=name) for name in ("fsdp", "megatron-core")}
+        return [name for name, one in named.items() if np.array_equal(one.step_time_s, found.step_time_s, equal_nan=True)]
+
+    assert taken(other) == taken(other, own) == ["fsdp"]
+    assert taken(own) == taken(own, other) == taken(own, Layout(tp=3)) == ["megatron-core"]
+    assert taken(Layout(tp=3, pp=2, vpp=2), other) == ["fsdp"]
 
 
 def test_the_same_plan_on_fewer_and_on_more_gpus() -> None:

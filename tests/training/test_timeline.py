@@ -13,12 +13,14 @@ from command_line import Run
 import planner
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
+from planner.performance.evaluation import stage_memory
 from planner.performance.memory import KINDS
 from planner.reports.chrome_trace import write_trace
 from planner.training.memory_map import moments
 from planner.training.plan import Plan
 from planner.training.schedule import order_of, passes
 from planner.training.timeline import SENT, Timeline, _with, timeline
+from planner.workload.layout import as_columns
 
 CASES: list[dict[str, Any]] = [
     {"layout": {"tp": 2, "sequence_parallel": True, "pp": 4, "vpp": 2, "zero": 1}},
@@ -91,6 +93,42 @@ def test_the_update_of_the_weights_begins_behind_the_exchange_of_gradients_and_e
         update_s = drawn.parts_s(stage)["optimizer"]
         assert times[0] == 0.0
         assert times[-2:] == pytest.approx([drawn.plan.step_time_s - update_s, drawn.plan.step_time_s])
+
+
+def flying(pp: int, vpp: int, stage: int, m: int) -> int:
+    """Micro-batches of a chunk that a stage holds at most: as many as its warm-up runs ahead, and one (Narayanan et al. 2021)."""
+    return min(m * vpp, (pp - stage if vpp == 1 else 2 * (pp - stage - 1) + (vpp - 1) * pp + 1))
+
+
+def test_memory_between_passes_is_that_of_the_micro_batches_in_flight(drawn: Timeline) -> None:
+    """A forward pass adds a micro-batch's activations and works, a backward pass takes them away and leaves no workspace; behind
+    the last one there are none, behind the update no gradients either, unless they stay allocated."""
+    plan = drawn.plan
+    pp, vpp, m = plan.layout.pp, plan.layout.vpp, plan.num_microbatches
+    for here in stage_memory(plan.question, as_columns(plan.layout, plan.cluster.num_gpus)):
+        loss, backward, update = ({k: float(getattr(now, f"{k}_bytes")[0]) for k in KINDS} for now in here.moments)
+        each = loss["activations"] / flying(pp, vpp, here.stage.first, m)
+        for stage in here.stage.members:
+            held = [one.kinds_bytes for one in drawn.samples if one.stage == stage]
+            assert len(held) == 2 * m * vpp + 4
+            *within, emptied, updating, end = held[1:]
+            (last,) = [i for i, one in enumerate(within) if one == backward][-1:]
+            counts, before = [], 0
+            for one in (*within[:last], *within[last + 1 :]):
+                count = round(one["activations"] / each) if each else before + (1 if one["workspace"] else -1)
+                assert one["activations"] == pytest.approx(count * each, rel=1e-9, abs=1.0)
+                assert abs(count - before) == 1
+                assert one["workspace"] == (loss["workspace"] if count > before else 0.0)
+                counts.append(before := count)
+            assert max(counts) == flying(pp, vpp, stage, m)
+            assert counts[-1] == 1
+            for idle in (held[0], emptied, end):
+                assert (idle["activations"], idle["workspace"]) == (0.0, 0.0)
+            assert updating == update
+            stays = update["gradients"] if plan.framework.persistent_gradients else 0.0
+            assert (end["gradients"], end["optimizer"]) == (stays, update["optimizer"])
+            for one in held[:-3]:
+                assert {k: one[k] for k in ("parameters", "optimizer")} == {k: loss[k] for k in ("parameters", "optimizer")}
 
 
 def test_fragmentation_is_a_share_of_what_is_allocated() -> None:

@@ -64,7 +64,7 @@ def usual(x: Pass, h: float, words: float, norms: float = 2) -> Others:
     """Name: (numbers of 16 bit that are read and written, kernels)."""
     return {
         "word embedding": (x.t * h + x.t * h, 1),
-        "norms": (norms * (x.t * h + x.t * h), 1),
+        "norms": (norms * (x.t * h + x.t * h), norms),
         "final norm": (x.t * h + x.t * h, 1),
         "sampling": (x.s * words * (2 + 4 + 4) / 2, 3),  # logits, and in fp32 once written and once read
     }
@@ -131,6 +131,7 @@ def deepseek_v2_lite(x: Pass, tp: float) -> tuple[Linears, Others]:
     }  # fmt: skip
     heads, (qk, value) = 16 / tp, (512 + 64, 512) if x.phase == "decode" else (128 + 64, 128)
     others = {
+        "latent norms": (x.t * 512 * 2, 1),
         "rotary embedding, cache write": (2 * x.t * heads * 192 + x.t * 576, 2),
         "attention": (x.s * x.seen * 576 + x.t * heads * (qk + value), 1, 2 * x.t * x.keys * heads * (qk + value)),
         "experts activation": (6 * x.t * 1408 / tp * 3, 1),
@@ -156,6 +157,7 @@ def deepseek_v3_2(x: Pass, tp: float) -> tuple[Linears, Others]:
     key = (128 + 4) / 2  # in numbers of 16 bit
     scores = 2 * x.t * x.keys  # a score in fp32 for each query and key
     others = {
+        "latent norms": (x.t * (1536 + 512) * 2, 2),
         "rotary embedding, cache write": (2 * x.t * 128 * 192 + x.t * (576 + key), 2),
         "attention": (x.s * x.seen * (576 + key) + x.t * 128 * (qk + value), 1, 2 * x.t * x.keys * 128 * (qk + value)),
         "indexer": (x.s * x.seen * key + x.t * 64 * 128 + scores, 2, 2 * x.t * x.keys * 64 * 128),
@@ -184,7 +186,7 @@ def qwen3_next(x: Pass, tp: float) -> tuple[Linears, Others]:
     within = x.t / 64 * 32 * 128 * 128 if x.phase == "prefill" else 0.0  # the state at the end of each chunk
     flops = 6 * 32 * 128 * 128 + (2 * 64 * (3 * 128 + 2 * 128) * 32 if x.phase == "prefill" else 0.0)
     others = {
-        **attention(x, 16, 2, 256),
+        **attention(x, 16, 2, 256), "query key norm": (x.t * (16 + 2) * 256 * 2, 2),
         "attention gate": (x.t * 16 * 256 * 3, 1), "convolution": (x.t * channels * 2, 1), "gated norm": (x.t * values * 3, 1),
         "scan": (2 * x.s * (state + 2 * 3 * channels) + within + x.t * kept, 4, x.t * flops),
         "experts activation": (10 * x.t * 512 * 3, 1), "top-k and sort": (x.t * 512 * 6 + 4 * 10 * x.t * 2048, 3),
@@ -211,7 +213,7 @@ Named = dict[str, list[tuple[float, ...]]]
 def sliding(x: Pass) -> Named:
     """Gemma 2 9B (arXiv 2408.00118, table 1): half of the layers see 4,096 tokens; four norms a layer."""
     near, far = (attention(x, 16, 8, 256, window)["attention"] for window in (4096, math.inf))
-    return {"attention": [near, far], "norms": [(4 * 2 * x.t * 3584, 1)] * 2}
+    return {"attention": [near, far], "norms": [(4 * 2 * x.t * 3584, 4)] * 2}
 
 
 def compressed(x: Pass) -> Named:
@@ -230,6 +232,7 @@ def compressed(x: Pass) -> Named:
     key = (128 + 4) / 2
     sums = [(x.t * 2 * lanes * 512 * 2, 1) for lanes in (2, 1)]
     return {
+        "latent norms": [(x.t * 1024 * 2, 1)] * 3, "query key norm": [(x.t * (64 + 1) * 512 * 2, 2)] * 3,
         "attention": core, "compressor sum": sums, "hyper streams": [(2 * x.t * (3 * 4 * 4096 + 2 * 4096), 6)] * 3,
         "indexer": [(x.s * last * key + x.t * 64 * 128 + 2 * x.t * mean, 2, 2 * x.t * mean * 64 * 128)],
     }  # fmt: skip
