@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from planner.hardware.cluster import Accelerator, Cluster, Node, cluster
 from planner.model.architecture import Model
 from planner.operators.setting import Setting, distinct_axes
@@ -84,6 +86,11 @@ def setting(
     columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
     found, _ = distinct_axes(columns, model(fields), framework(stack, **(changes or {})), job(**job_fields))
     return found
+
+
+def number(value: Any) -> float:
+    """The first of an array, or a number as it is."""
+    return float(np.ravel(value)[0])
 
 
 def parts(*amounts: float) -> tuple[float, float, float]:

@@ -36,6 +36,11 @@ def serving_times(m: Model, num_gpus: int = 1, **fields: Any) -> Times:
     return Times(setting=deployment(m, num_gpus, **fields))
 
 
+def with_engine(setting: Setting, **changes: Any) -> Setting:
+    """The same deployment on an engine with other constants."""
+    return replace(setting, engine=setting.engine.model_copy(update=changes))
+
+
 def without_host(times: Times) -> Times:
     """The same without any host time."""
     engine = times.setting.engine.model_copy(update={"host_s_per_step": 0.0, "host_s_per_sequence": 0.0})

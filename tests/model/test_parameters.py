@@ -438,6 +438,7 @@ INDEX = {"index_head_dim": 32, "index_top_k": 64}
         ({"attention_output_norm": True}, {"norms.weight": 2 * 512, "attention.output_norm": 8 * 64}),
         ({"laurel_rank": 64}, {"norms.weight": 2 * 512, "streams.laurel_norm": 512}),
         ({"per_layer_embedding_size": 32}, {"norms.weight": 2 * 512, "streams.per_layer_norm": 512}),
+        ({"per_layer_embedding_size": 1}, {"norms.weight": 2 * 512, "streams.per_layer_norm": 512}),
         # a layer norm of the indexer's key (DeepSeek-V3.2); layers that take another's choice have none (GLM-5.2)
         ({**INDEX, "index_num_heads": 4}, {"norms.weight": 2 * 512, "attention.index.key.norm": 2 * 32}),
         ({**INDEX, "index_num_heads": 0}, {"norms.weight": 2 * 512}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from examples import GPT, LLAMA, MIXTRAL, model, setting
+from row_examples import B, S, T, amount, both, of_model, one, small
 
 from planner.model.parameters import layer_parameters, parameters_total
 from planner.operators.adapter import _casts
@@ -30,41 +31,6 @@ from planner.workload.adapters import tuned_model
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
 from planner.workload.resolve import as_framework, as_job, as_model
-
-B, S = 2, 256
-T = B * S
-"""Tokens of a micro-batch."""
-
-
-def of_model(name: str, stack: str = "megatron-core", layout: Layout | None = None, **job: object) -> Setting:
-    """The axes of one layout of a catalog's model in bf16."""
-    chosen = layout or Layout(dp=1, micro_batch_size=B)
-    columns = as_columns(chosen, chosen.tp * chosen.cp * (chosen.dp or 1))
-    job = {"seq_len": S, "global_batch_size": 64, "precision": "bf16", **job}
-    found, _ = distinct_axes(columns, as_model(name), as_framework(stack), as_job(job))
-    return found
-
-
-def one(rows: tuple[Row, ...], name: str) -> Row:
-    """The row of that name; all of one name are alike."""
-    found = [row for row in rows if row.name == name]
-    assert found, [row.name for row in rows]
-    return found[0]
-
-
-def amount(row: Row, field: str = "bytes_moved") -> float:
-    """The one number of a field."""
-    return float(np.ravel(getattr(row, field))[0])
-
-
-def both(rows: tuple[Row, ...], name: str) -> tuple[float, float]:
-    """Bytes moved forward and backward."""
-    return amount(one(rows, name)), amount(one(rows, f"{name} gradient"))
-
-
-def small(fields: dict[str, object], stack: str = "megatron-core", layout: Layout | None = None, **changes: object) -> Setting:
-    """The axes of a small model of tests."""
-    return setting(fields, stack, layout or Layout(micro_batch_size=B), dict(changes) or None, seq_len=S)
 
 
 def test_a_norm_reads_and_writes_once_and_backward_twice_as_much() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from examples import MIXTRAL, framework, job, model
+from examples import MIXTRAL, framework, job, model, number
 from saved_tensors import saved_bytes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -53,10 +52,6 @@ def axes(layout: Layout | None = None, **changes: object) -> Setting:
 
 def rows_of(setting: Setting) -> list[Row]:
     return [row for row in next(iter(build_table(setting).layers.values())) if row.operator == "clamp"]
-
-
-def number(value: object) -> float:
-    return float(np.ravel(np.asarray(value))[0])
 
 
 @pytest.mark.parametrize("backward", [False, True])

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from examples import GPT, LLAMA, MIXTRAL, setting
-from test_bytes_by_hand import B, S, T, amount, of_model, one, small
+from row_examples import B, S, T, amount, of_model, one, small
 
 from planner.operators.embedding import embedding
 from planner.operators.head import head

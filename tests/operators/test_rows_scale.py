@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import parts
+from row_examples import amount
 
 from planner.model.architecture import Model
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -38,11 +39,6 @@ def rows_of(name: str | Model, stack: str | Framework, layout: Layout, **changes
     columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
     setting, _ = distinct_axes(columns, tuned_model(model, job), as_framework(stack), job)
     return [row for row in build_table(setting).rows() if row.phase in ("forward", "backward")]
-
-
-def amount(row: Row, field: str) -> float:
-    """The one number of a field."""
-    return float(np.ravel(getattr(row, field))[0])
 
 
 WEIGHTS = {"weights cast"}

@@ -16,6 +16,7 @@ from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster
 from planner.hardware.curves import load_curves
 from planner.operators.routing import distinct_places
 from planner.operators.row import FusedAttention, Matmul, Row, linear
+from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
 from planner.performance import block_cost as blocks
 from planner.performance.collectives import Exchange, collective_s, token_exchange_s
@@ -32,9 +33,10 @@ from planner.performance.memory import (
 )
 from planner.performance.pipeline import bubble_s, in_flight, stages
 from planner.performance.risk import FitRule, check_risk
-from planner.performance.roofline import Device, device_s, devices_s, measured_s, product_of
+from planner.performance.roofline import MOST_STACKED, Device, device_s, devices_s, measured_s, product_of
 from planner.performance.step_time import StageTime, StepTime, combine, exchange, update_s
 from planner.performance.transfers import offload_s, pipeline_s
+from planner.training.schedule import order_of
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import DEGREES, interval_of
 from planner.uncertainty.subject import Subject, lever
@@ -153,17 +155,15 @@ def test_a_token_crosses_the_network_once_for_a_node_and_then_once_for_a_rank(
 @pytest.mark.parametrize("micro_batches", [1, 2, 3, 4, 8, 16])
 @pytest.mark.parametrize(("pp", "vpp"), [(1, 1), (2, 1), (4, 1), (4, 2), (2, 3)])
 def test_micro_batches_in_flight_are_those_of_the_schedule_played_through(pp: int, vpp: int, micro_batches: int) -> None:
-    """Megatron-Core, schedules.py: 1F1B warms up with pp - stage - 1 micro-batches, interleaved with 2 (pp - stage - 1) +
-    (vpp - 1) pp chunks, at most all; then each forward is followed by a backward. One more warms up beside experts' exchange."""
+    """A chunk is held from its forward to its backward, in the order that the timeline draws; beside experts' exchange each
+    backward comes one forward later."""
     for stage in range(pp):
-        for further in (0, 1):
-            total = micro_batches * vpp
-            warm = (pp - stage - 1 if vpp == 1 else 2 * (pp - stage - 1) + (vpp - 1) * pp) + further
-            held = most = min(warm, total)
-            for _ in range(total - held):
-                most = max(most, held + 1)
-            found = in_flight(pp, np.array([float(vpp)]), stage, np.array([float(micro_batches)]), float(further))
-            assert float(np.ravel(found)[0]) == most / vpp
+        plain = "".join("B" if backward else "F" for backward, _, _ in order_of(pp, vpp, stage, micro_batches))
+        for further, order in ((0.0, plain), (1.0, plain.replace("BF", "FB"))):
+            held = np.cumsum([1 if one == "F" else -1 for one in order])
+            assert (held.min(), held[-1]) == (0, 0)
+            found = in_flight(pp, np.array([float(vpp)]), stage, np.array([float(micro_batches)]), further)
+            assert float(np.ravel(found)[0]) == held.max() / vpp, (stage, order)
 
 
 @pytest.mark.parametrize(
@@ -492,13 +492,15 @@ def test_eight_bit_products_run_in_16_bit_where_there_are_none() -> None:
 
 @pytest.mark.parametrize(("fields_", "precision"), [(MIXTRAL, "fp8"), (LLAMA, "bf16")])
 def test_rows_together_take_the_seconds_of_each_alone(fields_: dict[str, Any], precision: str) -> None:
-    """Bit for bit, of few layouts as of many."""
-    there = setting(fields_, "megatron-core", Layout(dp=1, recompute="selective"), precision=precision)
-    rows = [one for one in build_table(there).rows() if one.collective is None]
-    on = device(dtype=there.precision.matmul, scaling=there.job.scaling)
-    alone = [device_s(one, on) for one in rows]
-    assert [float(np.ravel(x)[0]) for x in devices_s(rows, (1,), on)] == [float(np.ravel(x)[0]) for x in alone]
-    assert len({len(rows), len(devices_s(rows, (300,), on)), len(alone)}) == 1
+    """Bit for bit, of few layouts as of many: the branch for many takes rows one by one."""
+    for number in (1, 7, MOST_STACKED, MOST_STACKED + 1):
+        many = as_columns([Layout(dp=1, micro_batch_size=1 + i, recompute="selective") for i in range(number)], 1.0)
+        there, _ = distinct_axes(many, model(fields_), framework("megatron-core"), job(precision=precision))
+        rows = [one for one in build_table(there).rows() if one.collective is None]
+        on = device(dtype=there.precision.matmul, scaling=there.job.scaling)
+        for one, together in zip(rows, devices_s(rows, (number,), on), strict=True):
+            alone = np.broadcast_to(device_s(one, on), (number,))
+            assert np.array_equal(np.broadcast_to(together, (number,)), alone), (number, one.name)
 
 
 def test_a_measured_product_is_slowed_as_the_law_is_and_named_by_its_shape() -> None:

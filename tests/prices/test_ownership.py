@@ -7,17 +7,19 @@ from dataclasses import replace
 
 import pytest
 from examples import ACCELERATOR, NODE, gpus
-from field_bounds import ranges
+from field_bounds import check_bounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, accelerator_names, cluster
+from planner.prices import ownership
 from planner.prices.carbon import embodied_grams, find_grid, grids
 from planner.prices.market import commitment_note, run_usd
 from planner.prices.ownership import (
     PURCHASE_SPREAD,
     Ownership,
+    Purchase,
     capital_usd,
     constants,
     mean_rent,
@@ -151,11 +153,11 @@ def test_a_longer_commitment_is_never_cheaper_for_a_short_run(hours: float, gpus
 
 
 def test_power_and_purchase_of_a_card_and_of_a_server() -> None:
-    """A DGX A100 is rated at 6.5 kW; 407 W of a card of 400 are 0.75 x 1.821 of these; eight cards share 9.999 kW unevenly."""
+    """A DGX A100 is rated at 6.5 kW; of a card of 400 W, 0.75 x 1.821 of these, 546 W; eight cards share 9.999 kW unevenly."""
     assert power_w_per_gpu(cluster("dgx-a100-80gb")) == pytest.approx(0.75 * 6500 / 8)
     card = ACCELERATOR.replaced(tdp_w=400.0)
     alone = Cluster(node=NODE, accelerator=card, num_gpus=8)
-    assert power_w_per_gpu(alone) == pytest.approx(constants().power_share * constants().server_power_over_tdp * 400)
+    assert power_w_per_gpu(alone) == pytest.approx(0.75 * 1.821 * 400)
     rated = Cluster(node=NODE.replaced(max_power_w=9_999.0), accelerator=card, num_gpus=8)
     assert power_w_per_gpu(rated) == pytest.approx(0.75 * 9_999 / 8, rel=1e-12)
     with pytest.raises(PlannerError, match=r"cost\.power_w_per_gpu is missing"):
@@ -165,20 +167,26 @@ def test_power_and_purchase_of_a_card_and_of_a_server() -> None:
     assert price == pytest.approx(499 * 1.64 / 0.81)
 
 
-def test_quotes_of_a_purchase_spread_as_their_logarithms_do() -> None:
-    """Of servers before cards, two or more; else as assumed, which is also the least."""
-    for card in sorted({p.accelerator for p in purchases()}):
-        logs = {
-            kind: [math.log(p.usd_per_gpu) for p in purchases() if (p.accelerator, p.covers) == (card, kind)] for kind in KINDS
-        }
-        chosen = next((found for found in logs.values() if len(found) > 1), [0.0, 0.0])
-        middle = sum(chosen) / len(chosen)
-        spread = math.sqrt(sum((x - middle) ** 2 for x in chosen) / (len(chosen) - 1))
-        assert purchase_spread(card) == pytest.approx(max(spread, 0.15))
-    assert PURCHASE_SPREAD == 0.15
-
-
-KINDS = ("server", "card")
+def test_quotes_of_a_purchase_spread_as_their_logarithms_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers at a price and e times it: 1 / sqrt(2), whatever cards cost; three cards at 1, e and e^2 times: 1. Two that are
+    near each other, and one alone, as assumed."""
+    e = math.e
+    quotes = {
+        "servers": [("server", 1.0), ("server", e), ("card", 1.0), ("card", e**5)],
+        "cards": [("server", 1.0), ("card", 1.0), ("card", e), ("card", e**2)],
+        "near": [("server", 1.0), ("server", 1.01)],
+        "alone": [("card", 1.0)],
+    }
+    made = tuple(
+        Purchase(accelerator=name, usd_per_gpu=1000.0 * times, covers=covers, date="2026-01", source="made up")
+        for name, several in quotes.items()
+        for covers, times in several
+    )
+    monkeypatch.setattr(ownership, "purchases", lambda: made)
+    found = {name: purchase_spread(name) for name in (*quotes, "unquoted")}
+    assert found == pytest.approx(
+        {"servers": 0.5**0.5, "cards": 1.0, "near": PURCHASE_SPREAD, "alone": PURCHASE_SPREAD, "unquoted": PURCHASE_SPREAD}
+    )
 
 
 def test_use_between_hours_and_years_by_hand() -> None:
@@ -202,12 +210,8 @@ def test_use_between_hours_and_years_by_hand() -> None:
 
 
 def test_a_part_is_one_of_all_and_money_is_not_negative() -> None:
-    """What is left out costs nothing; a rent never falls to nothing within a year, nor doubles."""
-    found = ranges(Ownership)
-    assert {name for name, of in found.items() if of == "(0, inf)"} == {"purchase_usd_per_gpu", "years"}
-    assert {name for name, of in found.items() if of == "[0, 1)"} == {"capital_rate", "maintenance_share", "residual_share"}
-    assert (found["utilisation"], found["idle_power_share"], found["rent_change_per_year"]) == ("(0, 1]", "[0, 1]", "(-1, 1)")
-    assert {of for name, of in found.items() if name.startswith(("staff", "space", "colocation"))} == {"[0, inf)"}
+    """What is left out costs nothing."""
+    check_bounds(Ownership)
     nothing = Ownership()
     assert (nothing.residual_share, nothing.staff_usd_per_year, nothing.space_usd_per_year) == (0.0, 0.0, 0.0)
 

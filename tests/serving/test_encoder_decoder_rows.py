@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import number
 from serving_examples import deployment
 
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -13,10 +14,6 @@ from planner.serving.rows import Phase, Shape, pass_rows
 from planner.workload.resolve import as_model
 
 HIDDEN, HEADS, HEAD, INNER, LAYERS, WORDS = 1024, 32, 128, 16384, 24, 32128
-
-
-def one(value: Any) -> float:
-    return float(np.ravel(value)[0])
 
 
 def rows(phase: Phase, sequences: float, queries: float, past: float, tp: int) -> tuple[Row, ...]:
@@ -57,24 +54,26 @@ def test_an_encoder_reads_once_and_its_keys_are_written_once(phase: Phase, tp: i
         beside[beside.index(core)] = ("attention", core[1] + t * q * HEADS / tp, 1)
         others += [*beside, ("cross cache write", 2 * t * own, 1)]
     found = rows(phase, s, q, 0.0, tp) if phase == "prefill" else rows(phase, s, 1.0, 80.0, tp)
-    layers = [row for row in found if one(row.repeats) == LAYERS and row.collective is None and "norm" not in row.name]
+    layers = [row for row in found if number(row.repeats) == LAYERS and row.collective is None and "norm" not in row.name]
     multiplied = [row for row in layers if isinstance(row.work, Matmul)]
-    met = sorted((r.name, one(r.work.k), one(r.work.n), one(r.work.m)) for r in multiplied if isinstance(r.work, Matmul))
+    met = sorted((r.name, number(r.work.k), number(r.work.n), number(r.work.m)) for r in multiplied if isinstance(r.work, Matmul))
     assert met == sorted(linears)
     for row in multiplied:
         assert isinstance(row.work, Matmul)
-        k, n, m = one(row.work.k), one(row.work.n), one(row.work.m)
-        assert one(row.bytes_moved) == pytest.approx(2 * (k * n + m * (k + n)), rel=0.002), row.name
-    rest = sorted((row.name, one(row.bytes_moved) / 2, one(row.kernels)) for row in layers if not isinstance(row.work, Matmul))
+        k, n, m = number(row.work.k), number(row.work.n), number(row.work.m)
+        assert number(row.bytes_moved) == pytest.approx(2 * (k * n + m * (k + n)), rel=0.002), row.name
+    rest = sorted(
+        (row.name, number(row.bytes_moved) / 2, number(row.kernels)) for row in layers if not isinstance(row.work, Matmul)
+    )
     assert rest == sorted(others)
     (logits,) = (row.work for row in found if row.name == "logits")
     assert isinstance(logits, Matmul)
-    assert (one(logits.k), one(logits.n), one(logits.m)) == (HIDDEN, WORDS / tp, s)
+    assert (number(logits.k), number(logits.n), number(logits.m)) == (HIDDEN, WORDS / tp, s)
 
 
 def test_a_source_is_seen_from_both_sides_and_a_first_token_sees_all_of_it() -> None:
     """2 t keys operations a head and number, of q k and of p v."""
     cores = [row for row in rows("prefill", 3.0, 64.0, 0.0, 1) if isinstance(row.work, FusedAttention)]
-    assert sorted(one(row.flops) for row in cores) == [4 * 3 * 65 * HEADS * HEAD, 4 * 3 * 64 * 64 * HEADS * HEAD]
+    assert sorted(number(row.flops) for row in cores) == [4 * 3 * 65 * HEADS * HEAD, 4 * 3 * 64 * 64 * HEADS * HEAD]
     summed = [row for row in rows("prefill", 3.0, 64.0, 0.0, 2) if row.collective == "all_reduce"]
-    assert sorted(one(row.communication_bytes) for row in summed) == [2 * 3 * HIDDEN] * 3 + [2 * 192 * HIDDEN] * 2
+    assert sorted(number(row.communication_bytes) for row in summed) == [2 * 3 * HIDDEN] * 3 + [2 * 192 * HIDDEN] * 2

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_examples import LLAMA, MIXTRAL, chips, deployment, model, serving_times
+from examples import number
+from serving_examples import LLAMA, MIXTRAL, chips, deployment, model, serving_times, with_engine
 
 import planner
 from planner.hardware.cluster import Cluster
@@ -22,19 +23,9 @@ from planner.serving.memory import _largest, memory, overhead_bytes, pass_tokens
 from planner.serving.nearest import more_gpus
 from planner.serving.pass_time import Times
 from planner.serving.rows import present_tokens
-from planner.serving.setting import Setting
 from planner.serving.weight_formats import bits_of, weight_format
 from planner.serving.weights import host_bytes, stage_bytes, total_bytes
 from planner.workload.resolve import as_model
-
-
-def with_engine(setting: Setting, **changes: Any) -> Setting:
-    return replace(setting, engine=setting.engine.model_copy(update=changes))
-
-
-def one(value: Any) -> float:
-    return float(np.ravel(value)[0])
-
 
 LIVE: dict[str, Any] = {"workspace_hidden": 6.0, "workspace_ffn": 3.0, "logits": "last", "logits_bytes": 6.0}
 
@@ -44,25 +35,25 @@ def test_live_tensors_of_a_pass_by_hand() -> None:
     for tp in (1, 2):
         setting = with_engine(deployment(model(LLAMA), tp, tp=tp), **LIVE)
         hidden = 2 * (6 * 512 + 3 * 1536 / tp)
-        assert one(workspace_bytes(setting, 100.0, 3.0)) == pytest.approx(100 * hidden)
-        assert one(workspace_bytes(setting, 1.0, 50.0)) == pytest.approx(50 * 1024 / tp * 6)
+        assert number(workspace_bytes(setting, 100.0, 3.0)) == pytest.approx(100 * hidden)
+        assert number(workspace_bytes(setting, 1.0, 50.0)) == pytest.approx(50 * 1024 / tp * 6)
         every = with_engine(setting, logits="all", workspace_hidden=0.0, workspace_ffn=0.0)
-        assert one(workspace_bytes(every, 100.0, 3.0)) == pytest.approx(100 * 1024 / tp * 6)
+        assert number(workspace_bytes(every, 100.0, 3.0)) == pytest.approx(100 * 1024 / tp * 6)
 
 
 def test_live_tensors_of_experts_by_hand() -> None:
     """Two pairs a token in two buffers: the wider of 1,536 / tp inputs and 512 results, and of these and both products of the
     first, 2 x 1,536 / tp; of all four groups' pairs where one rank may get them all."""
     whole = with_engine(deployment(model(MIXTRAL)), **LIVE)
-    assert one(workspace_bytes(whole, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 2 * (1536 + 2 * 1536)))
+    assert number(workspace_bytes(whole, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 2 * (1536 + 2 * 1536)))
     cut = with_engine(deployment(model(MIXTRAL), 4, tp=4), **LIVE)  # 384 inputs, 768 products
-    assert one(workspace_bytes(cut, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 2 * (512 + 768)))
+    assert number(workspace_bytes(cut, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 2 * (512 + 768)))
     spread = with_engine(deployment(model(MIXTRAL), 4, ep=4), **LIVE)
     assert spread.dispatcher == "gather"
-    assert one(workspace_bytes(spread, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 4 * 2 * (1536 + 2 * 1536)))
+    assert number(workspace_bytes(spread, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 4 * 2 * (1536 + 2 * 1536)))
     shared = model({**MIXTRAL, "num_shared_experts": 1, "shared_expert_ffn_hidden_size": 8192})
     dense = with_engine(deployment(shared), **LIVE)
-    assert one(workspace_bytes(dense, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 3 * 8192))
+    assert number(workspace_bytes(dense, 10.0, 1.0)) == pytest.approx(10 * 2 * (6 * 512 + 3 * 8192))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +67,7 @@ def test_tokens_of_the_largest_pass(batch: int, prompt: int, chunk: int | None, 
     """As many prompts as go into 2,048 tokens, a longer one whole where it cannot be cut; no less than one a sequence."""
     setting = deployment(model(LLAMA), pass_tokens=None if chunk else 2048, chunked_prefill_tokens=chunk)
     features = setting.engine.features | {"chunked_prefill"} if splits else setting.engine.features - {"chunked_prefill"}
-    assert one(pass_tokens(with_engine(setting, features=features), float(batch), float(prompt))) == tokens
+    assert number(pass_tokens(with_engine(setting, features=features), float(batch), float(prompt))) == tokens
 
 
 def test_context_and_a_communicator_for_each_way_of_cutting() -> None:
@@ -93,16 +84,16 @@ def test_the_fullest_stage_by_hand() -> None:
     found = memory(setting, 6.0, 100.0, 256.0)
     entrance, exit_ = stage_bytes(setting)
     cache = 6 * 2 * 256 * 2 * 4 * 64 * 2
-    assert one(found.kv_cache_bytes) == cache
-    assert one(found.weights_bytes) == max(entrance, exit_)
+    assert number(found.kv_cache_bytes) == cache
+    assert number(found.weights_bytes) == max(entrance, exit_)
     parts = found.weights_bytes + found.kv_cache_bytes + found.workspace_bytes + found.overhead_bytes
-    assert one(found.total_bytes) == one(parts)
+    assert number(found.total_bytes) == number(parts)
     draft = deployment(model(LLAMA, num_layers=1))
     drafted = memory(setting, 6.0, 100.0, 256.0, draft)
-    assert one(drafted.weights_bytes) == max(entrance, exit_) + total_bytes(draft)
-    assert one(drafted.kv_cache_bytes) == cache + 6 * 256 * 2 * 4 * 64 * 2
+    assert number(drafted.weights_bytes) == max(entrance, exit_) + total_bytes(draft)
+    assert number(drafted.kv_cache_bytes) == cache + 6 * 256 * 2 * 4 * 64 * 2
     grouped = deployment(model(MIXTRAL), 4, ep=4)
-    assert one(memory(grouped, 6.0, 100.0, 256.0).kv_cache_bytes) == 2 * 4 * 256 * 2 * 4 * 64 * 2  # two of six on the fullest
+    assert number(memory(grouped, 6.0, 100.0, 256.0).kv_cache_bytes) == 2 * 4 * 256 * 2 * 4 * 64 * 2  # two of six on the fullest
 
 
 def test_weights_of_stages_by_hand() -> None:
@@ -134,8 +125,8 @@ def test_keys_and_values_of_a_token_by_hand(fields: dict[str, Any], count: int, 
     assert token_layer_bytes(setting, kind) == each
     whole = 4 * each / max(4 / count, 1.0) if count > 1 else each
     assert token_layer_bytes(setting, kind, whole=True) == whole
-    assert one(sequence_bytes(setting, 64.0)) == 4 * 64 * each
-    assert one(replica_sequence_bytes(setting, 64.0)) == 4 * 64 * whole
+    assert number(sequence_bytes(setting, 64.0)) == 4 * 64 * each
+    assert number(replica_sequence_bytes(setting, 64.0)) == 4 * 64 * whole
 
 
 def test_windows_and_blocks_by_hand() -> None:
@@ -153,13 +144,13 @@ def test_states_and_compressed_keys_of_a_sequence_by_hand() -> None:
     all of 43 layers; one key of 512 for four tokens in 21, with an indexer's of 128 in fp8, and one for 128 in 20; and what an
     open run keeps: of four twice two lanes of 640, of 128 one of 512, twice, in 16 bit."""
     mamba = deployment(as_model("falcon-mamba-7b"))
-    assert one(replica_sequence_bytes(mamba, 999.0)) == 64 * 4 * 8192 * (16 + 3)
+    assert number(replica_sequence_bytes(mamba, 999.0)) == 64 * 4 * 8192 * (16 + 3)
     setting = deployment(as_model("deepseek-v4-flash"), prompt=1024)
     key = 512 * 2
     index = 128 + 4.0
     open_runs = 21 * 4 * 2 * 2 * 2 * (512 + 128) * 2 + 20 * 128 * 2 * 512 * 2
     by_hand = 43 * 128 * key + 21 * 256 * (key + index) + 20 * 8 * key + open_runs
-    assert one(replica_sequence_bytes(setting, 1024.0)) == pytest.approx(by_hand)
+    assert number(replica_sequence_bytes(setting, 1024.0)) == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize(("limit", "found"), [(0, 0), (1, 1), (2, 2), (3, 3), (6, 6), (7, 7), (10, 10), (11, 10), (99, 10)])
@@ -194,7 +185,7 @@ def test_experts_of_one_rank_by_hand() -> None:
     chances = weights / weights.sum()
     assert distinct_experts(4, 1, tokens, zipf=1.0) == pytest.approx([(1 - (1 - chances) ** t).sum() for t in tokens])
     always = distinct_experts(4, 3, np.array([1.0]), zipf=4.0)
-    assert one(always) == pytest.approx(3.0)
+    assert number(always) == pytest.approx(3.0)
     copied = distinct_experts(4, 1, tokens, redundant=4)  # two of each, an eighth of the tokens on each
     assert copied == pytest.approx(8 * (1 - (7 / 8) ** tokens))
 
@@ -203,15 +194,15 @@ def test_a_batch_by_hand() -> None:
     """Two replicas, a quarter of prompts in the cache, a fifth of the answers: 150 new tokens behind 50; steps at 200 + 20."""
     times = serving_times(model(LLAMA), 2, dp=2, prompt=200, output=40, prefix_cache_hit_rate=0.25, response_cache_hit_rate=0.2)
     found = batch_figures(times, np.array([8.0]))
-    front = one(server_s(times.setting.engine, np.array(200.0)))
-    first, step = one(times.prefill_s(150.0, 8.0, 50.0)) + front, one(times.decode_s(8.0, 220.0))
-    assert one(found["ttft_s"]) == pytest.approx(first)
-    assert one(found["tpot_s"]) == pytest.approx(step)
-    assert one(found["e2e_s"]) == pytest.approx(first + 39 * step)
+    front = number(server_s(times.setting.engine, np.array(200.0)))
+    first, step = number(times.prefill_s(150.0, 8.0, 50.0)) + front, number(times.decode_s(8.0, 220.0))
+    assert number(found["ttft_s"]) == pytest.approx(first)
+    assert number(found["tpot_s"]) == pytest.approx(step)
+    assert number(found["e2e_s"]) == pytest.approx(first + 39 * step)
     rate = 2 * 8 / (first + 39 * step) / 0.8
-    assert one(found["requests_per_s"]) == pytest.approx(rate)
-    assert one(found["output_tokens_per_s"]) == pytest.approx(40 * rate)
-    assert one(found["prefill_share"]) == pytest.approx((first - front) / (first - front + 39 * step))
+    assert number(found["requests_per_s"]) == pytest.approx(rate)
+    assert number(found["output_tokens_per_s"]) == pytest.approx(40 * rate)
+    assert number(found["prefill_share"]) == pytest.approx((first - front) / (first - front + 39 * step))
 
 
 def test_a_batch_with_a_pool_for_prompts_by_hand() -> None:
@@ -219,32 +210,34 @@ def test_a_batch_with_a_pool_for_prompts_by_hand() -> None:
     for output in (2, 400):
         times = serving_times(model(LLAMA), 4, prefill_pool={"replicas": 3}, prompt=200, output=output)
         found = batch_figures(times, np.array([8.0]))
-        before, link = prefill_times(times), one(transfer_s(times.setting, 200.0))
-        front = one(server_s(times.setting.engine, np.array(200.0)))
-        made, step = one(before.prefill_s(200.0, 8.0)), one(times.decode_s(8.0, 200 + output / 2))
-        assert one(found["ttft_s"]) == pytest.approx(made + 8 * link + front)
-        assert one(found["e2e_s"]) == pytest.approx(made + 8 * link + front + (output - 1) * step)
+        before, link = prefill_times(times), number(transfer_s(times.setting, 200.0))
+        front = number(server_s(times.setting.engine, np.array(200.0)))
+        made, step = number(before.prefill_s(200.0, 8.0)), number(times.decode_s(8.0, 200 + output / 2))
+        assert number(found["ttft_s"]) == pytest.approx(made + 8 * link + front)
+        assert number(found["e2e_s"]) == pytest.approx(made + 8 * link + front + (output - 1) * step)
         rates = (3 * 8 / max(made, 8 * link), 8 / ((output - 1) * step))
-        assert one(found["requests_per_s"]) == pytest.approx(min(rates))
-        assert one(found["prefill_share"]) == 0.75
+        assert number(found["requests_per_s"]) == pytest.approx(min(rates))
+        assert number(found["prefill_share"]) == 0.75
 
 
 def test_the_way_of_a_cache_by_hand() -> None:
     """Four layers of 1 KiB a token: over one port, or two where both sides have as many; beside it pools in balance."""
     alone = deployment(model(LLAMA), 2, prefill_pool={})
     bytes_ = 4 * 1024 * 160
-    assert one(transfer_s(alone, 160.0)) == pytest.approx(one(collective_s(alone.cluster, "p2p", np.asarray(bytes_), 2.0, 1.0)))
+    assert number(transfer_s(alone, 160.0)) == pytest.approx(
+        number(collective_s(alone.cluster, "p2p", np.asarray(bytes_), 2.0, 1.0))
+    )
     twice = deployment(model(LLAMA), 4, tp=2, prefill_pool={"tp": 2})
     half = collective_s(twice.cluster, "p2p", np.asarray(bytes_ / 2), 2.0, 1.0)
-    assert one(transfer_s(twice, 160.0)) == pytest.approx(one(half))
+    assert number(transfer_s(twice, 160.0)) == pytest.approx(number(half))
     nodes = Cluster(node=chips().node, accelerator=chips().accelerator, num_nodes=2, num_gpus=16)
     far = deployment(model(LLAMA), on=nodes, dp=8, prefill_pool={"replicas": 8})
-    assert one(transfer_s(far, 160.0)) == pytest.approx(one(collective_s(nodes, "p2p", np.asarray(bytes_), 2.0, 8.0)))
+    assert number(transfer_s(far, 160.0)) == pytest.approx(number(collective_s(nodes, "p2p", np.asarray(bytes_), 2.0, 8.0)))
     times = serving_times(model(LLAMA), 4, dp=1, prefill_pool={"replicas": 3}, prompt=64, output=8)
     pools = Pools(times)
     each = pools.capacities_per_s
     assert pools.capacity_per_s == min(each.values())
-    assert each["transfer"] == pytest.approx(3 / one(transfer_s(times.setting, 64.0)))
+    assert each["transfer"] == pytest.approx(3 / number(transfer_s(times.setting, 64.0)))
     assert pools.balance == pytest.approx(each["decode"] / (each["prefill"] / 3))
 
 

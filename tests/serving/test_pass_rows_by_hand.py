@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import number
 from serving_examples import deployment
 
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -267,10 +268,6 @@ def rows(setting: Setting, x: Pass) -> tuple[Row, ...]:
     return pass_rows(setting, Shape(phase=x.phase, sequences=np.array([x.s]), queries=np.array([x.q]), past=np.array([x.p])))
 
 
-def one(value: Any) -> float:
-    return float(np.ravel(value)[0])
-
-
 @pytest.mark.parametrize("x", PASSES, ids=lambda x: x.phase)
 @pytest.mark.parametrize(
     ("name", "tp"), [*((name, 1) for name in MODELS), ("llama-3-8b", 2), ("mixtral-8x7b", 2), ("deepseek-v2-lite", 4)]
@@ -281,7 +278,7 @@ def test_every_row_of_a_published_model_by_hand(name: str, tp: int, x: Pass) -> 
     found = rows(deployment(as_model(name), tp, tp=tp, **fields), x)
     met = set()
     for row in found:
-        moved, flops, kernels = one(row.bytes_moved), one(row.flops), one(row.kernels)
+        moved, flops, kernels = number(row.bytes_moved), number(row.flops), number(row.kernels)
         if row.collective is not None:
             assert (moved, flops, kernels) == (0.0, 0.0, 1.0 if tp > 1 else 0.0), row.name
             continue
@@ -289,20 +286,20 @@ def test_every_row_of_a_published_model_by_hand(name: str, tp: int, x: Pass) -> 
         if row.name in linears:
             k, n, batch, m = (*linears[row.name], 1.0, x.words if row.name == "logits" else x.t)[:4]
             assert isinstance(row.work, Matmul), row.name
-            sizes = tuple(map(one, (row.work.k, row.work.n, row.work.batch, row.work.m)))
+            sizes = tuple(map(number, (row.work.k, row.work.n, row.work.batch, row.work.m)))
             assert sizes == pytest.approx((k, n, batch, m), rel=1e-6), row.name
             assert flops == pytest.approx(2 * batch * m * k * n, rel=1e-6), row.name
-            assert one(row.model_flops) == pytest.approx(flops)
+            assert number(row.model_flops) == pytest.approx(flops)
             assert moved == pytest.approx(2 * (batch * k * n + batch * m * (k + n)), rel=BIASES), row.name
             assert kernels == 1.0
         else:
             numbers, launched, worked = (*others[row.name], 0.0)[:3]
             assert moved == pytest.approx(2 * numbers, rel=1e-9), row.name
             assert kernels == launched, row.name
-            assert flops == one(row.model_flops) == pytest.approx(worked), row.name
+            assert flops == number(row.model_flops) == pytest.approx(worked), row.name
             if isinstance(row.work, FusedAttention) and row.name != "indexer":  # which has one product for each head, not two
                 w = row.work
-                pairs = 2 * one(w.sequences) * one(w.heads) * one(w.queries) * one(w.keys)
+                pairs = 2 * number(w.sequences) * number(w.heads) * number(w.queries) * number(w.keys)
                 assert flops == pytest.approx(pairs * (w.qk_head_dim + w.value_head_dim)), row.name
     assert met == {*linears, *others}
 
@@ -313,7 +310,7 @@ def test_rows_that_few_models_have_by_hand(name: str, x: Pass) -> None:
     found = rows(deployment(as_model(name), prompt=8192), x)
     for row_name, expected in FEW[name](x).items():
         same = [row for row in found if row.name == row_name]
-        values = sorted((one(row.bytes_moved), one(row.kernels), one(row.flops)) for row in same)
+        values = sorted((number(row.bytes_moved), number(row.kernels), number(row.flops)) for row in same)
         by_hand = sorted((2 * numbers, kernels, *work, 0.0)[:3] for numbers, kernels, *work in expected)
         assert values == [pytest.approx(value, rel=1e-9) for value in by_hand], row_name
 
@@ -328,7 +325,7 @@ def test_what_an_engine_moves_beside_the_cache_by_hand() -> None:
         def moved(x: Pass = x, **changes: Any) -> tuple[float, float]:
             engine = setting.engine.model_copy(update=changes)
             (row,) = (r for r in rows(replace(setting, engine=engine), x) if r.name == "attention")
-            return one(row.bytes_moved), one(row.flops)
+            return number(row.bytes_moved), number(row.flops)
 
         plain, cache = moved(), x.s * x.seen * 2 * 8 * 128 * 2
         decodes = x.phase == "decode"
@@ -344,14 +341,14 @@ def test_experts_inside_a_narrower_space_have_their_own_way_there_and_back() -> 
     """Nemotron 3 Super, config.json: 4,096 to 1,024 for 512 experts of 2,688 without a gate, of which 22 are chosen."""
     for x in PASSES:
         found = {row.name: row for row in rows(deployment(as_model("nemotron-3-super-120b-a12b"), 4, tp=4), x)}
-        sizes = {name: (one(found[name].work.k), one(found[name].work.n)) for name in ("latent in", "latent out")}  # type: ignore[union-attr]
+        sizes = {name: (number(found[name].work.k), number(found[name].work.n)) for name in ("latent in", "latent out")}  # type: ignore[union-attr]
         assert sizes == {"latent in": (4096, 1024), "latent out": (1024, 4096)}
         some = touched(512, 22, x.t)
         inner = found["experts in"].work
         assert isinstance(inner, Matmul)
-        assert (one(inner.k), one(inner.n), one(inner.batch)) == pytest.approx((1024, 2688 / 4, some))
-        assert one(found["experts activation"].bytes_moved) == pytest.approx(2 * 22 * x.t * 2688 / 4 * 2)
-        assert one(found["top-k and sort"].bytes_moved) == pytest.approx(x.t * 512 * 12 + 4 * 22 * x.t * 1024 * 2 / 4)
+        assert (number(inner.k), number(inner.n), number(inner.batch)) == pytest.approx((1024, 2688 / 4, some))
+        assert number(found["experts activation"].bytes_moved) == pytest.approx(2 * 22 * x.t * 2688 / 4 * 2)
+        assert number(found["top-k and sort"].bytes_moved) == pytest.approx(x.t * 512 * 12 + 4 * 22 * x.t * 1024 * 2 / 4)
 
 
 @pytest.mark.parametrize("name", ["llama-3-8b", "mixtral-8x7b", "deepseek-v2-lite"])
@@ -365,10 +362,10 @@ def test_what_two_gpus_tell_each_other_by_hand(name: str) -> None:
         summed = [row for row in found.values() if row.collective == "all_reduce"]
         assert {row.name.removesuffix(" all-reduce") for row in summed} <= {"attention output", "feed-forward", "experts"}
         assert len(summed) >= 2
-        assert {one(row.communication_bytes) for row in summed} == {hidden}
-        assert one(found["logits over tp"].communication_bytes) == 2 * x.words * model.vocab_size
+        assert {number(row.communication_bytes) for row in summed} == {hidden}
+        assert number(found["logits over tp"].communication_bytes) == 2 * x.words * model.vocab_size
         onward = found["to the next stage"]
-        assert (onward.collective, one(onward.communication_bytes), one(onward.repeats)) == ("p2p", hidden, 1.0)
+        assert (onward.collective, number(onward.communication_bytes), number(onward.repeats)) == ("p2p", hidden, 1.0)
 
 
 def test_keys_of_images_are_projected_and_written_once_for_each() -> None:
@@ -377,10 +374,10 @@ def test_keys_of_images_are_projected_and_written_once_for_each() -> None:
     projected, written = image_rows(setting, np.array([3.0]))
     tokens = 3 * 6404
     assert isinstance(projected.work, Matmul)
-    assert (one(projected.work.m), projected.work.k, projected.work.n) == (tokens, 4096, 2048)
-    assert one(projected.bytes_moved) == pytest.approx(2 * (4096 * 2048 + tokens * (4096 + 2048)))
-    assert one(written.bytes_moved) == pytest.approx(2 * 2 * tokens * 2 * 8 * 128)
-    assert (one(written.kernels), one(written.repeats), one(projected.repeats)) == (2.0, 8.0, 8.0)
+    assert (number(projected.work.m), projected.work.k, projected.work.n) == (tokens, 4096, 2048)
+    assert number(projected.bytes_moved) == pytest.approx(2 * (4096 * 2048 + tokens * (4096 + 2048)))
+    assert number(written.bytes_moved) == pytest.approx(2 * 2 * tokens * 2 * 8 * 128)
+    assert (number(written.kernels), number(written.repeats), number(projected.repeats)) == (2.0, 8.0, 8.0)
 
 
 def test_what_makes_vectors_reads_every_token_and_writes_no_word() -> None:
@@ -388,7 +385,7 @@ def test_what_makes_vectors_reads_every_token_and_writes_no_word() -> None:
     setting = deployment(as_model("bge-m3"), prompt=128, output=1, embeds=True, engine="vllm-v1")
     found = {row.name: row for row in rows(setting, Pass("prefill", 3, 64, 0))}
     t = 3 * 64
-    assert one(found["final norm"].bytes_moved) == 2 * t * 1024 * 2
-    assert one(found["attention"].flops) == 4 * t * 64 * 1024
-    assert one(found["attention"].repeats) == 24.0
+    assert number(found["final norm"].bytes_moved) == 2 * t * 1024 * 2
+    assert number(found["attention"].flops) == 4 * t * 64 * 1024
+    assert number(found["attention"].repeats) == 24.0
     assert not {"logits", "sampling", "logits over tp"} & set(found)

@@ -9,23 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from examples import ACCELERATOR, NODE, model
-from serving_examples import LLAMA, MIXTRAL, deployment
+from examples import ACCELERATOR, NODE, model, number
+from serving_examples import LLAMA, MIXTRAL, deployment, with_engine
 
 from planner.hardware.cluster import Cluster, host_copy_rate
 from planner.operators.row import Row, communication
 from planner.serving.pass_time import PassTime, Times, constants_of, kernel_constants
 from planner.serving.rows import pass_rows
-from planner.serving.setting import Setting
 from planner.workload.resolve import as_model
-
-
-def with_engine(setting: Setting, **changes: Any) -> Setting:
-    return replace(setting, engine=setting.engine.model_copy(update=changes))
-
-
-def one(value: Any) -> float:
-    return float(np.ravel(value)[0])
 
 
 @pytest.mark.parametrize(("waits", "total"), [(False, (6.5, 8.5)), (True, (10.5, 14.5))])
@@ -61,18 +52,18 @@ def test_the_host_s_part_of_a_pass_by_hand(weights: str, rate: float) -> None:
         ):  # fmt: skip
             layers, step = times.host_s(times.shape(phase, sequences, 1.0, past))  # type: ignore[arg-type]
             by_hand = 4 * (0.1 * rate + 0.4 * eager) + experts + 4 * launch * launched
-            assert one(layers) == pytest.approx(by_hand), (phase, sequences, past)
-            assert one(step) == pytest.approx(7.0 + 0.25 * sequences)
+            assert number(layers) == pytest.approx(by_hand), (phase, sequences, past)
+            assert number(step) == pytest.approx(7.0 + 0.25 * sequences)
 
 
 def test_stages_and_groups_of_the_host_by_hand() -> None:
     """Half a second a stage behind the first; each attention group has a host of its own unless one rank streams all answers."""
     staged = Times(setting=with_engine(deployment(model(LLAMA), 4, pp=4), **HOST))
-    assert one(staged.host_s(staged.shape("prefill", 8.0, 1.0, 0.0))[1]) == pytest.approx(7.0 + 8 * 0.25 + 3 * 0.5)
+    assert number(staged.host_s(staged.shape("prefill", 8.0, 1.0, 0.0))[1]) == pytest.approx(7.0 + 8 * 0.25 + 3 * 0.5)
     grouped = deployment(model(MIXTRAL), 4, ep=4)
     for together, here in ((False, 2.0), (True, 8.0)):
         times = Times(setting=with_engine(grouped, **HOST, answers_on_one_rank=together))
-        assert one(times.host_s(times.shape("decode", 8.0, 1.0, 0.0))[1]) == pytest.approx(7.0 + 0.25 * here)
+        assert number(times.host_s(times.shape("decode", 8.0, 1.0, 0.0))[1]) == pytest.approx(7.0 + 0.25 * here)
 
 
 def test_what_is_launched_without_a_graph() -> None:
@@ -177,15 +168,17 @@ def test_stages_fill_and_drain_once() -> None:
     work; three are one part that passes all stages."""
     times = Times(setting=with_engine(deployment(model(LLAMA), 4, pp=4), pipelined=True))
     for prompts, part, passes, busy in ((8.0, 2.0, 7 / 4, 1.0), (4.0, 1.0, 7 / 4, 1.0), (3.0, 3.0, 1.0, 1.0)):
-        of_part = one(times._passes_s(np.array(part), np.array(64.0), np.array(0.0)))
-        assert one(times.prefill_s(64.0, prompts)) == pytest.approx(passes * of_part)
-        assert one(times.prefill_busy_s(64.0, prompts)) == pytest.approx(busy * of_part)
+        of_part = number(times._passes_s(np.array(part), np.array(64.0), np.array(0.0)))
+        assert number(times.prefill_s(64.0, prompts)) == pytest.approx(passes * of_part)
+        assert number(times.prefill_busy_s(64.0, prompts)) == pytest.approx(busy * of_part)
     apart = Times(setting=with_engine(times.setting, pipelined=False))
-    whole = one(apart._passes_s(np.array(8.0), np.array(64.0), np.array(0.0)))
-    assert one(apart.prefill_s(64.0, 8.0)) == one(apart.prefill_busy_s(64.0, 8.0)) == pytest.approx(whole)
-    assert one(times.shape("decode", 8.0, 1.0, 9.0).sequences) == 2.0
-    assert one(times.shape("decode", 3.0, 1.0, 9.0).sequences) == 1.0
-    assert one(apart.shape("decode", 8.0, 1.0, 9.0).sequences) == one(times.shape("prefill", 8.0, 1.0, 9.0).sequences) == 8.0
+    whole = number(apart._passes_s(np.array(8.0), np.array(64.0), np.array(0.0)))
+    assert number(apart.prefill_s(64.0, 8.0)) == number(apart.prefill_busy_s(64.0, 8.0)) == pytest.approx(whole)
+    assert number(times.shape("decode", 8.0, 1.0, 9.0).sequences) == 2.0
+    assert number(times.shape("decode", 3.0, 1.0, 9.0).sequences) == 1.0
+    assert (
+        number(apart.shape("decode", 8.0, 1.0, 9.0).sequences) == number(times.shape("prefill", 8.0, 1.0, 9.0).sequences) == 8.0
+    )
 
 
 def test_a_token_of_a_round_by_hand() -> None:
@@ -193,10 +186,10 @@ def test_a_token_of_a_round_by_hand() -> None:
     draft = deployment(model(LLAMA, num_layers=1))
     setting = deployment(model(LLAMA), speculative={"tokens": 3, "acceptance": 0.5})
     times = Times(setting=setting, draft=draft)
-    own = one(Times(setting=draft).pass_time(times.shape("decode", 2.0, 1.0, 100.0)).total)
-    checked = one(Times(setting=setting).pass_time(times.shape("decode", 2.0, 4.0, 100.0)).total)
-    assert one(times.decode_s(2.0, 100.0)) == pytest.approx((checked + 3 * own) / 1.875)
-    assert one(Times(setting=setting).decode_s(2.0, 100.0)) == pytest.approx(checked / 1.875)
+    own = number(Times(setting=draft).pass_time(times.shape("decode", 2.0, 1.0, 100.0)).total)
+    checked = number(Times(setting=setting).pass_time(times.shape("decode", 2.0, 4.0, 100.0)).total)
+    assert number(times.decode_s(2.0, 100.0)) == pytest.approx((checked + 3 * own) / 1.875)
+    assert number(Times(setting=setting).decode_s(2.0, 100.0)) == pytest.approx(checked / 1.875)
 
 
 def test_rows_on_links_by_hand() -> None:
@@ -210,17 +203,17 @@ def test_rows_on_links_by_hand() -> None:
         custom_all_reduce=False,
     )
     summed = communication("x", "ffn", "decode", "all_reduce", "tp", 1e6, 1.0)
-    plain = one(Times(setting=setting).row_s(summed))
+    plain = number(Times(setting=setting).row_s(summed))
     slow = with_engine(setting, collective_rate=1.5, collective_wait_s=1e-3, exchange_wait_s=7.0)
-    assert one(Times(setting=slow).row_s(summed)) == pytest.approx(1.5 * plain + 2e-3)
+    assert number(Times(setting=slow).row_s(summed)) == pytest.approx(1.5 * plain + 2e-3)
     grouped = with_engine(deployment(model(MIXTRAL), 8, ep=8), collective_rate=1.0, collective_wait_s=5.0, exchange_wait_s=0.0)
     sent = communication("x", "experts", "decode", "all_gather", "ep", 1e6, 1.0)
     waits = with_engine(grouped, exchange_wait_s=1e-3)
-    assert one(Times(setting=waits).row_s(sent)) - one(Times(setting=grouped).row_s(sent)) == pytest.approx(3e-3)
+    assert number(Times(setting=waits).row_s(sent)) - number(Times(setting=grouped).row_s(sent)) == pytest.approx(3e-3)
     onward = communication("x", "pipeline", "decode", "p2p", "tp", 1e6, 1.0)
-    assert one(Times(setting=grouped).row_s(replace(onward, group=None))) < 1.0  # nobody waits
+    assert number(Times(setting=grouped).row_s(replace(onward, group=None))) < 1.0  # nobody waits
     link = Row(name="x", block="host_link", phase="decode", bytes_moved=np.array([1e9]))
-    assert one(Times(setting=setting).row_s(link)) == pytest.approx(1e9 / host_copy_rate(NODE, ACCELERATOR))
+    assert number(Times(setting=setting).row_s(link)) == pytest.approx(1e9 / host_copy_rate(NODE, ACCELERATOR))
 
 
 def test_images_are_seen_once_each() -> None:
@@ -230,17 +223,17 @@ def test_images_are_seen_once_each() -> None:
         Times(setting=with_engine(deployment(m, images=n, image_patches=1024, prompt=4096), host_s_per_layer=s))
         for n, s in ((2.0, 0.0), (0.25, 0.0), (0.25, 10.0))
     )
-    assert one(several.images_s(3.0)) > one(several.images_s(1.0)) > 0.0
-    assert one(few.images_s(1.0)) == pytest.approx(0.25 * one(few.images_s(4.0)))
+    assert number(several.images_s(3.0)) > number(several.images_s(1.0)) > 0.0
+    assert number(few.images_s(1.0)) == pytest.approx(0.25 * number(few.images_s(4.0)))
     layers = sum(seen.model.num_layers for seen in host.setting.encoders)
-    assert one(host.images_s(1.0)) == pytest.approx(0.25 * 10.0 * layers)
-    assert one(several.images_s(0.0)) == 0.0
-    assert math.isclose(one(Times(setting=deployment(m)).images_s(5.0)), 0.0)
+    assert number(host.images_s(1.0)) == pytest.approx(0.25 * 10.0 * layers)
+    assert number(several.images_s(0.0)) == 0.0
+    assert math.isclose(number(Times(setting=deployment(m)).images_s(5.0)), 0.0)
 
 
 def test_a_prompt_in_equal_parts_by_hand() -> None:
     """70 tokens in passes of at most 32 are three of 23 1/3, the middle one behind as many, and five that were cached."""
     times = Times(setting=deployment(model(LLAMA), chunked_prefill_tokens=32))
-    assert one(times.chunks(np.array(1.0), np.array(70.0))) == 3.0
+    assert number(times.chunks(np.array(1.0), np.array(70.0))) == 3.0
     middle = times.pass_time(times.shape("prefill", 1.0, 70 / 3, 5 + 70 / 3)).total
-    assert one(times.prefill_s(70.0, 1.0, 5.0)) == pytest.approx(3.0 * one(middle), rel=1e-12)
+    assert number(times.prefill_s(70.0, 1.0, 5.0)) == pytest.approx(3.0 * number(middle), rel=1e-12)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import planner
-from planner.training.many import ENDS, FIGURES, SURE, TABLES, bound
+from planner.training import many
+from planner.training.many import ENDS, FIGURES, SURE, TABLES, _together, bound
 
 JOBS: tuple[dict[str, Any], ...] = (
     {"num_tokens": 10**9},
@@ -194,3 +195,38 @@ def test_an_answer_says_when_the_batch_holds_it_back() -> None:
     told, silent = planner.plan_many([small, large])["notes"]
     assert "a small batch" in told
     assert "a small batch" not in silent
+
+
+def test_questions_that_can_be_worked_out_together_are_asked_of_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of one model each, one evaluation a group; what has no layout is a search, and the only one that is planned."""
+    planned: list[dict[str, Any]] = []
+    together: list[int] = []
+
+    def plan(**tables: Any) -> planner.Plan:
+        planned.append(tables)
+        return planner.plan(**tables)
+
+    def evaluated(group: Any, risk: float) -> Any:
+        together.append(len(group))
+        return _together(group, risk)
+
+    monkeypatch.setattr(many, "plan", plan)
+    monkeypatch.setattr(many, "_together", evaluated)
+    asked: list[dict[str, Any]] = [
+        {
+            "model": name,
+            "cluster": "8xa100-80gb",
+            "framework": "fsdp",
+            "job": {"seq_len": length, "global_batch_size": 8},
+            "layout": {"zero": 3, "recompute": recompute},
+        }
+        for name in ("gpt2", "bert-large")
+        for length in (128, 256)
+        for recompute in ("none", "full")
+    ]
+    assert planner.plan_many(asked)["fits"].all()
+    assert (planned, together) == ([], [4, 4])
+    search = {name: table for name, table in asked[0].items() if name != "layout"}
+    planner.plan_many([*asked[:2], search])
+    assert ([tables["model"] for tables in planned], together[2:]) == (["gpt2"], [2])
+    assert "layout" not in planned[0]
