@@ -293,7 +293,7 @@ def options_of(name: str) -> list[Any]:
 
 def as_typed(given: Sequence[str]) -> dict[str, str]:
     """Spellings of options -> the one that stands on the command line, where another one does not: --budget-usd -> --budget."""
-    found = {}
+    found: dict[str, str] = {}
     for one in options_of(next((word for word in given if word in COMMANDS), "")):
         typed = [spelled for spelled in one.opts if _all_given_to(spelled, given)]
         if len(typed) == 1:
