@@ -9,6 +9,7 @@ import gc
 import itertools
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,6 +97,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         except SystemExit as stop:
             code = stop.code or 0
         captured = capsys.readouterr()
+        for printed in (captured.out, captured.err):
+            assert re.search(r"[^\S\n]$", printed, re.MULTILINE) is None, "a line ends in a blank"
         return int(code), captured.out, captured.err
 
     return call

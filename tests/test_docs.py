@@ -110,7 +110,7 @@ def test_the_figures_of_the_readmes_stand_in_them() -> None:
 
 
 REJECTED = re.compile(r"\b(?:cards?|chips?|stacks?)\b", re.IGNORECASE)
-REJECTED_IN_CHINESE = re.compile("放不下|显卡|芯片|软件栈")
+REJECTED_IN_CHINESE = re.compile("[放装容][不得]下|没放下|批大小|显卡|芯片|软件栈")
 
 
 def prose(text: str) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -233,9 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
-        refuse(error, "--json" in given)
+        refuse(error, "--json" in given, as_typed(given))
     except USAGE as error:
-        refuse(_of_usage(error, given), "--json" in given)
+        refuse(_of_usage(error, given), "--json" in given, as_typed(given))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         sys.exit(0)
@@ -276,13 +276,29 @@ def typed_in_ascii(given: list[str]) -> list[str]:
 
 def path_options(name: str) -> frozenset[str]:
     """The options of a command, and of the commands of it, whose value is a path."""
+    paths = (one for one in options_of(name) if str(one.metavar).startswith(("FILE", "FOLDER")))
+    return frozenset(spelled for one in paths for spelled in one.opts)
+
+
+def options_of(name: str) -> list[Any]:
+    """The options of a command, and of the commands of it."""
     commands = [Doors(name="planner").get_command(None, name)] if name in COMMANDS else []
-    options = []
+    found = []
     while commands:
         one = commands.pop()
         commands += getattr(one, "commands", {}).values()
-        options += [param for param in one.params if param.param_type_name == "option"]
-    return frozenset(spelled for one in options if str(one.metavar).startswith(("FILE", "FOLDER")) for spelled in one.opts)
+        found += [param for param in one.params if param.param_type_name == "option"]
+    return found
+
+
+def as_typed(given: Sequence[str]) -> dict[str, str]:
+    """Spellings of options -> the one that stands on the command line, where another one does not: --budget-usd -> --budget."""
+    found: dict[str, str] = {}
+    for one in options_of(next((word for word in given if word in COMMANDS), "")):
+        typed = [spelled for spelled in one.opts if _all_given_to(spelled, given)]
+        if len(typed) == 1:
+            found |= dict.fromkeys((spelled for spelled in one.opts if spelled not in typed), typed[0])
+    return found
 
 
 def halfwidth(word: str, before: str = "", paths: Collection[str] = ()) -> str:
@@ -512,18 +528,26 @@ def _all_given_to(option: str, given: Sequence[str]) -> list[str | None]:
     return found
 
 
-def refuse(error: PlannerError, as_json: bool) -> None:
-    """Print the error on standard error and exit with 2."""
+def refuse(error: PlannerError, as_json: bool, typed: Mapping[str, str] | None = None) -> None:
+    """Print the error on standard error and exit with 2; ``typed``: options by another spelling of them (``as_typed``)."""
+
+    def named(text: str) -> str:
+        return OPTION.sub(lambda found: (typed or {}).get(found[0], found[0]), text)
+
     if as_json:
         from planner.cli.output import SCHEMA_VERSION, plain
 
-        print(
-            json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
-        )
+        told = error.to_dict()
+        told |= {part: named(told[part]) for part in ("message", "field", "remedy")}
+        print(json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": told}), ensure_ascii=False), file=sys.stderr)
     else:
         colon = "：" if spoken_language() == "zh" else ": "
-        print(_paragraph(f"{spoken_word('error')}{colon}{spoken(str(error))}"), file=sys.stderr)
+        print(_paragraph(f"{spoken_word('error')}{colon}{named(spoken(str(error)))}"), file=sys.stderr)
     sys.exit(2)
+
+
+OPTION = re.compile(r"(?<![\w-])--?[a-z](?:[\w-]*\w)?", re.ASCII)
+"""An option in a text."""
 
 
 def _paragraph(text: str) -> str:

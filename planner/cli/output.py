@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
+TRAILING = re.compile(r" +((?:\x1b\[[\d;]*m)*)$", re.MULTILINE)
+"""The blanks that rich fills a line up with, and the codes of colours after them."""
 SCHEMA_VERSION = 1
 """Of the JSON that commands print: raised when a name goes or changes its meaning, not when one is added."""
 
@@ -45,7 +48,7 @@ def plain(value: Any) -> Any:
 def show(*renderables: Any) -> None:
     """Tables and lines on standard output, in the language that is spoken.
 
-    As wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be.
+    As wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be. No line ends in a blank.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -60,11 +63,13 @@ def show(*renderables: Any) -> None:
     else:
         wide = Console(width=WIDEST, emoji=False)
         console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80), emoji=False)
-    for one in shown:
-        if isinstance(one, Table):
-            console.print(narrowed(one, console.width))
-        else:
-            console.print(one.spoken(console.width) if isinstance(one, Line) else one)
+    with console.capture() as printed:
+        for one in shown:
+            if isinstance(one, Table):
+                console.print(narrowed(one, console.width))
+            else:
+                console.print(one.spoken(console.width) if isinstance(one, Line) else one)
+    print(TRAILING.sub(r"\1", printed.get()), end="")
 
 
 def tell(text: str, *, error: bool = False) -> None:

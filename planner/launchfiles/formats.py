@@ -119,6 +119,14 @@ def _option(entry: Any) -> Option:
     return Option(field=entry) if isinstance(entry, str) else Option(**entry)
 
 
+def _options(entries: Mapping[str, Any]) -> dict[str, Option]:
+    """Options by name; ``{ same_as = "gpu" }`` is another name of the option ``gpu`` of the same file."""
+    others = {
+        key: plain_name(entry["same_as"]) for key, entry in entries.items() if isinstance(entry, Mapping) and "same_as" in entry
+    }
+    return {key: _option(entries[others.get(key, key)]) for key in entries}
+
+
 def _named(table: Mapping[str, Any]) -> dict[str, Any]:
     return {plain_name(name): value for name, value in table.items()}
 
@@ -129,7 +137,7 @@ def load_format(name: str) -> Format:
     table = read_table(CATALOG / f"{name}.toml")
     taken = [load_format(other) for other in table.get("takes", ())]
     options = {key: option for other in taken for key, option in other.options.items()}
-    options |= {key: _option(entry) for key, entry in _named(table.get("options", {})).items()}
+    options |= _options(_named(table.get("options", {})))
     unmodelled = {key: text for other in taken for key, text in other.unmodelled.items()}
     unmodelled |= _named(table.get("unmodelled", {}))
     usual = {key: words for other in taken for key, words in other.usual.items()}

@@ -87,7 +87,7 @@ def _recipe(said: Said) -> None:
         f["said.stage"] = "dpo"
     said.notes.append(
         Message(
-            "recipe = {0}: the parallel degrees, batch and lengths that it sets are not read; give those "
+            "recipe = {0}: the parallel degrees, micro-batch and lengths that it sets are not read; give those "
             "that are not in the launch file",
             recipe,
         )
@@ -122,11 +122,10 @@ def _of_benchmark(said: Said, recipe: str) -> None:
         return
     if "said.gpus_per_node" not in f:
         f.setdefault("said.num_gpus", int(found[1]))
-    known = load_format("nemo").options
-    accelerator = (known["gpu"].values or {}).get(found[2])
-    if accelerator is not None:
-        f.setdefault("cluster.accelerator", accelerator)
-    f.setdefault("said.precision", (known["compute-dtype"].values or {})[re.sub(r"fp8(?=\w)", "fp8_", found[3])])
+    f.setdefault("cluster.accelerator", found[2])
+    f.setdefault(
+        "said.precision", (load_format("nemo").options["compute-dtype"].values or {})[re.sub(r"fp8(?=\w)", "fp8_", found[3])]
+    )
 
 
 def _dim(said: Said, recipe: str, adapted: bool) -> None:

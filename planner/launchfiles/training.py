@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.hardware.asked import accelerator_named
 from planner.launchfiles.formats import load_format
 from planner.launchfiles.models import (
     TUNED,
@@ -396,9 +397,12 @@ def _torchtune_targets(f: dict[str, Any]) -> None:
 
 
 def _cluster(said: Said, cluster: Mapping[str, Any]) -> dict[str, Any]:
-    """[cluster] as far as the command line and ``# planner:`` comments say it."""
-    carried = _table(said.fields, "cluster")
-    return {**({} if cluster else carried), **cluster}
+    """[cluster] as far as the command line, ``# planner:`` comments and the tool's own options say it; a GPU as after --on."""
+    carried = {} if cluster else _table(said.fields, "cluster")
+    word = str(carried.get("accelerator", ""))
+    if word and not word.endswith(".toml"):
+        carried["accelerator"] = accelerator_named(word, "cluster.accelerator")
+    return {**carried, **cluster}
 
 
 def _world(said: Said, table: Mapping[str, Any]) -> int | None:

@@ -88,7 +88,7 @@ def gated_or_plain(
 
 
 def _clamped(setting: Setting, block: str, elements: Number, kernels: Number) -> tuple[Row, ...]:
-    """Gate and values are limited by kernels of their own in front of the activation, which keep what they limit; none with
+    """Gate and values are clamped by kernels of their own in front of the activation, which keep what they clamp; none with
     torch.compile.
 
     A fused activation wants both halves in one tensor: they are joined again (Megatron-LM, core/fusions/fused_bias_geglu.py,

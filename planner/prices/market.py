@@ -143,8 +143,7 @@ def find_price(
     offers = [p for p in _comparable(quotes, term) if (newest - p.last_day()).days <= COMPARABLE_DAYS]
     if not offers or offers[0].usd_per_gpu_hour <= found.usd_per_gpu_hour:
         return found
-    shorter = ORDER[ORDER.index(term) - 1] if term in ORDER[1:] else "on-demand"
-    return _on_offer(found, offers[0], find_price(accelerator, term=shorter, today=now))
+    return _on_offer(found, offers[0], find_price(accelerator, term=_shorter(term), today=now))
 
 
 def _require_none(accelerator: str, **wanted: str | None) -> None:
@@ -336,9 +335,25 @@ def over_on_demand(term: str, accelerator: str, node: Node | None = None) -> flo
 
 def _ratio(term: str, base: str, accelerator: str, provider: str | None = None) -> tuple[float, int, float]:
     """Price at ``term`` over price at ``base``, the number of pairs behind it and the spread of its logarithm."""
+    if base != "on-demand" and not _paired(base):
+        text = (
+            "price.term = {0!r}: {1} is quoted at {2} alone, which nobody quotes beside on-demand; give price.usd_per_gpu_hour."
+        )
+        raise PlannerError(text, term, accelerator, base)
     over, pairs, spread = _over_demand(term, accelerator, provider)
     under, other, more = _over_demand(base, accelerator, provider)
     return over / under, pairs or other, float(np.hypot(spread, more))
+
+
+def _paired(term: str) -> bool:
+    """Whether anybody quotes a term beside on-demand."""
+    return any(of_pair == term for of_pair, *_ in _book().pairs)
+
+
+def _shorter(term: str) -> str:
+    """The longest of the shorter commitments whose ratio to on-demand is known; on-demand where none is."""
+    earlier = ORDER[1 : ORDER.index(term)] if term in ORDER[1:] else ()
+    return next((one for one in reversed(earlier) if _paired(one)), "on-demand")
 
 
 def _over_demand(term: str, accelerator: str, provider: str | None) -> tuple[float, int, float]:
@@ -353,8 +368,7 @@ def _over_demand(term: str, accelerator: str, provider: str | None) -> tuple[flo
         raise PlannerError("price.term = {0!r}: no provider quotes it beside on-demand; give price.usd_per_gpu_hour.", term)
     value = min(float(np.median(ratios)), 1.0)
     if term in ORDER[1:]:
-        shorter = ORDER[ORDER.index(term) - 1]
-        value = min(value, _over_demand(shorter, accelerator, provider)[0])
+        value = min(value, _over_demand(_shorter(term), accelerator, provider)[0])
     return value, len(ratios), float(np.std(np.log(everyone)))
 
 

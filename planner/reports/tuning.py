@@ -56,11 +56,7 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
     lines = [
         Message(legend, card),
         *(line for mark, line in MARKS.items() if mark in marked),
-        *(
-            [Message("Each figure is of the layout that is taken there, so that a longer context can take less.")]
-            if marked
-            else []
-        ),
+        *([Message("Each figure is for the layout chosen in that cell, so a longer context can need less.")] if marked else []),
         *dict.fromkeys(Message("{0}: {1}", cell.method, cell.taken) for cell in cells if cell.taken),
         *dict.fromkeys(Message("{0} at {1:,}: {2}", cell.method, cell.seq_len, cell.why) for cell in cells if cell.why),
     ]

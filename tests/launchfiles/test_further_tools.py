@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from command_line import Run
 
 import planner
+from planner.common.errors import PlannerError
+from planner.common.spec import read_table
+from planner.hardware.asked import accelerator_named
 from planner.launchfiles import Launch, read_launch
-from planner.launchfiles.formats import formats, load_format
+from planner.launchfiles.formats import CATALOG, formats, load_format
 from planner.launchfiles.training import OF_LAYOUT
 from planner.workload.layout import Layout
 
@@ -472,3 +476,39 @@ def test_what_decides_a_field_of_the_layout_is_an_option_of_some_tool() -> None:
     options = {option.field for form in formats() for option in form.options.values()}
     assert {one for fields in OF_LAYOUT.values() for one in fields} <= options
     assert set(OF_LAYOUT) <= set(Layout.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("word", "accelerator"), [("h200", "h200-sxm-141gb"), ("B200", "b200-sxm-180gb"), ("gb200", "gb200-186gb"), ("l40s", "l40s")]
+)
+def test_a_gpu_that_the_file_names_is_found_as_after_on(tmp_path: Path, word: str, accelerator: str) -> None:
+    by_option = f"run_script.py -mr llama3_8b --task pretrain -g {word} -ng 8 --seq_length 4096 -gb 64"
+    by_recipe = f"run_recipe.py --recipe llama3_8b_pretrain_8gpu_{word.lower()}_bf16_config model.seq_length=4096"
+    for command in (by_option, by_recipe):
+        (tmp_path / "run.sh").write_text(command)
+        table = read_launch([tmp_path / "run.sh"]).tables["cluster"]
+        assert table == {"accelerator": accelerator_named(word), "num_gpus": 8} == {"accelerator": accelerator, "num_gpus": 8}
+
+
+@pytest.mark.parametrize("word", ["a100", "z9000"])
+def test_a_gpu_of_the_file_that_no_profile_is_meant_by_is_named_in_the_error(tmp_path: Path, word: str) -> None:
+    (tmp_path / "run.sh").write_text(f"run_script.py -mr llama3_8b --task pretrain -g {word} -ng 8 --seq_length 4096")
+    with pytest.raises(PlannerError, match=f"cluster.accelerator.*{word}"):
+        read_launch([tmp_path / "run.sh"])
+    assert read_launch([tmp_path / "run.sh"], cluster={"accelerator": "l40s"}).tables["cluster"]["accelerator"] == "l40s"
+
+
+def test_notes_on_a_recipe_say_each_thing_once(tmp_path: Path) -> None:
+    found = read(tmp_path, "torchrun --nproc_per_node=8 run_recipe.py --recipe llama3_8b_pretrain_config model.seq_length=4096")
+    told = [str(note) for note in found.notes if re.search(r"(?<!micro-)batch", str(note))]
+    assert told == [
+        f"global_batch_size = {found.tables['job']['global_batch_size']}: the recipe's own is not read; --batch gives it"
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(CATALOG.glob("*.toml")), ids=lambda path: path.stem)
+def test_what_two_options_of_a_tool_mean_alike_stands_once(path: Path) -> None:
+    """A second name of an option refers to it: ``same_as``."""
+    options = read_table(path).get("options", {}).values()
+    entries = [one for one in options if isinstance(one, dict) and len(one.get("values", ())) > 1]
+    assert [one for i, one in enumerate(entries) if one in entries[:i]] == []

@@ -133,6 +133,20 @@ def test_a_ratio_of_one_gpu_needs_three_pairs_and_else_is_that_of_all(quoted: Bo
         market.over_on_demand("reserved-1-year", H100)
 
 
+def test_no_error_names_a_term_that_nobody_asked_for(quoted: Books) -> None:
+    """Three years are priced without a pair of one year, by ratio and on offer; a GPU quoted at one year alone says so."""
+    three = quote("Ax", 0.8, "reserved-3-year")
+    quoted(*ON_DEMAND, three)
+    assert market.over_on_demand("reserved-3-year", H100) == pytest.approx(0.4)
+    assert asked(term="reserved-3-year").usd_per_gpu_hour == pytest.approx(0.4 * 3.0)
+    quoted(*ON_DEMAND, *L4S, quote("Bx", 1.0, "reserved-3-year", accelerator=L4), quote("Zx", 1.8, "reserved-3-year"))
+    found = asked(term="reserved-3-year")  # by ratio half of 3 USD, but nobody sells below 1.80
+    assert (found.usd_per_gpu_hour, found.provider) == (1.8, "Zx")
+    quoted(*L4S, quote("Zx", 1.8, "reserved-1-year"))
+    with pytest.raises(PlannerError, match=r"^price\.term = 'on-demand': h100-sxm5-80gb is quoted at reserved-1-year alone"):
+        asked()
+
+
 def test_what_a_marketplace_sells_is_compared_with_any_instance_of_its_day(quoted: Books) -> None:
     quoted(*ON_DEMAND, quote("Ax", 1.0, "marketplace", item="community"), quote("Bx", 1.0, "spot", item="community"))
     assert market.over_on_demand("marketplace", H100) == pytest.approx(0.5)

@@ -86,7 +86,7 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
     record: Record = record_of(data, short_text(name))
     if len(record.samples) > MOST_SAMPLES:
         raise PlannerError(
-            "{0}: holds {1:,} samples; the page fits at most {2:,}, planner calibrate all of them.",
+            "{0}: holds {1:,} samples; the page fits at most {2:,}; use planner calibrate for all of them.",
             short_text(name),
             len(record.samples),
             MOST_SAMPLES,

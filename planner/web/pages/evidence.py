@@ -216,7 +216,9 @@ def _require_few(text: str, name: str) -> None:
             raise PlannerError("{0}: holds {1:,} columns; at most {2:,} are read.", name, len(cells), MOST_COLUMNS)
         if row > MOST_ROWS:
             raise PlannerError(
-                "{0}: holds more than {1:,} runs; the page predicts no more, planner validate all of them.", name, MOST_ROWS
+                "{0}: holds more than {1:,} runs, the most that the page predicts; use planner validate for all of them.",
+                name,
+                MOST_ROWS,
             )
 
 

@@ -136,7 +136,9 @@ def sweep_of(scenario: state.Scenario, variation: Variation) -> Any:
     question = as_sweep(Scenario(title="", cases=cases), [variation])
     if question.num_points > MOST_POINTS:
         raise PlannerError(
-            "the sweep holds {0:,} points; the page takes {1}, planner sweep all of them.", question.num_points, MOST_POINTS
+            "the sweep holds {0:,} points; the page takes {1}; use planner sweep for all of them.",
+            question.num_points,
+            MOST_POINTS,
         )
     return question
 
