@@ -281,6 +281,10 @@ class Model(Spec):
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
         if self.disentangled_positions and (self.attention != "mha" or self.architecture != "encoder"):
             raise ValueError("disentangled_positions belong to an encoder's plain attention; use attention = 'mha'")
+        blocks = 3 if self.cross_attention else 2
+        if self.norm_placement == "after" and self.norms_per_layer != blocks:
+            text = "norm_placement = 'after' with norms_per_layer = {0}: it says where one norm a block stands, {1} here"
+            raise ValueError(Message(text, self.norms_per_layer, blocks))
         self._check_compressed()
         self._check_windows()
 

@@ -84,6 +84,8 @@ def tuned_head(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     for row in rows:
         if row.operator == "logits" and trained:
             result.append(_still(row, width, 1.0) if row.phase == "forward" else row)
+        elif row.operator == "logits" and not isinstance(row.work, Matmul):
+            continue  # the sum of a loss's chunks: what is frozen has no weight gradient
         elif row.operator == "logits":
             result += _walk(setting, adapter, (row,), (linear,) if linear else (), 1.0, quantized=False)
         elif row.operator != "transform" or row.role != "weight gradient":

@@ -111,7 +111,7 @@ class Row:
     if not TYPE_CHECKING:
 
         def __init__(self, **given: Any) -> None:
-            """As the one that ``dataclass`` makes, which sets field by field and takes four times as long."""
+            """As the one that ``dataclass`` makes, by name only, in a quarter of its time: that one sets field by field."""
             values = {**DEFAULTS, **given}
             if len(values) != len(DEFAULTS) or not given.keys() >= REQUIRED:
                 wrong = sorted((given.keys() - DEFAULTS.keys()) | (REQUIRED - given.keys()))
@@ -121,6 +121,7 @@ class Row:
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Row)}
 REQUIRED = frozenset(name for name, value in DEFAULTS.items() if value is MISSING)
+assert all(field.default_factory is MISSING for field in fields(Row)), "Row's __init__ takes defaults as they are"
 
 Changed = TypeVar("Changed", Row, Matmul)
 

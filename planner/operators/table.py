@@ -134,7 +134,7 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     before, after, last = norms[:half], norms[half:], []
     if m.norms_per_layer == 4 and not m.cross_attention:  # one in front of each half and one behind it, as in Gemma 2
         before, after, last = norms[:1], norms[1:3], norms[3:]
-    if m.norm_placement == "after" and len(before) == half and len(norms) > 1:
+    if m.norm_placement == "after":
         before, after, last = [], norms[:-half], norms[-half:]
     attended = attention(setting, kind) if m.attends else ()
     if m.image_attention:

@@ -57,7 +57,7 @@ def check_targets(model: Model, adapter: Adapter) -> None:
                 )
     carrying = [x for x in every if _carries(x, adapter)]
     widest = max((min(x.inputs, x.outputs) for x in carrying), default=adapter.rank)
-    if adapter.rank > widest:  # A and B of that rank hold more than the layer itself
+    if adapter.rank > widest:  # which the product B A cannot have
         raise PlannerError(
             "job.adapter.rank = {0}: above the narrower side of every layer that it adapts; at most {1} ({2}), usually 8 to 64.",
             adapter.rank,

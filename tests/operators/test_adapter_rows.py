@@ -240,3 +240,16 @@ def test_a_frozen_head_keeps_what_gradients_pass_and_no_input_of_its_matrix() ->
     assert saved["transform activation"] == 2 * 2 * 64 * 768
     assert saved["transform norm"] >= 2 * 2 * 64 * 768
     assert not [row for row in table(bert, work).rows() if row.operator == "transform" and row.role == "weight gradient"]
+
+
+@pytest.mark.parametrize("stack", ["torchtitan", "huggingface"])  # a loss in chunks, and one of all tokens
+@pytest.mark.parametrize("more", [{}, {"target_modules": ["q_proj", "lm_head"]}, {"modules_to_save": ["lm_head"]}])
+def test_the_output_layer_has_a_weight_gradient_where_it_trains(stack: str, more: dict[str, Any]) -> None:
+    model = model_from_config({"model_type": "llama", **llama_sizes(64, 4, 4, 176), "num_hidden_layers": 2}, "llama", "test")
+    adapter = {"rank": 8, "target_modules": ["q_proj"], "dtype": "same", **more}
+    rows = [row for row in table(model, tuning_job(2, 16, adapter), stack=stack).head if row.operator == "logits"]
+    gradients = [row for row in rows if row.role == "weight gradient"]
+    chunks = framework(stack).loss_chunks
+    trains = "modules_to_save" in more
+    assert len(gradients) == (0 if not trains else 1 if chunks is None else 2)  # and the chunks' sum
+    assert rows

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from examples import LLAMA, MIXTRAL, framework, job, model
 
+from planner.common.errors import PlannerError
 from planner.model.catalog import load_model
 from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
@@ -203,3 +204,10 @@ def test_modules_that_spare_and_that_redo_a_row(
     assert {module for module in MODULES if redone_by(row, frozenset((module,)))} == redone
     assert not dropped_by(row, frozenset())
     assert not redone_by(row, frozenset())
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_norms_behind_the_blocks_are_one_a_block(count: int) -> None:
+    """Of one norm a layer, or four, nothing would stand elsewhere: what has no effect is refused."""
+    with pytest.raises(PlannerError, match=f"norm_placement = 'after' with norms_per_layer = {count}: .* 2 here"):
+        load_model("llama-3-8b").replaced(norm_placement="after", norms_per_layer=count)
