@@ -66,6 +66,7 @@ def the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     a quiet one says nothing; the same ``__main__``: a page under test runs as that and stays there, and a process that a later
     test spawns would run it again. One fixture, since nineteen thousand tests take each of them."""
     monkeypatch.setenv("PLANNER_LANG", "en")
+    monkeypatch.delenv("COLUMNS", raising=False)  # a runner's, such as xdist's workers have
     monkeypatch.setenv(clock.VARIABLE, AS_OF)
     monkeypatch.setattr(progress, "EVERY_S", math.inf)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])

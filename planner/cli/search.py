@@ -308,6 +308,14 @@ def limit_command(
     field = field or "job.seq_len"
     plain = {name.rpartition(".")[2]: name for name in FIELDS}
     field = plain.get(meant(field, plain), field)
+    if field == "job.seq_len" and given.seq_len is not None:
+        raise PlannerError(
+            "{0} with --field {1}: the length is what is looked for; leave {0} out, or give another field.",
+            "--seq-len",
+            field,
+            code="usage",
+            field="--seq-len",
+        )
     unread = ("run", "cost")
     scenario, _ = given.scenario(unread=unread, looked_for=field)
     case = scenario.cases[0]
