@@ -233,6 +233,8 @@ def test_figures_of_a_row_have_one_unit():
     shown = run.table(["a", "b"], [one.whole for one in whole], [one.bill for one in whole])
     for key in ("budget-days", "wall"):
         assert len(set(re.findall(rf"data-figure='{key}'>[^<]*? (\w+)<", shown))) == 1
+    for drawn in (run.causes_figure(["a", "b"], [one.whole for one in whole]), compare.step_figure(cases)):
+        assert len({row["total"].split()[1] for row in drawn.rows}) == 1, drawn.name
 
 
 def test_one_colour_has_one_meaning():

@@ -361,13 +361,9 @@ def memory_figure(known: Sequence[Answer]) -> Figure:
 def step_figure(known: Sequence[Answer]) -> Figure:
     """Seconds of a step by part."""
     used = [part for part in PARTS if _any(known, part)]
+    say = show.in_one_unit(one.known.step_time_s for one in known)
     rows = [
-        (
-            one.label,
-            [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in used],
-            show.duration(one.known.step_time_s),
-            None,
-        )
+        (one.label, [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in used], say(one.known.step_time_s), None)
         for one in known
     ]
     colours = [charts.PARTS[PARTS.index(part)] for part in used]
@@ -375,7 +371,7 @@ def step_figure(known: Sequence[Answer]) -> Figure:
         t(
             "compare.takes",
             label=short_text(one.label, 40),
-            time=show.duration(one.known.step_time_s),
+            time=say(one.known.step_time_s),
             part=t(f"part.{_largest(one.known)}"),
         )
         for one in known

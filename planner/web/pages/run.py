@@ -250,8 +250,9 @@ def _own(bill: Bill | None) -> Cell:
 def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
     """Days of wall clock by cause."""
     used = [cause for cause in CAUSES if any(r.causes_s[cause] > 0 for r in runs)]
+    say = show.in_one_unit(r.wall_s.expected for r in runs)
     rows = [
-        (label, [(t(f"cause.{cause}"), r.causes_s[cause] / DAY_S) for cause in used], show.duration(r.wall_s.expected), None)
+        (label, [(t(f"cause.{cause}"), r.causes_s[cause] / DAY_S) for cause in used], say(r.wall_s.expected), None)
         for label, r in zip(labels, runs, strict=True)
     ]
     lost = [t("run.useful", label=label, share=f"{r.goodput.expected:.1%}") for label, r in zip(labels, runs, strict=True)]
