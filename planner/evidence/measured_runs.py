@@ -259,7 +259,7 @@ def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     labels = _labels()
     named: dict[str, str] = {}
     for start, values in labels["model"].items():
-        named |= values if given.get("model", "").startswith(start) else {}
+        named |= values if _plain(given.get("model", "")).startswith(_plain(start)) else {}
     defaults = {**labels["family"].get(given.get("family", ""), {}), **named, **labels["source"].get(given.get("source", ""), {})}
     # a 0 says no more than an empty cell of what the named model is known to have
     given = {k: "" if v == "0" and named.get(k) == "1" else v for k, v in given.items()}

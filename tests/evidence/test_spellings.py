@@ -147,3 +147,8 @@ def test_a_tables_0_does_not_take_from_a_named_model_what_it_is_known_to_have() 
     other = read(biases="0")
     assert not other.model.ffn_bias
     assert not any(what.startswith("biases") for what in other.assumed)
+
+
+def test_what_is_known_of_a_model_does_not_hang_on_capitals() -> None:
+    runs = [read(model=name, gated_ffn="1") for name in ("gpt-oss-120b", "GPT-OSS 120B", "Gpt-Oss 120B")]
+    assert {(run.model.activation, run.model.attention_sinks) for run in runs} == {("clamped_quick_gelu", True)}
