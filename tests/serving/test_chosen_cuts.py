@@ -138,7 +138,8 @@ def test_capacity_is_there_with_and_without_a_load() -> None:
     ("card", "fields"),
     [
         ("a100-sxm4-80gb", {"weights": "fp8"}), ("v100-sxm2-32gb", {"weights": "bf16"}), ("h100-sxm5-80gb", {"weights": "nvfp4"}),
-        ("h100-sxm5-80gb", {"engine": "huggingface", "clients": 4}), ("h100-sxm5-80gb", {"engine": "vllm-v0", "kv_dtype": "int8"}),
+        ("h100-sxm5-80gb", {"engine": "huggingface", "clients": 4}),
+        ("h100-sxm5-80gb", {"engine": "vllm-v0", "kv_dtype": "int8"}),
     ],
 )  # fmt: skip
 def test_what_no_cut_mends_is_told_of_several_gpus_as_of_one(card: str, fields: dict[str, Any]) -> None:
