@@ -18,8 +18,8 @@ from planner.export.carried import cluster_fields, literal, model_fields
 from planner.export.common import options, refuse, tool_of
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_family
-from planner.serving.load import slots_of
 from planner.serving.feasibility import request_tokens
+from planner.serving.load import slots_of
 from planner.serving.requests import longest_tokens
 from planner.serving.spec import Serving
 

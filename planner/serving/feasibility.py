@@ -286,7 +286,7 @@ def _require_features(setting: Setting) -> None:
 
 
 def request_tokens(s: Serving, of: Callable[[Lengths], float]) -> float:
-    """Tokens of a request, prompt and answer, ``of`` the lengths of either: the mean ones, or the longest; a vector takes none."""
+    """Tokens of a request, prompt and answer: ``of`` the lengths of either, mean or longest. A vector takes none."""
     return of(s.prompt) + (0.0 if s.embeds else of(s.output))
 
 
