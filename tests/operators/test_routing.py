@@ -61,9 +61,11 @@ def drawn_loads(experts: int, top_k: int, skew: float, tokens: int, degrees: lis
 def test_the_fullest_rank_is_as_full_as_tokens_make_it_that_are_drawn(
     experts: int, top_k: int, routers: int, skew: float
 ) -> None:
-    """Within 2 % beside what so many drawn routers leave open (two deviations of their mean), 5 % of a token's only expert. Chance
-    is not counted: what is drawn lies above by at most what ep normal variables of deviation 1 / sqrt(pairs on a rank) have as
-    their greatest."""
+    """Within 2 % beside what so many drawn routers leave open (two deviations of their mean), 5 % of a token's only expert.
+
+    Chance is not counted: what is drawn lies above by at most the greatest of ep normal variables of deviation
+    1 / sqrt(pairs on a rank), and the tail of so few.
+    """
     degrees = [ranks for ranks in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if ranks <= experts]
     found = fullest_rank_load(experts, top_k, np.array(degrees, dtype=float), skew)
     near = 0.05 if top_k == 1 else 0.02
