@@ -32,7 +32,7 @@ def _chance(scores: Array) -> Array:
 
 
 NEWTON, LONGEST = 6, 1.0
-"""Steps of Newton's method on the logarithm of the experts taken, from the threshold of endlessly many, and the longest of them."""
+"""Steps of Newton's method on the logarithm of the experts taken, from the threshold of endlessly many; the longest of them."""
 
 
 @lru_cache(maxsize=16)
@@ -81,7 +81,7 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
 
     Ranks hold E / ep experts each, placed without regard to their shares: the mean over drawn routers (``drawn_shares``) of the
     fullest rank's. Every layer waits for the fullest of its ranks, another one in each layer: this is the mean over layers and
-    micro-batches, for time as for what all layers keep. The chance of what t tokens a rank choose is not counted; it adds less than
+    micro-batches, for time as for what all layers keep. What t tokens a rank choose by chance is not counted: it adds less than
     E(max of ep) / sqrt(top_k t), 1 % of the mean at 8,192 pairs on each of 2 to 4 ranks.
     """
     result = np.ones(ep.shape)

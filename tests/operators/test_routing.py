@@ -45,7 +45,7 @@ def test_the_fullest_rank_grows_with_skew_and_with_ranks(router: tuple[int, int]
 
 
 def drawn_loads(experts: int, top_k: int, skew: float, tokens: int, degrees: list[int], routers: int) -> Array:
-    """Tokens of the fullest rank over the mean, of routers drawn at random and of tokens that take the experts of highest score."""
+    """Tokens of the fullest rank over the mean, of drawn routers whose tokens take the experts of highest score."""
     drawn = np.random.default_rng(1)
     found = []
     for _ in range(routers):
