@@ -197,8 +197,8 @@ class _Loop:
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
-        self.running: list[tuple[float, int]] = []  # (step of completion, request), a heap; its first one runs, unless it is empty
-        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible: others no longer run
+        self.running: list[tuple[float, int]] = []  # a heap of (step of completion, request); its first one runs
+        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible; others run no longer
         self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
         self.again: list[int] = []  # preempted, the next one last
         self.order: list[int] = []  # admitted, where preemption is possible
