@@ -53,18 +53,19 @@ def with_cut(
     """(the deployment with a cut that fills the cluster, a note on it), where the question names none.
 
     Of those that surely fit (else of those that may, else of all: the widest replica), the one that does best what is asked
-    (``best_cut``). ``times``: how a deployment's passes are timed.
+    (``best_cut``). ``times``: how a deployment's passes are timed. Raises PlannerError where no cut is possible.
     """
     if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
         return _shared(spec, times), ()
     found: list[Times] = []
+    refused: list[PlannerError] = []
     for cut in cuts(model, cluster, engine):
         try:
             found.append(times(_shared(spec.replaced(**cut), times)))
-        except PlannerError:
-            continue
+        except PlannerError as error:
+            refused.append(error)
     if not found:
-        return _shared(spec, times), ()
+        raise refused[0]  # of replicas of one GPU: nothing of it is the cut's
     sure = [certainty(one) for one in found]
     chosen = found[best_cut(found, sure)].setting.serving
     words = ", ".join(f"{name} = {getattr(chosen, name)}" for name in CUT if getattr(chosen, name) > 1)
