@@ -268,7 +268,6 @@ class _Weights:
         )
         yield _scaled(row, part)
 
-
     def in_fp32(self, setting: Setting) -> bool:
         """Whether an fp32 norm's result comes in; attention's kernel writes 16 bit."""
         return self.packed is not None and self.row.operator not in CORE_OUTPUT and upcasts(setting.job, setting.framework)
@@ -320,7 +319,8 @@ class _Casts:
     """How adapters take their layer's input: ``up`` to the fp32 that they are kept in, ``back`` to 16 bit for their products.
 
     peft casts to the adapters' type (tuners/lora/layer.py, _cast_input_dtype), autocast back; beside a bitsandbytes layer it
-    leaves casting to autocast (tuners/lora/bnb.py, requires_conversion). Without autocast the products are in fp32.
+    leaves casting to autocast (tuners/lora/bnb.py, requires_conversion). Without autocast the products are in fp32, but where
+    master copies are: then what is multiplied is in 16 bit.
     """
 
     up: bool
@@ -333,10 +333,12 @@ class _Casts:
         """Those of the adapters beside a linear layer."""
         quantization = setting.job.quantization
         bnb = weights.packed is not None and quantization is not None and not quantization.format.startswith("gptq")
-        fp32 = adapter_dtype(setting.job, setting.framework) == "fp32" and setting.width < 4
+        f = setting.framework
+        halved = f.halves_adapters or f.mixed_precision == "master_weights"
+        fp32 = adapter_dtype(setting.job, f) == "fp32" and setting.width < 4 and not halved
         autocast = setting.job.precision != "bf16-pure"
         wide = weights.in_fp32(setting) and autocast
-        up = fp32 and not setting.framework.fused_adapters and not (bnb and autocast)
+        up = fp32 and not f.fused_adapters and not (bnb and autocast)
         back = (up or wide) and autocast
         return cls(up=up, back=back, beside_quantized=bnb, result=4.0 if wide else setting.width)
 
@@ -520,10 +522,14 @@ def _adapters_backward(
             moved = (over - setting.width * inside) * outputs
             yield Row(name=summed, block=row.block, phase="backward", bytes_moved=moved, kernels=launched - inside)
         grouped = _grouped(row)
-        yield _multiply(Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward")
+        yield _multiply(
+            Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward"
+        )
         inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped, dtype=dtype)
         yield _multiply(Message("{0} input gradient", wide), row, inner, w, "backward", role="input gradient")
-        yield _multiply(Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward")
+        yield _multiply(
+            Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward"
+        )
         outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped, dtype=dtype)
         yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
         moved, kernels = casts.input_passes(setting, adapter) if not fused else (0.0, 0.0)

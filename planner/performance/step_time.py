@@ -252,7 +252,9 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         away=parameters_away(layouts, framework),
         added_s=3.0 * precision.gradient * repeated / host_share_bytes_per_s(framework, gpus) * adds,
         gathers_16=framework.mixed_precision == "sharded_fp32",
-        gather_overlap=0.0 if job.adapter is not None and framework.adapters_sharded_apart else framework.overlap_parameter_gather,
+        gather_overlap=0.0
+        if job.adapter is not None and framework.adapters_sharded_apart
+        else framework.overlap_parameter_gather,
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
     return Exchange(
