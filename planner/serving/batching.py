@@ -197,8 +197,8 @@ class _Loop:
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
-        self.running: list[tuple[float, int]] = []  # (step of completion, request)
-        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible
+        self.running: list[tuple[float, int]] = []  # a heap of (step of completion, request); its first one runs
+        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible; others run no longer
         self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
         self.again: list[int] = []  # preempted, the next one last
         self.order: list[int] = []  # admitted, where preemption is possible
@@ -207,7 +207,7 @@ class _Loop:
         arrivals, chunk, lazy = self.arrivals, self.server.chunk_tokens, self.keeps < 1.0
         i = 0
         while i < len(arrivals) or self.running or self.chunked or self.again:
-            if lazy and self.running and self.cached + len(self.running) > self.server.cache_tokens and self.batch > 1:
+            if lazy and self.ends and self.cached + len(self.ends) > self.server.cache_tokens and self.batch > 1:
                 self._preempt()
                 continue
             waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
@@ -398,10 +398,8 @@ class _Loop:
                 del self.order[place]
             place -= 1
         j = self.order.pop(place)
-        end = self.ends.pop(j)
-        self.running.remove((end, j))
-        heapq.heapify(self.running)
-        left = end - self.step
+        left = self.ends.pop(j) - self.step
+        self._forget()
         made = self.outputs[j] - left
         self.batch -= 1
         self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
@@ -411,6 +409,12 @@ class _Loop:
         self.work[j], self.shared[j] = self.work[j] * longer, self.shared[j] * longer
         self.again.append(j)
         self.preemptions += 1
+
+    def _forget(self) -> None:
+        """Drop requests that were preempted from the head of those that run."""
+        running, ends = self.running, self.ends
+        while running and ends.get(running[0][1]) != running[0][0]:
+            heapq.heappop(running)
 
     def _decode(self, until: float) -> None:
         """Advance to the next completion, to a full cache, or to the first step that ends ``until`` seconds from now or later."""
@@ -452,7 +456,8 @@ class _Loop:
         while running and running[0][0] <= step:
             _, j = heapq.heappop(running)
             if keeps < 1.0:
-                self.ends.pop(j, None)
+                del self.ends[j]
+                self._forget()
             self.done[j] = self.now + self.late[j]
             self.batch -= 1
             self.cached -= prompts[j] + outputs[j]

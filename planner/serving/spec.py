@@ -142,6 +142,7 @@ class Serving(Spec):
     max_batch: Positive | None = None
     prompt: Lengths
     output: Lengths  # of ``embeds`` one answer, which takes no token
+    max_context: Positive | None = None  # most tokens of a request, prompt and answer, that the server takes; None = the model's
     embeds: bool = False  # the answer is a vector (embedding, score, class): prompts are read, no text is written
     images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a request, in the mean; their tokens are part of the prompt
     streamed: bool = True  # answers are sent token by token; else whole, as batches of an offline run are

@@ -143,8 +143,8 @@ def test_in_a_full_mesh_a_group_has_a_link_to_each_other_member_alone() -> None:
 
 @pytest.mark.parametrize(("kind", "waits"), [("lora", True), ("finetune", False)])
 def test_gathers_wait_for_adapters_that_fsdp_wraps_alone(kind: str, waits: bool) -> None:
-    """peft, utils/other.py, fsdp_auto_wrap_policy: A and B are units of their own. With limit_all_gathers (accelerate's default) the
-    next layer's gather starts when the unit two in front is free, which is this layer's last adapter: none of it hides."""
+    """peft, utils/other.py, fsdp_auto_wrap_policy: A and B are units of their own. With limit_all_gathers (accelerate's default)
+    the next layer's gather starts when the unit two in front is free, which is this layer's last adapter: none of it hides."""
     changes = {"kind": kind, "global_batch_size": 8, "precision": "bf16", **({"adapter": {"rank": 8}} if kind == "lora" else {})}
     columns, seconds = as_columns(Layout(zero=3, micro_batch_size=1, dp=8, recompute="full"), 8), {}
     for apart in (True, False):
