@@ -103,7 +103,7 @@ class Synchronization:
     returned_s: Array  # seconds in which a gradient's element goes to the host beside the backward pass, mean over micro-batches
     added_s: Array  # in which the host takes it in and adds it to those of earlier micro-batches, and launches nothing
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
-    gather_overlap: Number  # the part of a gather that may hide behind a block's computation
+    gather_overlap: float  # the part of a gather that may hide behind a block's computation
 
     @property
     def once_a_step(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
