@@ -95,8 +95,8 @@ run's size of a multiplication; ``distance``: of ``distances``, which runs of st
 ``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``alone``: 1 where a single GPU exchanges
 nothing; ``unseen``: of ``unseen``, from what releases of one source alone tell, left out with it and left out by their like: root
 mean square errors in the ratio of 1.41 in decoding (nine releases), 1.05 in prefill (four), 1.31 in throughput (one);
-``incomplete``: 1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted alike at any size,
-and held-out runs far from the others err no more."""
+``incomplete``: 1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted
+alike at any size, and held-out runs far from the others err no more."""
 ROUNDS = 5
 """Times that the weights of outlying runs are found anew."""
 LEFT_OUT_ITERATIONS = 12
