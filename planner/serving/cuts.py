@@ -179,8 +179,8 @@ def _carrying(found: Sequence[Times], among: Sequence[int], rate: float) -> int:
 
 def _busiest(found: Sequence[Times], among: Sequence[int], clients: int) -> int:
     """The one that answers the most requests per second of ``clients`` in a closed loop. Simulated from the most output of a
-    static batch on, while that is no less than ``CROWDED`` of the best: prompts that come one by one cost several attention groups
-    more than those of a batch that are read together."""
+    static batch on, while that is no less than ``CROWDED`` of the best: prompts that come one by one cost several attention
+    groups more than those of a batch that are read together."""
     static = {i: _output(found[i]) for i in among}
     rates: dict[int, float] = {}
     for i in sorted(among, key=static.__getitem__, reverse=True):
