@@ -115,8 +115,8 @@ def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
 def best_cut(found: Sequence[Times], sure: Sequence[int] = ()) -> int:
     """The index of the deployment of ``found`` that does best what is asked, among the surest (``sure``: their ``certainty``).
 
-    clients: the most simulated output at their number; a rate: the lowest latency of those whose capacity carries it with room, else the
-    most capacity; a batch: the most output at it; nothing: the most output at as many sequences as a replica holds.
+    clients: the most simulated output at their number; a rate: the lowest latency of those whose capacity carries it with room,
+    else the most capacity; a batch: the most output at it; nothing: the most output at as many sequences as a replica holds.
     """
     sure = sure or [certainty(one) for one in found]
     surest = [i for i, one in enumerate(sure) if one == max(sure)]
