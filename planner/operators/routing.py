@@ -74,6 +74,19 @@ def expert_load(model: Model, job: Job, ep: Array) -> Array:
     return fullest_rank_load(model.num_experts, model.top_k, ep, job.routing_skew)
 
 
+def kept_pairs(model: Model, job: Job) -> float:
+    """Part of the pairs of token and expert that experts take which drop what exceeds their capacity, c times the mean.
+
+    The mean over experts of min(share, c), of shares by the router's skew, even ones where the router is forced or fills all
+    ranks alike.
+    """
+    if model.capacity_factor is None:
+        return 1.0
+    even = job.routing == "forced" or job.expert_load == 1.0
+    shares = expert_shares(model.num_experts, model.top_k, 0.0 if even else job.routing_skew)
+    return float(np.minimum(shares, model.capacity_factor).mean())
+
+
 def job_load(model: Model, job: Job, ep: int) -> float:
     """``expert_load`` of one layout."""
     return float(expert_load(model, job, np.array([float(ep)]))[0])
