@@ -335,33 +335,44 @@ class _Loop:
             else:
                 complete.append(j)
         part = (own[0] if alone else max(own)) + together + self._tokens_s(each - min(room), total)
-        late = self._mixed(part, others, held)
+        full = alone and len(going) == 1 and not complete
+        late, passes = self._mixed(part, others, held, int(going[0][1] // each) if full else 1)
+        if passes > 1:
+            going[0] = (going[0][0], going[0][1] - (passes - 1) * each, 0)
         for j in [*complete, *(j for j, _, _ in going)] if late else ():
             self.late[j] += late
         for j in complete:
             self._first_token(j)
         return i
 
-    def _mixed(self, part: float, others: int, held: float) -> float:
-        """A pass of prompts, ``part`` seconds of all stages, and of a decode step of ``others`` that hold ``held`` tokens.
+    def _mixed(self, part: float, others: int, held: float, most: int) -> tuple[float, int]:
+        """A pass of prompts, ``part`` seconds of all stages, and of a decode step of ``others`` that hold ``held`` tokens; then
+        ``most`` of them in all, one after another, where a prompt fills each alone: fewer, if a sequence ends or the cache fills.
 
-        Returns the seconds from when the replica takes its next pass until the prompts have passed all stages.
+        Returns by how many seconds the prompts pass all stages after the replica takes its next pass, and the passes.
         """
-        server, decode_s = self.server, self.base[others] + self.slope[others] * held if others else 0.0
-        seconds = max(part + (decode_s if others else server.pass_s), server.launch_s)
+        server, slope = self.server, self.slope[others]
+        decode_s = self.base[others] + slope * held if others else 0.0
+        seconds, growth = part + (decode_s if others else server.pass_s), slope * others
+        if others:
+            left = self.running[0][0] - self.step
+            left = min(left, (self.room - self.cached) // others) if self.keeps < 1.0 else left
+            most = 1 if seconds < server.launch_s else min(most, int(left))
+        passes, seconds = max(most, 1), max(seconds, server.launch_s)
         late = (seconds - decode_s) * (1.0 - 1.0 / server.stages)
-        self._pass_time(seconds - late)
-        self.prefill_s += part / server.stages if others else seconds - late
+        grown, last = growth * passes * (passes - 1) / 2.0, seconds - late + growth * (passes - 1)
+        self._pass_time(passes * (seconds - late) + grown, last)
+        self.prefill_s += passes * (part / server.stages if others else seconds - late)
         if not others:
-            self.passes += 1
-            return late
-        self.step += 1
-        self.cached += others
-        self.steps[others] += 1.0
-        self.step_tokens[others] += held
+            self.passes += passes
+            return passes * late, passes
+        self.step += passes
+        self.cached += passes * others
+        self.steps[others] += passes
+        self.step_tokens[others] += passes * (held + others * (passes - 1) / 2.0)
         if self.running[0][0] <= self.step:
             self._finish()
-        return late
+        return passes * late, passes
 
     def _admit(self, j: int, i: int) -> int:
         """Give request j its place; returns the next one that was never admitted."""
