@@ -9,7 +9,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Number, distinct_values
 from planner.model.architecture import Model
-from planner.workload.job import Job
+from planner.workload.job import ROUTING_SKEW, Job
 
 NORMAL = NormalDist()
 ROUTERS, PREFERENCES = 2048, 2**16
@@ -129,6 +129,20 @@ def kept_pairs(model: Model, job: Job) -> float:
         return 1.0
     even = job.routing == "forced" or job.expert_load == 1.0
     return kept_share(model.num_experts, model.top_k, 0.0 if even else job.routing_skew, model.capacity_factor)
+
+
+def places_load(model: Model, job: Job, ep: Array, places: Array) -> Array:
+    """Tokens of the fullest of ``places``, nodes that hold the ``ep`` ranks, over the mean; shape of ``places``.
+
+    Of a load that is given for ranks, the excess falls as that of drawn routers does. A capacity leaves all places nearly alike.
+    """
+    if model.capacity_factor is not None or not model.num_experts:
+        return np.ones_like(places)
+    if job.expert_load is None:
+        return expert_load(model, job, places)
+    excess = expert_load(model, job, ep) - 1.0
+    of_ranks, of_places = (fullest_rank_load(model.num_experts, model.top_k, n, ROUTING_SKEW) for n in (ep, places))
+    return np.asarray(1.0 + excess * (of_places - 1.0) / np.maximum(of_ranks - 1.0, 1e-9))
 
 
 def job_load(model: Model, job: Job, ep: int) -> float:
