@@ -16,6 +16,7 @@ from planner.layout_search.found import Found
 from planner.layout_search.nearest import changes, nearest_fitting
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import Rows, groups_of, no_rows, simplest_first
+from planner.layout_search.result import SearchResult
 from planner.layout_search.search import _likelier, run_search
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import evaluate
@@ -129,3 +130,27 @@ def test_unusual_layouts_take_over_where_they_are_likelier_to_fit_by_more_than_t
 
 def test_no_rows_have_no_order() -> None:
     assert len(simplest_first(no_rows())) == len(groups_of(no_rows().value)) == 0
+
+
+def of_card(*gibs: float, top: int = 50) -> SearchResult:
+    """A search on machines of cards of so much memory."""
+    cards = [ACCELERATOR.replaced(name=f"card-{gib}", memory_bytes=gib * 2.0**30) for gib in gibs]
+    machines = [cluster(NODE, num_gpus=8, accelerator=card) for card in cards]
+    return run_search(
+        as_question(model=model(MIXTRAL), cluster=machines, framework=framework("fsdp"), job=job(num_steps=10), top=top)
+    )
+
+
+@pytest.mark.parametrize("gib", [1.8, 2.4])
+def test_each_row_of_a_search_has_its_upper_bound_inside_the_card(gib: float) -> None:
+    found = of_card(gib, top=10_000).to_frame()
+    assert len(found) > 5
+    assert (found["peak_total_upper_bytes"] <= found["usable_bytes"] * (1.0 + 1e-12)).all()
+    assert (found["fit_probability"] >= 1.0 - RISK - 1e-12).all()
+
+
+def test_what_was_looked_at_besides_is_said_of_each_cluster_as_of_itself_alone() -> None:
+    alone, both = of_card(1.8), of_card(1.8, 80.0)
+    assert alone.question.wide
+    assert both.question.wide == f"{both.question.setups[0].where}: {alone.question.wide}"
+    assert of_card(80.0).question.wide == ""
