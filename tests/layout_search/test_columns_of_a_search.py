@@ -17,7 +17,7 @@ from planner.layout_search.nearest import changes, nearest_fitting
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import Rows, groups_of, no_rows, simplest_first
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import _likelier, run_search
+from planner.layout_search.search import _Ladder, _likelier, _simpler, run_search
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import evaluate
 from planner.performance.interruptions import Recovery
@@ -154,3 +154,18 @@ def test_what_was_looked_at_besides_is_said_of_each_cluster_as_of_itself_alone()
     assert alone.question.wide
     assert both.question.wide == f"{both.question.setups[0].where}: {alone.question.wide}"
     assert of_card(80.0).question.wide == ""
+
+
+def test_the_ladder_holds_of_each_step_the_simplest_with_the_most_room() -> None:
+    """By hand: what is no simpler and has less room than the ladder's row of its step goes; new steps stay."""
+    steps, level, room = (
+        np.array([2.0, 1.0, 1.0, 1.0, 2.0]),
+        np.array([5.0, 7.0, 3.0, 3.0, 4.0]),
+        np.array([9.0, 9.0, 1.0, 2.0, 0.0]),
+    )
+    ladder = _Ladder(steps, level, room)
+    assert (ladder.steps.tolist(), ladder.level.tolist(), ladder.room.tolist()) == ([1.0, 2.0], [3.0, 4.0], [2.0, 0.0])
+    assert _simpler(ladder, steps, level, room).tolist() == [False, False, False, True, True]
+    new, least = np.array([0.0, 3.0, 1.0]), np.array([9.0, 9.0, 2.0])
+    assert _simpler(ladder, new, least, np.zeros(3)).tolist() == [True, True, True]
+    assert _simpler(_Ladder(np.zeros(0), np.zeros(0), np.zeros(0)), new, least, np.zeros(3)).all()
