@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from planner.layout_search.ranking import Rows, groups_of, no_rows, simplest_fir
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import _Ladder, _likelier, _simpler, run_search
 from planner.layout_search.space import LayoutGrid
+from planner.layout_search.table import runner_up, why_second
 from planner.performance.evaluation import evaluate
 from planner.performance.interruptions import Recovery
 from planner.performance.risk import RISK, fit_rule
@@ -169,3 +170,21 @@ def test_the_ladder_holds_of_each_step_the_simplest_with_the_most_room() -> None
     new, least = np.array([0.0, 3.0, 1.0]), np.array([9.0, 9.0, 2.0])
     assert _simpler(ladder, new, least, np.zeros(3)).tolist() == [True, True, True]
     assert _simpler(_Ladder(np.zeros(0), np.zeros(0), np.zeros(0)), new, least, np.zeros(3)).all()
+
+
+def test_a_cluster_alone_keeps_the_setups_that_may_take_its_place() -> None:
+    first, second = of_card(1.8, 80.0).question.setups
+    asked = as_question(**{**ASKED, "top": 1})
+    together = replace(asked, setups=(first, second), others=(((first,), (), ("quick",)), ((second,), ("note",), ())))
+    assert together.alone(0).others == (((first,), (), ("quick",)),)
+    assert together.alone(1).others == (((second,), ("note",), ()),)
+    assert together.alone(1).setups == (second,)
+
+
+def test_the_runner_up_is_told_by_what_it_needs_and_takes_more() -> None:
+    found = planner.search(**{**ASKED, "top": 50})
+    best, second = found.iloc[0], found.iloc[runner_up(found)]
+    said = str(why_second(found))
+    assert f"step {100 * (second['step_time_s'] / best['step_time_s'] - 1):+.2f}%" in said
+    assert f"memory {(second['peak_total_bytes'] - best['peak_total_bytes']) / 2**30:+.2f} GiB" in said
+    assert f"dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1:+.2%}" in said
