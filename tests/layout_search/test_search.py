@@ -119,8 +119,8 @@ def test_search_equals_brute_force(
     found = result.found
     rows = found.rows
     assert sorted(rows.value[:top].tolist()) == sorted(r["value"] for r in every)[:top]
-    points = {r["point"] for r in every}
-    front = {p for p in points if not any(all(a <= b for a, b in zip(o, p, strict=True)) and o != p for o in points)}
+    points = np.array(sorted({r["point"] for r in every}))
+    front = {tuple(p.tolist()) for p in points if not np.any(np.all(points <= p, axis=1) & np.any(points != p, axis=1))}
     table = result.to_frame()
     kept = table[table["front"]]
     assert len(kept) == len(front)
