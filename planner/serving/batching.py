@@ -17,6 +17,7 @@ from threading import Lock
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.serving.requests import Requests
 
@@ -66,6 +67,10 @@ class Server:
     tokens: Array | None = None
     own_s: Array | None = None
     shared_s: Array | None = None
+
+    def passes(self, prompts: Array) -> Array:
+        """Passes that each prompt takes part in: one, or its tokens over those of a chunk."""
+        return np.ceil(prompts / self.chunk_tokens) if self.chunk_tokens and self.split else np.ones_like(prompts)
 
     def beyond_s(self, prompts: Array, work_s: Array, shared_s: Array) -> tuple[Array, Array]:
         """What prompts take beyond their tokens' part of a pass, on their group and on all, when each is alone: in one pass, or
@@ -133,12 +138,25 @@ def simulate(
     come back, and each of the others ``between_s`` after one is done.
 
     First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
-    it can use raises ValueError: whoever calls has checked that one sequence fits.
+    it can use raises ValueError: whoever calls has checked that one sequence fits. PlannerError where prompts take more than
+    ``MOST_PASSES`` passes.
     """
     need = requests.prompts + requests.outputs
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
         raise ValueError(Message("a request of {0:.0f} tokens exceeds the cache of {1:.0f}", need.max(), most))
+    passes = float(np.sum(server.passes(requests.prompts)))
+    if passes > MOST_PASSES:
+        raise PlannerError(
+            "serving: {0:,} prompts in chunks of {1:,.0f} tokens take {2:,.0f} passes; at most {3:,} are followed; give larger "
+            "chunks (chunked_prefill_tokens, pass_tokens) or fewer requests (num_requests).",
+            len(need),
+            server.chunk_tokens,
+            passes,
+            MOST_PASSES,
+            code="size",
+            field="serving",
+        )
     shared_s = np.zeros(len(need)) if shared_s is None else shared_s
     given = (server, requests, work_s, shared_s, clients, between_s)
     if len(need) > KEPT_REQUESTS:
@@ -149,6 +167,8 @@ def simulate(
     return found or _keep(asked, _Loop(*given).run())
 
 
+MOST_PASSES = 1_000_000
+"""Passes with parts of prompts that are followed at most; 200,000 take some seconds."""
 KEPT, KEPT_REQUESTS = 64, 20_000
 """Simulations that are kept, and the most requests of one that is: 40 MB. Bounds, tables and texts of one deployment ask for the
 same ones again, a deployment that is answered twice for all of its own."""
