@@ -297,7 +297,7 @@ def _swept(given: Laid, variations: list[Variation]) -> tuple[SweepQuestion, tup
     if len(set(batches.values())) < 2:
         return question, usual
     told = ", ".join(f"{batch:,} ({length:,})" for length, batch in batches.items())
-    with_batch: Laid = replace(given, batch=str(batches[by_length[0]]))  # type: ignore[arg-type]
+    with_batch: Laid = replace(given, batch=str(batches[by_length[0]]))
     _, rest = with_batch.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")
     usual = (Message("global_batch_size as usual for each seq_len, not given: {0}", told), *rest)
     return replace(question, usual_batch=batches), usual
@@ -305,7 +305,7 @@ def _swept(given: Laid, variations: list[Variation]) -> tuple[SweepQuestion, tup
 
 def _usual_batch(given: Laid, length: Any) -> int:
     """Sequences of a step at a length, as ``planner plan`` takes them."""
-    asked: Laid = replace(given, seq_len=str(length))  # type: ignore[arg-type]
+    asked: Laid = replace(given, seq_len=str(length))
     return int(asked.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")[0].cases[0].tables["job"]["global_batch_size"])
 
 
