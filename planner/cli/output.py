@@ -24,8 +24,8 @@ Row = TypeVar("Row")
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
 TRAILING = re.compile(r"(?<! ) +((?:\x1b\[[\d;]*m)*)$", re.MULTILINE)
-"""The blanks that rich fills a line up with, and the codes of colours after them. All of a run or none: a cell's blanks, looked at
-from each of them on, take most of the time of a wide table."""
+"""The blanks that rich fills a line up with, and the codes of colours after them. A run of blanks is looked at once, from its
+first on: from each of its blanks on, a wide table would take the square of its width."""
 SCHEMA_VERSION = 1
 """Of the JSON that commands print: raised when a name goes or changes its meaning, not when one is added."""
 
