@@ -120,7 +120,7 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
     long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs ahead there.
     """
     m = setting.model
-    asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
+    asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs != "full"
     host = setting.framework.expert_host_s if asks else 0.0
     return (
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),
