@@ -10,10 +10,11 @@ from planner.common.arrays import Number
 from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
-from planner.operators.routing import distinct_places
+from planner.operators.routing import distinct_places, kept_pairs
 from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import projected
+from planner.workload.framework import Framework
 
 BLOCK = "moe"
 PAIRS = ("alltoall", "auto")
@@ -56,7 +57,8 @@ def expert_tokens(setting: Setting) -> Number:
     """Token-expert pairs that the fullest rank computes: top_k t etp x load, or x capacity factor where tokens drop.
 
     Every rank of the expert group sends top_k t pairs and, on average, receives as many; the ranks of an expert's
-    tensor-parallel group all see them. A capacity factor pads or drops to a fixed number (Switch, Fedus et al. 2021).
+    tensor-parallel group all see them. A capacity factor c pads or drops to a fixed number (Switch, Fedus et al. 2021), or drops
+    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what is kept times the load, at most c.
     """
     m = setting.model
     return float(m.top_k) * setting.sequence_tokens * setting.etp * _surplus(setting)
@@ -65,12 +67,21 @@ def expert_tokens(setting: Setting) -> Number:
 def _surplus(setting: Setting) -> Number:
     """Pairs on the fullest rank over the mean: a rank with all experts has the mean, one of ep at most ep times it."""
     m = setting.model
-    return m.capacity_factor if m.capacity_factor is not None else setting.expert_load
+    if m.capacity_factor is None:
+        return setting.expert_load
+    if setting.framework.pads_to_capacity:
+        return m.capacity_factor
+    return np.minimum(m.capacity_factor, kept_pairs(m, setting.job) * setting.expert_load)
+
+
+def _counts(setting: Setting) -> bool:
+    """Whether how many pairs an expert gets is known only once the router has chosen: unless all are padded to a capacity."""
+    return setting.model.capacity_factor is None or not setting.framework.pads_to_capacity
 
 
 def _imbalance(setting: Setting) -> Number:
-    """As the surplus, without padding to a capacity, which every rank computes."""
-    return 1.0 if setting.model.capacity_factor is not None else _surplus(setting)
+    """As the surplus, over what a rank has of its own tokens; without padding to a capacity, which every rank computes."""
+    return _surplus(setting) / kept_pairs(setting.model, setting.job) if _counts(setting) else 1.0
 
 
 def _own_pairs(setting: Setting) -> Number:
@@ -115,12 +126,13 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input.
 
-    Without a capacity the host reads how many tokens each expert got before it can launch what follows: it waits for the
-    router, nothing is queued ahead, and dispatch, permutation and grouped multiplications are many small calls. They take as
-    long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs ahead there.
+    Unless all are padded to a capacity, the host reads how many tokens each expert got before it can launch what follows: it
+    waits for the router, nothing is queued ahead, and dispatch, permutation and grouped multiplications are many small calls.
+    They take as long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs
+    ahead there.
     """
     m = setting.model
-    asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs != "full"
+    asks = _counts(setting) and m.num_experts > 1 and setting.framework.cuda_graphs != "full"
     host = setting.framework.expert_host_s if asks else 0.0
     return (
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),
@@ -134,8 +146,9 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
 
 def _combine(setting: Setting) -> tuple[Row, ...]:
     """Send results back, weigh them by the router's probabilities and sum the top-k of each token."""
-    m, w = setting.model, setting.width
-    kept = w * _weighed(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
+    m, f = setting.model, setting.framework
+    width = 4.0 if _weighs_in_fp32(f) else setting.width
+    kept = width * _weighed(setting) * float(m.hidden_size) if f.weighs_expert_outputs else 0.0
     return (
         *_pad("unpad", setting),
         *_sort_received("sort by rank", setting),
@@ -152,13 +165,34 @@ def _weighed(setting: Setting) -> Number:
     return _own_pairs(setting) if f.dispatcher in PAIRS and not f.fused_permutation else expert_tokens(setting)
 
 
+def _weighs_in_fp32(framework: Framework) -> bool:
+    """Whether outputs are weighed as fp32 tensors; compiled, they are read in 16 bit by a kernel that casts on the way."""
+    return framework.weighs_in_fp32 and not framework.compile
+
+
 def _weigh(setting: Setting) -> tuple[Row, ...]:
     """A product of outputs and probabilities that no kernel takes along: read and written, backward for both gradients.
-    torch.compile puts it into the kernel that adds."""
-    f = setting.framework
+    torch.compile puts it into the kernel that adds.
+
+    In fp32 (torchtitan, models/moe.py, top_scores_experts_sorted) outputs are cast there and back, w + 4 each, beside the
+    product, 8. Backward its gradient is cast, w + 4, multiplied by the probability, 8, and by the output, whose products are
+    summed, 16, and cast back, 4 + w; the cast gradient and both products are alive together.
+    """
+    f, w = setting.framework, setting.width
     if f.fused_permutation or f.compile or not (f.weighs_expert_outputs and f.grouped_experts):
         return ()
-    held = setting.width * _weighed(setting) * float(setting.model.hidden_size)
+    elements = _weighed(setting) * float(setting.model.hidden_size)
+    if _weighs_in_fp32(f):
+        return pointwise(
+            "weigh outputs",
+            BLOCK,
+            forward_bytes=(2.0 * w + 16.0) * elements,
+            backward_bytes=(2.0 * w + 32.0) * elements,
+            kernels=3.0,
+            backward_kernels=5.0,
+            workspace_bytes=12.0 * elements,
+        )
+    held = w * elements
     return pointwise("weigh outputs", BLOCK, forward_bytes=2.0 * held, backward_bytes=4.0 * held, backward_kernels=2.0)
 
 
@@ -213,10 +247,11 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
 def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
     """FP8 products want each expert's tokens in multiples of 16 or 32: a copy pads what arrived, another drops the padding.
 
-    Of dropless experts, unless the router fills up (Megatron-Core, moe_router_padding_for_fp8) or HybridEP does as it permutes.
+    Of experts that are not padded to a capacity, unless the router fills up (Megatron-Core, moe_router_padding_for_fp8) or
+    HybridEP does as it permutes.
     """
     m, f = setting.model, setting.framework
-    pads = f.pads_expert_tokens and setting.precision.matmul in ("fp8", "fp4") and m.capacity_factor is None
+    pads = f.pads_expert_tokens and setting.precision.matmul in ("fp8", "fp4") and _counts(setting)
     if not pads or f.dispatcher == "hybridep":
         return ()
     held = setting.width * expert_tokens(setting) * float(m.hidden_size)

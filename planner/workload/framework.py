@@ -116,9 +116,11 @@ class Framework(Spec):
     permutation_option: str = ""  # of its command line, that turns fused_permutation on; "" = it has none
     pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     forced_routing: Literal["random", "in_turn"] = "random"  # what a router that is forced to be even gives each token
+    pads_to_capacity: bool = True  # experts of a capacity compute all of it, filled or not; else they only drop what exceeds it
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
+    weighs_in_fp32: bool = False  # outputs are cast to fp32 for that, and back
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
     checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
