@@ -447,8 +447,8 @@ def test_a_loss_in_chunks_holds_a_chunk_of_logits_and_the_gradient_of_its_input(
         # and the compiled loss keeps fp32 in registers
         (("always", False), 2 + 2, 2 + 2, 2, 2, 2),
         (("with compile", True), 2 + 2, 2 + 2, 2, 2, 2),
-        # kernel by kernel: two of 16 bit, six of fp32
-        (("with compile", False), 2 * 2 + 6 * 4, 4 + 2 + 2, 4, 4 + 4, 6),
+        # kernel by kernel: a cast and the log-softmax; the likelihood's gradient, the log-softmax's and a cast back
+        (("with compile", False), (2 + 4) + 4 * 4, 4 + 4 * 4 + (4 + 2), 4, 4 + 4, 6),
     ],
 )
 def test_a_loss_compiled_or_not(
