@@ -121,6 +121,7 @@ class Visitor(User):
             elif kind == "delta":
                 wrong = self.shown(message.delta.new_element) or wrong
             elif kind == "script_finished" and message.script_finished == DONE:
+                self.moved = {name: state for name, state in self.moved.items() if name in self.sliders}  # as browsers do
                 return wrong
         return TimeoutError(f"no answer in {LONGEST_S:g} s")
 

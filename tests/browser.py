@@ -94,7 +94,8 @@ def answers(process: subprocess.Popen[bytes], address: str) -> bool:
 def browser(
     width: int = 1280, height: int = 900, dark: bool = False, downloads: Path | None = None, still: bool = True
 ) -> Iterator[Any]:
-    """A Chromium of its own, with its console and network on record; ``still``: nothing on its pages is animated."""
+    """A Chromium of its own, with its console and network on record; ``still``: nothing on its pages is animated, and their
+    scripts run as they are first compiled, since a page that is opened once does not earn back what optimizing them takes."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -103,7 +104,12 @@ def browser(
     options = webdriver.ChromeOptions()
     options.binary_location = found[0]
     with tempfile.TemporaryDirectory() as profile:
-        for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"):
+        for flag in (
+            *FLAGS,
+            *(("--js-flags=--no-turbofan",) if still else ()),
+            f"--window-size={width},{height}",
+            f"--user-data-dir={profile}",
+        ):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(found[1]))

@@ -22,11 +22,14 @@ from released_configs import RELEASED
 import planner
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
+from planner.hardware.curves import load_curves
 from planner.lifecycle.bill import bill_of
 from planner.lifecycle.simulation import expected_run
 from planner.model.huggingface import model_from_config
 from planner.model.parameters import parameters_total
 from planner.prices.price_tables import read_quotes
+from planner.scenarios.fields import table_fields
+from planner.serving.engine import load_engine
 
 TODAY = datetime.date(2026, 11, 1)
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
@@ -151,7 +154,83 @@ def test_a_run_and_its_bill_are_finite_or_refused(good_plan: Any, run: dict[str,
 @fuzzed
 @given(serving=changed(SERVING))
 def test_a_deployment_is_finite_or_refused(serving: dict[str, Any]) -> None:
-    answered(lambda: planner.serve(model="llama-3-8b", cluster="dgx-h100", serving=serving))
+    answered(lambda: planner.serve(model="llama-3-8b", cluster="2xh100", serving=serving))
+
+
+def put(good: Mapping[str, Any], table: str, field: str, value: Any) -> dict[str, Any]:
+    """A copy of good tables with one field changed; ``table``: its place, as in ``job.adapter``."""
+    tables: dict[str, Any] = copy.deepcopy(dict(good))
+    inner = tables
+    for name in table.split("."):
+        inner = inner.setdefault(name, {})
+    inner[field] = value
+    return tables
+
+
+TUNED = {
+    "model": {"base": "llama-3-8b"}, "cluster": {"node": "dgx-h100"}, "framework": {"name": "peft"},
+    "job": {"seq_len": 2048, "global_batch_size": 16, "num_samples": 10_000, "kind": "qlora", "adapter": {"rank": 8},
+            "quantization": {}},
+    "layout": {"micro_batch_size": 1},
+}  # fmt: skip
+TAUGHT = {
+    **TUNED, "framework": {"name": "fsdp"}, "layout": {"micro_batch_size": 1, "zero": 3},
+    "job": {"seq_len": 2048, "global_batch_size": 16, "num_samples": 10_000, "kind": "distil",
+            "teacher": {"model": "llama-3-8b"}},
+}  # fmt: skip
+SERVED = {"model": "llama-3-8b", "cluster": "2xh100", "serving": SERVING}
+SPREAD = {**SERVING, "prompt": {"kind": "lognormal", "mean": 800, "standard_deviation": 400, "maximum": 2000}}
+OF_QUESTION: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("model", "cluster", "framework", "job", "layout", "price"), QUESTION),
+    **dict.fromkeys(("job.adapter", "job.quantization"), TUNED),
+    "job.teacher": TAUGHT,
+}
+"""Table -> a question that has it."""
+OF_SERVING: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("serving", "load", "serving.speculative", "serving.prefill_pool"), SERVED),
+    "serving.prompt": {**SERVED, "serving": SPREAD},
+}
+OF_FILES = ("accelerator", "node", "engine", "curves")
+EVERY_FIELD = [
+    (table, note.name)
+    for table in (*OF_QUESTION, *OF_SERVING, *OF_FILES, "run", "cost", "cost.own")
+    for note in table_fields(table)
+]
+
+
+def ask(answer: Any, table: str, field: str, value: Any) -> Any:
+    """The answer to a good question with one field of one table changed. ``answer``: a plan, for its whole run."""
+    if table in OF_QUESTION:
+        return planner.plan(**put(OF_QUESTION[table], table, field, value), explain=False)
+    if table in OF_SERVING:
+        return planner.serve(**put(OF_SERVING[table], table.replace("load", "serving"), field, value))
+    if table == "run":
+        result = expected_run(answer, {"num_simulations": 100, field: value})
+        return result.to_dict(), bill_of(result).to_dict()
+    if table in ("cost", "cost.own"):
+        return bill_of(expected_run(answer, {"num_simulations": 100}), put({"cost": {}}, table, field, value)["cost"])
+    if table == "curves":
+        return load_curves("h100").replaced(**{field: value})
+    if table == "engine":
+        return load_engine("vllm").replaced(**{field: value})
+    cluster = planner.cluster("dgx-h100")
+    changed = getattr(cluster, table).replaced(**{field: value})
+    return planner.plan(**{**QUESTION, "cluster": cluster.replaced(**{table: changed, "num_gpus": 16})}, explain=False)
+
+
+def test_the_questions_that_are_changed_are_answered(good_plan: Any) -> None:
+    """Or each change of them would be refused for what is wrong without it."""
+    assert bill_of(expected_run(good_plan, RUN), COST).total_usd.expected > 0
+    for question in (QUESTION, TUNED, TAUGHT):
+        assert planner.plan(**question, explain=False).fits
+    for asked in (SERVED, {**SERVED, "serving": SPREAD}):
+        assert planner.serve(**asked).load is not None
+
+
+@fuzzed
+@given(place=st.sampled_from(EVERY_FIELD), value=st.sampled_from(ODD))
+def test_any_field_of_any_table_is_answered_or_refused(good_plan: Any, place: tuple[str, str], value: Any) -> None:
+    answered(lambda: ask(good_plan, *place, value))
 
 
 CONFIGS = [

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,3 +210,22 @@ def test_changes_and_columns_made_by_hand_are_checked() -> None:
         for wrong in (None, "tp2", 2, [[1.0]], [math.nan] * len(columns["tp"]), columns["tp"][:-1], [object()]):
             with pytest.raises(PlannerError, match=f"layouts.{name if name != 'tp' else ''}"):
                 planner.evaluate(**SUBJECT, layouts=planner.Layouts(**{**columns, name: wrong}))
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], {"a": 1}, 3])
+def test_a_release_of_another_kind_is_named(wrong: Any) -> None:
+    with pytest.raises(PlannerError, match=r"framework\.release = "):
+        planner.plan(**{**SUBJECT, "framework": {"name": "megatron-core", "release": wrong}})
+
+
+@pytest.mark.parametrize("wrong", ["-1", "nan", "true", '"pcie"', "[1]"])
+def test_links_of_another_kind_are_named(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f'name = "mine"\naccelerator = "rtx-4090"\nnum_gpus = 1\nlinks = {wrong}\n', encoding="utf-8")
+    with pytest.raises(PlannerError, match=r"node\.toml: links"):
+        planner.load_node(str(path))
+
+
+def test_variants_without_layers_are_named() -> None:
+    with pytest.raises(PlannerError, match="variants: layer_pattern = '' has no layer 'b'"):
+        planner.plan(**{**SUBJECT, "model": {"base": "mixtral-8x7b", "variants": [{"letter": "b", "head_dim": 64}]}})

@@ -45,6 +45,10 @@ CODES = {
     "input": "anything else that is wrong with a question",
 }
 """Kinds of errors: ``code`` -> what it says. Stable; a new kind is a new code."""
+LARGEST_NUMBER = 10**24
+"""Of any field: the largest of the catalog, peaks of accelerators and tokens of corpora, are some 10^16."""
+LEAST_NUMBER = 1e-24
+"""Of a field that must be above 0, since it divides: the least of the catalog are some 10^-8."""
 LISTS = ("did you mean {0}?", "known: {0}", "known: {0} and {1} more", "must be one of {0}")
 """Templates of ``near`` and ``one_of``: an error that holds one of them is about a name that is not known."""
 
@@ -333,7 +337,10 @@ def _of_pydantic(item: Mapping[str, Any]) -> Message:
         return Message(f"{item['msg'][0].lower()}{item['msg'][1:]}")
     text, name = MUST[item["type"]]
     shown = item.get("ctx", {}).get(name, "")
-    said = Message(text, f"{shown:g}" if isinstance(shown, float) else str(shown)) if name else Message(text)
+    if name == "ge" and shown == LEAST_NUMBER and item["input"] <= 0:
+        text, shown = MUST["greater_than"][0], 0
+    number = f"{shown:g}" if isinstance(shown, float) else brief(shown) if isinstance(shown, int) else str(shown)
+    said = Message(text, number) if name else Message(text)
     meant = _meant(item.get("input"), re.findall(r"'([^']*)'", str(shown)))
     return Message("{0}; did you mean {1}?", said, repr(meant)) if meant else said
 

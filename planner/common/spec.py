@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Validat
 from pydantic_core import CoreSchema
 
 from planner.common.data import CATALOG, PROFILES
-from planner.common.errors import PlannerError, brief, explain
+from planner.common.errors import LARGEST_NUMBER, LEAST_NUMBER, PlannerError, brief, explain
 from planner.common.files import read_text
 from planner.common.message import Message, of_python, shown_value
 from planner.common.parsed import keep, kept
@@ -44,10 +44,13 @@ class Provenance(BaseModel):
 
 
 def _only_numbers(schema: Any) -> None:
-    """Let no field take text or a truth value for a number."""
+    """Let no field take text or a truth value for a number, nor one whose product with others is infinite."""
     if isinstance(schema, dict):
         if schema.get("type") in ("int", "float"):
             schema["strict"] = True
+            schema.setdefault("le", LARGEST_NUMBER if schema["type"] == "int" else float(LARGEST_NUMBER))
+            if schema["type"] == "float" and schema.get("gt") == 0:
+                schema.setdefault("ge", LEAST_NUMBER)
         for part in schema.values():
             _only_numbers(part)
     elif isinstance(schema, list):

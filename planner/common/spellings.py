@@ -62,6 +62,7 @@ FIELDS: dict[str, str] = {
     "serving.batch": "batch_size bs",
     "serving.memory_fraction": "gpu_memory_utilization mem_fraction_static",
     "serving.max_batch": "max_num_seqs max_batch_size max_running_requests max_concurrent_requests",
+    "serving.max_context": "max_model_len max_seq_len context_length max_context_length context_size ctx_size",
     "serving.chunked_prefill_tokens": "max_num_batched_tokens chunked_prefill_size",
     "framework.attention_kernel": "flash_attn attn_implementation attention_implementation",
     "layout": "parallel parallelism parallel_config parallelization strategy distributed",

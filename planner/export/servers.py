@@ -18,6 +18,7 @@ from planner.export.carried import cluster_fields, literal, model_fields
 from planner.export.common import options, refuse, tool_of
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_family
+from planner.serving.feasibility import request_tokens
 from planner.serving.load import slots_of
 from planner.serving.requests import longest_tokens
 from planner.serving.spec import Serving
@@ -58,7 +59,7 @@ def _places(d: Deployment) -> int:
 
 
 def _context(d: Deployment) -> int:
-    return int(longest_tokens(d.serving.prompt) + (0.0 if d.serving.embeds else longest_tokens(d.serving.output)))
+    return d.serving.max_context or int(request_tokens(d.serving, longest_tokens))
 
 
 CHECKED = {"vllm": "vLLM 0.11", "sglang": "SGLang 0.5", "tensorrt-llm": "TensorRT-LLM 1.0", "llama.cpp": "llama.cpp b6700"}

@@ -26,6 +26,8 @@ CATALOGS = {"accelerators": ACCELERATORS, "nodes": NODES}
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
+Memory = Annotated[float, Field(gt=0, le=1e15)]
+"""Bytes of one accelerator; the largest hold less than 10^12."""
 SLOWEST, FASTEST = 1e6, 1e15
 """Bytes per second that a link or a memory carries: from a slow home line to far beyond every GPU's own memory."""
 
@@ -77,11 +79,11 @@ class Accelerator(Spec):
 
     name: str
     vendor: str
-    architecture: str
+    architecture: Annotated[str, Field(min_length=1)]
     aliases: tuple[str, ...] = ()
     peak_flops_per_s: dict[Dtype, Rate]  # a type that the hardware lacks is absent
-    memory_bytes: Rate  # as the driver reports it
-    usable_memory_bytes: Rate | None = None  # what the framework sees; None = memory_bytes less reserve
+    memory_bytes: Memory  # as the driver reports it
+    usable_memory_bytes: Memory | None = None  # what the framework sees; None = memory_bytes less reserve
     memory_bandwidth_bytes_per_s: BytesPerSecond
     host_link_bytes_per_s: BytesPerSecond  # to the host, one direction
     l2_bytes: Annotated[float, Field(ge=0)] = 0.0
@@ -388,7 +390,12 @@ def _node(name: str, state: tuple[State, ...]) -> Node:
         return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))
     path = _find("nodes", "cluster.node", name)
     table = NODES.table(_name(path))
-    return Node.build({**table, "links": [_link(link, str(path)) for link in table.get("links", ())]}, str(path))
+    return Node.build({**table, "links": _linked(table.get("links", []), str(path))}, str(path))
+
+
+def _linked(links: Any, where: str) -> Any:
+    """The links of a node, references followed; what is no list is left to the spec, which says so."""
+    return [_link(link, where) for link in links] if isinstance(links, list | tuple) else links
 
 
 def _link(link: Any, where: str) -> Any:

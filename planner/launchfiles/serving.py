@@ -223,8 +223,8 @@ def _captured(said: Said) -> None:
 
 
 def _lengths(said: Said, model: Model) -> None:
-    """Lengths of prompt and output, which no server's command gives: the usual ones that the context beside it leaves room for.
-    PlannerError for given ones that the server refuses. A model that makes vectors has no output."""
+    """serving.max_context, and lengths of prompt and output, which no server's command gives: the usual ones that the context
+    leaves room for. PlannerError for given ones that the server refuses. A model that makes vectors has no output."""
     f = said.fields
     vectors = model.embeds or bool(f.get("serving.embeds"))
     places = whole(f, "said.places")
@@ -237,8 +237,10 @@ def _lengths(said: Said, model: Model) -> None:
     told = ("prompt",) if vectors else ("prompt", "output")
     table = _table(f, "serving")
     given = {name: _given_lengths(name, table[name]) for name in told if name in table}
-    if context is not None:
+    if context is not None and "serving.max_context" not in f:
+        f["serving.max_context"] = context
         _require_held(said, context, tuple(given.values()), len(told))
+    context = whole(f, "serving.max_context")
     missing = [name for name in told if name not in given]
     if not missing:
         return
@@ -264,26 +266,13 @@ def _given_lengths(name: str, value: Any) -> Lengths:
 
 
 def _require_held(said: Said, context: int, given: tuple[Lengths, ...], parts: int) -> None:
-    """PlannerError where the mean request is longer than the server's own limit, so that it refuses what is asked about; a doubt
-    where only the longest are. What is not given takes a token at least."""
-    rest = parts - len(given)
-    mean, longest = (sum(map(of, given)) + rest for of in (mean_tokens, longest_tokens))
-    if not given or longest <= context:
+    """PlannerError where the mean request is longer than the server's own limit, so that it refuses what is asked about. What is
+    not given takes a token at least."""
+    mean = sum(map(mean_tokens, given)) + parts - len(given)
+    if not given or mean <= context:
         return
     field = "said.all_context" if "said.all_context" in said.fields else "said.context"
     option = next((line.option for line in reversed(said.lines) if line.field == field), field)
-    if mean <= context:
-        said.unmodelled.append(
-            Message(
-                "{0} = {1} lets a request have {2:,} tokens, and the longest have {3:,.0f}: the server refuses those, and all "
-                "are counted",
-                option,
-                said.fields[field],
-                context,
-                longest,
-            )
-        )
-        return
     raise PlannerError(
         "{0} = {1}: lets a request have {2:,} tokens, and prompt and output have at least {3:,.0f}: the server refuses it; "
         "raise {0}, or ask about shorter ones.",

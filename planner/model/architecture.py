@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
-from planner.model.variants import Count, Mixer, Positive, Tower, Variant
+from planner.model.variants import Count, Elements, Mixer, Positive, Tower, Variant
 
 
 class LayerKind(NamedTuple):
@@ -128,7 +128,7 @@ class Model(Spec):
     norm_weight: bool = True  # false: norms without weights (olmo)
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2
     norm_placement: Literal["before", "after"] = "before"  # of one norm a block: in front of it, or behind (BERT, OLMo 2)
-    layer_vectors: Count = 0  # elements of a layer's vectors and scalars that no other field names
+    layer_vectors: Elements = 0  # elements of a layer's vectors and scalars that no other field names
     parallel_attention: bool = False  # attention and feed-forward read the same input (falcon, gpt_neox)
     final_norm: bool = True
     embedding_norm: bool = False
@@ -143,7 +143,7 @@ class Model(Spec):
     per_layer_vocab_size: Count = 0
     altup_streams: Count = 0  # copies of the residual stream that each layer predicts and corrects (gemma3n)
     laurel_rank: Count = 0  # of a low-rank path beside attention (gemma3n)
-    model_vectors: Count = 0  # elements outside the layers that no other field names
+    model_vectors: Elements = 0  # elements outside the layers that no other field names
     type_vocab_size: Count = 0
     qkv_bias: bool = False
     attention_output_bias: bool = False
@@ -233,6 +233,7 @@ class Model(Spec):
             raise ValueError("field ffn_hidden_size is missing")
         self._check_attention()
         self._check_mixer()
+        self._check_letters()
         self._check_moe()
         self._check_variants()
         if info.context is not _OF_A_LAYER:
@@ -345,13 +346,16 @@ class Model(Spec):
                 )
             )
 
-    def _check_variants(self) -> None:
+    def _check_letters(self) -> None:
+        """Each variant has layers, which the kinds of layers are looked up by."""
         letters = [variant.letter for variant in self.variants]
         if len(set(letters)) < len(letters):
             raise ValueError(Message("variants: the letters {0} must differ", letters))
         for letter in letters:
             if letter not in self.layer_pattern:
                 raise ValueError(Message("variants: layer_pattern = {0!r} has no layer {1!r}", self.layer_pattern, letter))
+
+    def _check_variants(self) -> None:
         if len(self.layer_pattern) > self.num_layers:
             raise ValueError(
                 Message(

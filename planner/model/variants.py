@@ -6,8 +6,13 @@ from pydantic import Field
 
 from planner.common.spec import Spec
 
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
+MOST = 2**27
+"""Of any count or size: as many tokens as a sequence may have; published widths, heads and vocabularies are smaller."""
+MOST_ELEMENTS = 10**15
+"""Of parameters that are given as one number: published models end at some 10^12."""
+Positive = Annotated[int, Field(gt=0, le=MOST, strict=True)]
+Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+Elements = Annotated[int, Field(ge=0, le=MOST_ELEMENTS, strict=True)]
 
 Mixer = Literal[
     "attention", "gated_delta_net", "kimi_delta", "lightning", "mamba2", "mamba", "short_conv", "rwkv4", "rwkv5", "none"
@@ -52,7 +57,7 @@ class Variant(Spec):
     position_embedding: Literal["rotary", "none"] | None = None
     ffn_hidden_size: Positive | None = None
     expert_ffn_hidden_size: Positive | None = None
-    layer_vectors: Count | None = None
+    layer_vectors: Elements | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -64,7 +69,7 @@ class Tower(Spec):
     """A vision or audio encoder in front of the language model, with the projector behind it. ``parameters`` counts both."""
 
     name: str = "vision"
-    parameters: Positive
+    parameters: Annotated[int, Field(gt=0, le=MOST_ELEMENTS, strict=True)]
     num_layers: Positive
     hidden_size: Positive
     num_heads: Positive

@@ -12,41 +12,81 @@ from planner.model.architecture import Model
 from planner.workload.job import Job
 
 NORMAL = NormalDist()
+ROUTERS, PREFERENCES = 2048, 2**16
+"""Routers that are drawn, and preferences of experts that all of them have at most."""
+REACH, STEP = 9.0, 1.0 / 256.0
+"""Of the table of a normal score's distribution."""
+
+
+@lru_cache(maxsize=1)
+def _below() -> Array:
+    """The chance that a normal score is below -``REACH``, and so on in steps of ``STEP``."""
+    return np.array([NORMAL.cdf(STEP * i - REACH) for i in range(int(2.0 * REACH / STEP) + 2)])
+
+
+def _chance(scores: Array) -> Array:
+    """Phi, linear between the entries of ``_below``: within 5e-7. Shape of ``scores``."""
+    places = np.clip((scores + REACH) / STEP, 0.0, 2.0 * REACH / STEP)
+    left, below = places.astype(np.int32), _below()
+    return np.asarray(below[left] + (places - left) * (below[left + 1] - below[left]))
+
+
+NEWTON, LONGEST = 6, 1.0
+"""Steps of Newton's method on the logarithm of the experts taken, from the threshold of endlessly many; the longest of them."""
+
+
+@lru_cache(maxsize=16)
+def _preferences(num_experts: int) -> Array:
+    """Normal quantiles in random order, shape ``(routers, num_experts)``: each stratum of the distribution is drawn once."""
+    routers = max(min(ROUTERS, PREFERENCES // num_experts), 64)
+    places = (np.arange(routers * num_experts) + 0.5) / (routers * num_experts)
+    drawn = np.random.default_rng(0).permutation(np.interp(places, _below(), STEP * np.arange(len(_below())) - REACH))
+    return np.asarray(drawn.reshape(routers, num_experts))
+
+
+@lru_cache(maxsize=64)
+def drawn_shares(num_experts: int, top_k: int, skew: float) -> Array:
+    """Tokens of each expert over the mean under routers with preferences of their own, shape ``(routers, num_experts)``.
+
+    A token takes the ``top_k`` experts of highest score. Scores are normal with deviation 1 from token to token, around a
+    preference of the expert that is itself normal with deviation ``skew``: the chance of expert e is Phi(b_e - tau), with the
+    router's tau such that ``top_k`` are taken on average, so that no share exceeds E / top_k. 0 = balanced. Seeded: the same
+    routers each time, and the same preferences, widened, under another skew.
+    """
+    if skew == 0.0 or top_k >= num_experts:
+        return np.ones((1, num_experts))
+    preferences = skew * _preferences(num_experts)
+    threshold = np.full((len(preferences), 1), NORMAL.inv_cdf(1.0 - top_k / num_experts) * (1.0 + skew * skew) ** 0.5)
+    for _ in range(NEWTON):
+        over = preferences - threshold
+        taken = _chance(over).sum(axis=1, keepdims=True)
+        fall = np.exp(-0.5 * over * over).sum(axis=1, keepdims=True) / (2.0 * np.pi) ** 0.5 / taken
+        threshold = threshold + np.clip(np.log(taken / top_k) / fall, -LONGEST, LONGEST)
+    chance = _chance(preferences - threshold)
+    return np.asarray(chance / chance.mean(axis=1, keepdims=True))
 
 
 @lru_cache(maxsize=1024)
-def expert_shares(num_experts: int, top_k: int, skew: float) -> tuple[float, ...]:
-    """Tokens of each expert over the mean, fullest first, under a router with preferences of its own.
-
-    A token takes the ``top_k`` experts of highest score. Scores are normal with deviation 1 from token to token, around a
-    preference of the expert that is itself normal with deviation ``skew``: the chance of expert e is Phi(b_e - tau), with tau
-    such that ``top_k`` are taken on average. 0 = balanced. The preferences stand at the normal quantiles of their ranks
-    (Blom 1958), so that the shares are a typical draw, not a random one.
-    """
-    places = [NORMAL.inv_cdf((i - 0.375) / (num_experts + 0.25)) for i in range(1, num_experts + 1)]
-    threshold = NORMAL.inv_cdf(1.0 - top_k / num_experts) * (1.0 + skew * skew) ** 0.5 if top_k < num_experts else -np.inf
-    chance = np.array([NORMAL.cdf(skew * z - threshold) if np.isfinite(threshold) else 1.0 for z in places])
-    return tuple((chance / chance.mean())[::-1].tolist())
+def rank_load(num_experts: int, top_k: int, ep: int, skew: float) -> float:
+    """``fullest_rank_load`` of one degree."""
+    local = max(num_experts // ep, 1)
+    if local == num_experts:
+        return 1.0
+    shares = drawn_shares(num_experts, top_k, skew)[:, : num_experts // local * local]
+    return float(shares.reshape(len(shares), -1, local).mean(axis=2).max(axis=1).mean())
 
 
 def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> Array:
-    """Tokens of the fullest of ``ep`` ranks over the mean, shape of ``ep``.
+    """Tokens of the fullest of ``ep`` ranks over the mean, shape of ``ep``; 1 on one rank, at most min(ep, E / top_k).
 
-    Ranks hold n = E / ep experts each, placed without regard to their shares: a rank's mean share has the deviation
-    v sqrt((1 - (n - 1) / (E - 1)) / n), v that of the experts (draws without replacement), and the fullest of ep lies
-    E(max of ep) deviations above the mean (Blom 1958) - at most where the n fullest experts are together. 1 on one rank.
-    Every layer waits for the fullest of its ranks, another one in each layer: this is the mean over layers and micro-batches,
-    for time as for what all layers keep. Chance adds 1 / sqrt(k t) to the deviation, 1 % at 8,192 pairs on a rank: not counted.
+    Ranks hold E / ep experts each, placed without regard to their shares: the mean over drawn routers (``drawn_shares``) of the
+    fullest rank's. Every layer waits for the fullest of its ranks, another one in each layer: this is the mean over layers and
+    micro-batches, for time as for what all layers keep. What t tokens a rank choose by chance is not counted: it adds less than
+    E(max of ep) / sqrt(top_k t), 1 % of the mean at 8,192 pairs on each of 2 to 4 ranks.
     """
-    shares = np.array(expert_shares(num_experts, top_k, skew))
     result = np.ones(ep.shape)
     for degree in distinct_values(ep):
-        if degree > 1:
-            local = max(num_experts / degree, 1.0)
-            deviation = shares.std() * np.sqrt((1.0 - (local - 1.0) / max(num_experts - 1.0, 1.0)) / local)
-            most = float(shares[: max(int(local), 1)].mean())
-            load = 1.0 + NORMAL.inv_cdf((degree - 0.375) / (degree + 0.25)) * deviation
-            result = np.where(ep == degree, min(load, most), result)
+        result = np.where(ep == degree, rank_load(num_experts, top_k, int(degree), skew), result)
     return result
 
 

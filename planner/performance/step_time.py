@@ -16,6 +16,7 @@ from planner.performance.context import Context
 from planner.performance.memory import parameters_away
 from planner.workload.framework import Framework
 from planner.workload.layout import Layouts
+from planner.workload.precision import Precisions
 
 PARTS = (
     "forward", "backward", "recompute", "tensor_parallel", "expert_parallel", "context_parallel", "pipeline",
@@ -97,10 +98,10 @@ class Synchronization:
     gather_width: float
     reduce_width: float
     contention: Number  # seconds that computation loses to a second of exchange beside it
-    kept_width: float  # bytes per parameter of a shard as it is kept, and of its gradient
-    gradient_width: float
+    kept_width: float  # bytes per parameter of a shard as it is kept
     away: Array  # 1 where the shards live on the host
-    added_s: Array  # seconds in which the host adds a gradient's element to those of earlier micro-batches, mean over them
+    returned_s: Array  # seconds in which a gradient's element goes to the host beside the backward pass, mean over micro-batches
+    added_s: Array  # in which the host takes it in and adds it to those of earlier micro-batches, and launches nothing
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
 
     @property
@@ -146,15 +147,30 @@ class Synchronization:
         return total
 
 
-def from_host_s(sync: Synchronization, block: BlockCost) -> tuple[Array, Array]:
-    """Seconds in which a block's shard comes in from the host for one gather, and in which its gradients' shard goes back and is
-    added there to that of earlier micro-batches."""
+def from_host_s(sync: Synchronization, block: BlockCost) -> tuple[Array, Array, Array]:
+    """Seconds in which a block's shard comes in from the host for one gather, in which its gradients' shard goes back, and in
+    which the host adds it to that of earlier micro-batches."""
     x, link = sync.layouts, host_link_rate(sync.cluster)
     dense, expert = x.shard_ranks, x.expert_shard_ranks
     elements = block.dense_parameters / dense + block.expert_parameters / expert
     still = block.frozen_dense_bytes / dense + block.frozen_expert_bytes / expert
-    back = sync.gradient_width / link + sync.added_s
-    return sync.away * (sync.kept_width * elements + still) / link, sync.away * back * elements
+    brought = (sync.kept_width * elements + still) / link
+    return sync.away * brought, sync.away * sync.returned_s * elements, sync.away * sync.added_s * elements
+
+
+def to_host_s(framework: Framework, precision: Precisions, cluster: Cluster, repeated: Array) -> tuple[Array, Array]:
+    """Seconds of one element's gradient that goes to the host, mean over micro-batches: (beside the backward pass, while the host
+    waits); ``repeated``: the part of a step's micro-batches after the first.
+
+    The first gradient of a step goes to pinned memory beside the backward pass, g / link. FSDP takes each later one to pageable
+    memory and adds it there before it goes on (PyTorch, fsdp/_fully_shard/_fsdp_collectives.py, foreach_reduce: ``non_blocking``
+    only where nothing is accumulated). The driver stages it, which a core reads and writes, max(g / link, 2 g / host), and the
+    sum reads two and writes one, 3 g / host (docs.nvidia.com/cuda/cuda-driver-api/api-sync-behavior.html). DeepSpeed adds on the
+    device.
+    """
+    link, host, g = host_link_rate(cluster), host_share_bytes_per_s(framework, gpus_of_host(cluster)), precision.gradient
+    later = repeated * (framework.mixed_precision == "sharded_fp32")
+    return (1.0 - later) * g / link, later * (np.maximum(g / link, 2.0 * g / host) + 3.0 * g / host)
 
 
 def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
@@ -170,7 +186,7 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     kernels hold some of the GPU's processors, and on Hopper multiplications that own all of them wait for a second turn
     (``Curves.exchange_contention``). In a pipeline FSDP
     does this once a step (``once_a_step``). Shards on the host come in before each gather, and their gradients go back
-    (``from_host_s``).
+    (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
@@ -180,8 +196,9 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
     brought: Array | float = 0.0
     returned: Array | float = 0.0
+    added: Array | float = 0.0
     if sync.away.any():
-        brought, returned = from_host_s(sync, block)
+        brought, returned, added = from_host_s(sync, block)
     gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered + brought, 0.0)
     window = block.recompute_s + block.backward_s
     # a teacher, and what lies below the lowest adapter, has no backward pass
@@ -191,7 +208,7 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     free = 1.0 - sync.contention
     forward = gather - free * hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
     hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
-    return forward + again + reduce - free * hidden
+    return forward + again + reduce - free * hidden + np.where(zero >= 2, added, 0.0)
 
 
 def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) -> Array:
@@ -235,9 +252,8 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
     in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
     gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
-    gpus = gpus_of_host(cluster)
     repeated = 1.0 - layouts.micro_batch_size * layouts.dp / job.global_batch_size
-    adds = framework.mixed_precision == "sharded_fp32"  # FSDP adds where the gradients live, DeepSpeed on the device
+    returned, added = to_host_s(framework, precision, cluster, repeated)
     sync = Synchronization(
         cluster=cluster,
         framework=framework,
@@ -246,9 +262,9 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         reduce_width=precision.activation if reduce_16 else precision.gradient,
         contention=context.curves.exchange_contention,
         kept_width=precision.parameter,
-        gradient_width=precision.gradient,
         away=parameters_away(layouts, framework),
-        added_s=3.0 * precision.gradient * repeated / host_share_bytes_per_s(framework, gpus) * adds,
+        returned_s=returned,
+        added_s=added,
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))

@@ -207,8 +207,8 @@ def capital_usd(price: float, residual_share: float, rate: float, years: float) 
     """
     if rate == 0:
         return price * (1.0 - residual_share)
-    discount = math.exp(-years * math.log1p(rate))
-    return price * (1.0 - residual_share * discount) * rate / (1.0 - discount) * years
+    log_discount = -years * math.log1p(rate)
+    return price * (1.0 - residual_share * math.exp(log_discount)) * rate / -math.expm1(log_discount) * years
 
 
 def mean_rent(rent: float, change_per_year: float, years: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
-from planner.serving.load import capacity_per_s, replica, room_of, server_s
+from planner.serving.load import capacity_per_s, most_per_s, replica, room_of, server_s
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
 
@@ -65,6 +65,14 @@ def _apart(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict
         "output_tokens_per_s": rate / (1.0 - s.response_cache_hit_rate) * output,
         "prefill_share": np.full_like(tpot, gpus / s.num_gpus),
     }
+
+
+def most_full_per_s(times: Times) -> float:
+    """What ``full_per_s`` cannot exceed, without a simulation; infinite where it is not known."""
+    s = times.setting.serving
+    if s.prefill_pool is not None:
+        return np.inf
+    return most_per_s(replica(times, room_of(times))) * s.dp / (1.0 - s.response_cache_hit_rate)
 
 
 def full_per_s(times: Times, places: int | None = None) -> float:

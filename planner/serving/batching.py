@@ -17,6 +17,7 @@ from threading import Lock
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.serving.requests import Requests
 
@@ -66,6 +67,10 @@ class Server:
     tokens: Array | None = None
     own_s: Array | None = None
     shared_s: Array | None = None
+
+    def passes(self, prompts: Array) -> Array:
+        """Passes that each prompt takes part in: one, or its tokens over those of a chunk."""
+        return np.ceil(prompts / self.chunk_tokens) if self.chunk_tokens and self.split else np.ones_like(prompts)
 
     def beyond_s(self, prompts: Array, work_s: Array, shared_s: Array) -> tuple[Array, Array]:
         """What prompts take beyond their tokens' part of a pass, on their group and on all, when each is alone: in one pass, or
@@ -133,12 +138,25 @@ def simulate(
     come back, and each of the others ``between_s`` after one is done.
 
     First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
-    it can use raises ValueError: whoever calls has checked that one sequence fits.
+    it can use raises ValueError: whoever calls has checked that one sequence fits. PlannerError where prompts take more than
+    ``MOST_PASSES`` passes.
     """
     need = requests.prompts + requests.outputs
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
         raise ValueError(Message("a request of {0:.0f} tokens exceeds the cache of {1:.0f}", need.max(), most))
+    passes = float(np.sum(server.passes(requests.prompts)))
+    if passes > MOST_PASSES:
+        raise PlannerError(
+            "serving: {0:,} prompts in chunks of {1:,.0f} tokens take {2:,.0f} passes; at most {3:,} are followed; give larger "
+            "chunks (chunked_prefill_tokens, pass_tokens) or fewer requests (num_requests).",
+            len(need),
+            server.chunk_tokens,
+            passes,
+            MOST_PASSES,
+            code="size",
+            field="serving",
+        )
     shared_s = np.zeros(len(need)) if shared_s is None else shared_s
     given = (server, requests, work_s, shared_s, clients, between_s)
     if len(need) > KEPT_REQUESTS:
@@ -149,6 +167,8 @@ def simulate(
     return found or _keep(asked, _Loop(*given).run())
 
 
+MOST_PASSES = 1_000_000
+"""Passes with parts of prompts that are followed at most; 200,000 take some seconds."""
 KEPT, KEPT_REQUESTS = 64, 20_000
 """Simulations that are kept, and the most requests of one that is: 40 MB. Bounds, tables and texts of one deployment ask for the
 same ones again, a deployment that is answered twice for all of its own."""
@@ -197,8 +217,8 @@ class _Loop:
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
-        self.running: list[tuple[float, int]] = []  # (step of completion, request)
-        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible
+        self.running: list[tuple[float, int]] = []  # a heap of (step of completion, request); its first one runs
+        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible; others run no longer
         self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
         self.again: list[int] = []  # preempted, the next one last
         self.order: list[int] = []  # admitted, where preemption is possible
@@ -207,7 +227,7 @@ class _Loop:
         arrivals, chunk, lazy = self.arrivals, self.server.chunk_tokens, self.keeps < 1.0
         i = 0
         while i < len(arrivals) or self.running or self.chunked or self.again:
-            if lazy and self.running and self.cached + len(self.running) > self.server.cache_tokens and self.batch > 1:
+            if lazy and self.ends and self.cached + len(self.ends) > self.server.cache_tokens and self.batch > 1:
                 self._preempt()
                 continue
             waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
@@ -335,33 +355,44 @@ class _Loop:
             else:
                 complete.append(j)
         part = (own[0] if alone else max(own)) + together + self._tokens_s(each - min(room), total)
-        late = self._mixed(part, others, held)
+        full = alone and len(going) == 1 and not complete
+        late, passes = self._mixed(part, others, held, int(going[0][1] // each) if full else 1)
+        if passes > 1:
+            going[0] = (going[0][0], going[0][1] - (passes - 1) * each, 0)
         for j in [*complete, *(j for j, _, _ in going)] if late else ():
             self.late[j] += late
         for j in complete:
             self._first_token(j)
         return i
 
-    def _mixed(self, part: float, others: int, held: float) -> float:
-        """A pass of prompts, ``part`` seconds of all stages, and of a decode step of ``others`` that hold ``held`` tokens.
+    def _mixed(self, part: float, others: int, held: float, most: int) -> tuple[float, int]:
+        """A pass of prompts, ``part`` seconds of all stages, and of a decode step of ``others`` that hold ``held`` tokens; then
+        ``most`` of them in all, one after another, where a prompt fills each alone: fewer, if a sequence ends or the cache fills.
 
-        Returns the seconds from when the replica takes its next pass until the prompts have passed all stages.
+        Returns by how many seconds the prompts pass all stages after the replica takes its next pass, and the passes.
         """
-        server, decode_s = self.server, self.base[others] + self.slope[others] * held if others else 0.0
-        seconds = max(part + (decode_s if others else server.pass_s), server.launch_s)
+        server, slope = self.server, self.slope[others]
+        decode_s = self.base[others] + slope * held if others else 0.0
+        seconds, growth = part + (decode_s if others else server.pass_s), slope * others
+        if others:
+            left = self.running[0][0] - self.step
+            left = min(left, (self.room - self.cached) // others) if self.keeps < 1.0 else left
+            most = 1 if seconds < server.launch_s else min(most, int(left))
+        passes, seconds = max(most, 1), max(seconds, server.launch_s)
         late = (seconds - decode_s) * (1.0 - 1.0 / server.stages)
-        self._pass_time(seconds - late)
-        self.prefill_s += part / server.stages if others else seconds - late
+        grown, last = growth * passes * (passes - 1) / 2.0, seconds - late + growth * (passes - 1)
+        self._pass_time(passes * (seconds - late) + grown, last)
+        self.prefill_s += passes * (part / server.stages if others else seconds - late)
         if not others:
-            self.passes += 1
-            return late
-        self.step += 1
-        self.cached += others
-        self.steps[others] += 1.0
-        self.step_tokens[others] += held
+            self.passes += passes
+            return passes * late, passes
+        self.step += passes
+        self.cached += passes * others
+        self.steps[others] += passes
+        self.step_tokens[others] += passes * (held + others * (passes - 1) / 2.0)
         if self.running[0][0] <= self.step:
             self._finish()
-        return late
+        return passes * late, passes
 
     def _admit(self, j: int, i: int) -> int:
         """Give request j its place; returns the next one that was never admitted."""
@@ -398,10 +429,8 @@ class _Loop:
                 del self.order[place]
             place -= 1
         j = self.order.pop(place)
-        end = self.ends.pop(j)
-        self.running.remove((end, j))
-        heapq.heapify(self.running)
-        left = end - self.step
+        left = self.ends.pop(j) - self.step
+        self._forget()
         made = self.outputs[j] - left
         self.batch -= 1
         self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
@@ -411,6 +440,12 @@ class _Loop:
         self.work[j], self.shared[j] = self.work[j] * longer, self.shared[j] * longer
         self.again.append(j)
         self.preemptions += 1
+
+    def _forget(self) -> None:
+        """Drop requests that were preempted from the head of those that run."""
+        running, ends = self.running, self.ends
+        while running and ends.get(running[0][1]) != running[0][0]:
+            heapq.heappop(running)
 
     def _decode(self, until: float) -> None:
         """Advance to the next completion, to a full cache, or to the first step that ends ``until`` seconds from now or later."""
@@ -452,7 +487,8 @@ class _Loop:
         while running and running[0][0] <= step:
             _, j = heapq.heappop(running)
             if keeps < 1.0:
-                self.ends.pop(j, None)
+                del self.ends[j]
+                self._forget()
             self.done[j] = self.now + self.late[j]
             self.batch -= 1
             self.cached -= prompts[j] + outputs[j]

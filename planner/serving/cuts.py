@@ -11,7 +11,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
-from planner.serving.batch_figures import batch_figures, full_per_s
+from planner.serving.batch_figures import batch_figures, full_per_s, most_full_per_s
 from planner.serving.engine import Engine
 from planner.serving.intervals import interval_of
 from planner.serving.load import CROWDED, slots_of
@@ -53,18 +53,19 @@ def with_cut(
     """(the deployment with a cut that fills the cluster, a note on it), where the question names none.
 
     Of those that surely fit (else of those that may, else of all: the widest replica), the one that does best what is asked
-    (``best_cut``). ``times``: how a deployment's passes are timed.
+    (``best_cut``). ``times``: how a deployment's passes are timed. Raises PlannerError where no cut is possible.
     """
     if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
         return _shared(spec, times), ()
     found: list[Times] = []
+    refused: list[PlannerError] = []
     for cut in cuts(model, cluster, engine):
         try:
             found.append(times(_shared(spec.replaced(**cut), times)))
-        except PlannerError:
-            continue
+        except PlannerError as error:
+            refused.append(error)
     if not found:
-        return _shared(spec, times), ()
+        raise refused[0]  # of replicas of one GPU: nothing of it is the cut's
     sure = [certainty(one) for one in found]
     chosen = found[best_cut(found, sure)].setting.serving
     words = ", ".join(f"{name} = {getattr(chosen, name)}" for name in CUT if getattr(chosen, name) > 1)
@@ -157,13 +158,20 @@ def _output(times: Times) -> float:
 
 def _carrying(found: Sequence[Times], among: Sequence[int], rate: float) -> int:
     """The quickest at ``rate`` of those whose simulated capacity it takes no more than ``CROWDED`` of; where none is, that of the
-    most capacity. Simulated from the quickest on, until one carries it."""
-    capacities = {}
-    for i in sorted(among, key=lambda i: _latency_s(found[i], rate)):
-        capacities[i] = full_per_s(found[i])
-        if rate <= CROWDED * capacities[i]:
-            return i
-    return max(capacities, key=capacities.__getitem__)
+    most capacity. Simulated from the quickest on, until one carries it, and only where the bound of its capacity (``most_per_s``)
+    leaves a doubt."""
+    quickest = sorted(among, key=lambda i: _latency_s(found[i], rate))
+    bounds, capacities = {}, {}
+    for i in quickest:
+        bounds[i] = most_full_per_s(found[i])
+        if rate <= CROWDED * bounds[i]:
+            capacities[i] = full_per_s(found[i])
+            if rate <= CROWDED * capacities[i]:
+                return i
+    for i in sorted(set(quickest) - set(capacities), key=bounds.__getitem__, reverse=True):
+        if bounds[i] >= max(capacities.values(), default=0.0):
+            capacities[i] = full_per_s(found[i])
+    return max((i for i in quickest if i in capacities), key=capacities.__getitem__)
 
 
 def _latency_s(times: Times, rate: float) -> float:

@@ -18,7 +18,7 @@ from planner.performance.collectives import collective_s
 from planner.serving.batching import Outcome, simulate
 from planner.serving.engine import memory_fraction
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, replica, require_room
+from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, num_simulated, replica, require_room
 from planner.serving.memory import limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson
@@ -179,8 +179,9 @@ def load_apart(times: Times, rate: float, pools: Pools | None = None) -> Load:
 
 def _measured(times: Times, load: Load, rate: float, pools: Pools) -> Load:
     s = times.setting.serving
-    requests = poisson(rate * (1.0 - s.response_cache_hit_rate), s.num_requests, s.prompt, s.output, s.seed)
-    return measured(load, times.setting, requests, pools.serve(requests), counted(s.num_requests))
+    n = num_simulated(pools.prefill)
+    requests = poisson(rate * (1.0 - s.response_cache_hit_rate), n, s.prompt, s.output, s.seed)
+    return measured(load, times.setting, requests, pools.serve(requests), counted(n))
 
 
 def slowed_apart(times: Times, rate: float, factor: float, pools: Pools) -> Load:

@@ -39,7 +39,9 @@ WIDE_GRAPH_TIMES = 1.5
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+"""Of a kernel, a layer, a request: less than a day, beside which those of the GPUs would be lost in rounding."""
+MaxBatch = Annotated[int, Field(gt=0, le=2**20)]
 Feature = Literal[
     "tp",
     "pp",
@@ -71,7 +73,7 @@ class OnCard(Spec):
     below_gib: Annotated[float, Field(gt=0)] | None = None  # of the card's memory
     named: str | None = None  # how an accelerator's name begins, whatever its memory
     from_ranks: Annotated[int, Field(gt=0)] = 1
-    max_batch: Annotated[int, Field(gt=0)] | None = None
+    max_batch: MaxBatch | None = None
     prefill_tokens: Annotated[int, Field(gt=0)] | None = None
     least_reserved_bytes: Annotated[float, Field(ge=0)] | None = None
     graph_sequences: Annotated[int, Field(gt=0)] | None = None
@@ -189,7 +191,7 @@ class Engine(Spec):
     prefill_copies: Annotated[int, Field(gt=0)] = 1_000_000  # passes that the stages hold inputs of at the same time
     prefill_launches_per_layer: Annotated[float, Field(ge=0)] = 0.0  # that the host queues for a pass; 0 = never waits
     expanding_launches_per_layer: Annotated[float, Field(ge=0)] = 0.0  # more of them where weights are expanded first
-    max_batch: Annotated[int, Field(gt=0)] = 256
+    max_batch: MaxBatch = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
     limits_of_all_groups: bool = False  # its server's tokens of a pass, and stated places, are of all attention groups together

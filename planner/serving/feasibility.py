@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -15,7 +15,7 @@ from planner.serving.engine import Engine, engine_names, expands_fp4, load_engin
 from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
-from planner.serving.spec import PASSAGE
+from planner.serving.spec import PASSAGE, Lengths, Serving
 from planner.serving.weight_formats import part_of, require_hardware
 
 
@@ -24,6 +24,7 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
     require_engine_there(setting.cluster.accelerator, setting.engine, setting.model)
     _require_model(setting, draft)
     _require_features(setting)
+    _require_context(setting.serving)
     _require_cut(setting)
     _require_dispatcher(setting)
     card = setting.cluster.accelerator
@@ -284,6 +285,23 @@ def _require_features(setting: Setting) -> None:
         raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
 
 
+def request_tokens(s: Serving, of: Callable[[Lengths], float]) -> float:
+    """Tokens of a request, prompt and answer: ``of`` the lengths of either, mean or longest. A vector takes none."""
+    return of(s.prompt) + (0.0 if s.embeds else of(s.output))
+
+
+def _require_context(s: Serving) -> None:
+    """Raise PlannerError where the server refuses the mean request; that it refuses the longest alone is a warning."""
+    mean = request_tokens(s, mean_tokens)
+    if s.max_context is not None and mean > s.max_context:
+        raise PlannerError(
+            "serving.max_context = {0}: prompt and output have {1:,.0f} tokens, which the server refuses; raise it, or ask about "
+            "shorter ones.",
+            s.max_context,
+            mean,
+        )
+
+
 NEEDS = {
     "deepep": Message("Hopper or Blackwell with NVLink in a server and RDMA between servers"),
     "one-sided": Message("Hopper or Blackwell with NVLink between all of them"),
@@ -389,18 +407,31 @@ def usual_passage(model: Model, context: int | None = None) -> int:
 
 
 def bound_context(setting: Setting, fits: int) -> tuple[int, str]:
-    """(largest context in tokens, what bounds it): what ``fits`` in memory, or the model's own limit."""
+    """(largest context in tokens, what bounds it): what ``fits`` in memory, the model's own limit, or the server's."""
     field, limit = context_limit(setting.model)
     if limit is not None and setting.model.cross_attention:  # the source's positions beside the decoder's
         limit += (setting.model.source_positions or limit) if field == "max_positions" else limit
-    return (fits, "memory") if limit is None or fits < limit else (limit, f"model.{field}")
+    bounds = [(fits, "memory")]
+    bounds += [] if limit is None else [(limit, f"model.{field}")]
+    bounds += [] if setting.serving.max_context is None else [(setting.serving.max_context, "serving.max_context")]
+    least = min(tokens for tokens, _ in bounds)
+    return next(bound for bound in reversed(bounds) if bound[0] == least)
 
 
 def warnings_of(setting: Setting) -> tuple[str, ...]:
     """Doubts worth saying, each naming its field."""
     m, s = setting.model, setting.serving
     found = []
-    context = longest_tokens(s.prompt) + (0.0 if s.embeds else longest_tokens(s.output))
+    context = request_tokens(s, longest_tokens)
+    if s.max_context is not None and context > s.max_context:
+        found.append(
+            Message(
+                "serving.max_context = {0:,}: the longest requests have {1:,.0f} tokens; the server refuses those, and all are "
+                "counted",
+                s.max_context,
+                context,
+            )
+        )
     if m.cross_attention:
         found.append(
             Message(

@@ -261,9 +261,32 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
 
 
-def _saturating(slots: int) -> int:
-    """Requests of which a capacity is counted."""
-    return int(min(max(2000, 6 * slots), 20_000))
+USUAL_PASSES = 200_000
+"""With parts of prompts, that a simulation follows where nobody asks for more: some seconds."""
+LEAST_REQUESTS = 100
+"""That percentiles are taken of; what ``serving.num_requests`` is at least."""
+
+
+def _affordable(one: Replica) -> int:
+    """Requests that take part in ``USUAL_PASSES`` passes."""
+    mean = np.array([mean_tokens(one.times.setting.serving.prompt)])
+    return int(USUAL_PASSES / float(one.server.passes(mean)[0]))
+
+
+def num_simulated(one: Replica) -> int:
+    """Requests that are simulated: ``serving.num_requests``; where it is not given, fewer of prompts of many passes each."""
+    s = one.times.setting.serving
+    if "num_requests" in s.model_fields_set:
+        return s.num_requests
+    return min(s.num_requests, max(_affordable(one), LEAST_REQUESTS))
+
+
+def _saturating(one: Replica) -> int:
+    """Requests of which a capacity is counted: six full batches, and more where that is soon done."""
+    s = one.times.setting.serving
+    held = one.server.cache_tokens / (mean_tokens(s.prompt) + mean_tokens(s.output))
+    batches = 6 * int(min(one.server.slots, max(held, 1.0)))
+    return min(max(2000, 6 * one.server.slots), 20_000, max(_affordable(one), batches))
 
 
 def most_per_s(one: Replica) -> float:
@@ -321,7 +344,7 @@ def _capacity_per_s(asked: Saturated) -> float:
     """
     one, seed = asked.one, asked.seed
     s = one.times.setting.serving
-    n = _saturating(one.server.slots)
+    n = _saturating(one)
     rng = np.random.default_rng(seed + 1)
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
     found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))
@@ -349,8 +372,9 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
             "{0:g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
         )
         return replace(load, why=why)
-    requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return measured(load, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
+    n = num_simulated(one)
+    requests = poisson(each, n, s.prompt, s.output, s.seed)
+    return measured(load, times.setting, requests, _simulated(one, requests), counted(n))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -360,9 +384,10 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     """
     s = times.setting.serving
     each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
-    requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
+    n = num_simulated(one)
+    requests = poisson(each, n, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = measured(empty, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
+    load = measured(empty, times.setting, requests, _simulated(one, requests), counted(n))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 

@@ -21,6 +21,10 @@ MOST_CLIENTS = 16_384
 """Of a closed loop, on each replica."""
 
 
+MOST_VARIED = 100
+"""Standard deviations of lengths over their mean: those of published traces are 0.5 to 3."""
+
+
 class Lengths(Spec):
     """How long prompts or outputs are, in tokens. A plain number means all alike.
 
@@ -29,7 +33,7 @@ class Lengths(Spec):
     """
 
     kind: Literal["fixed", "lognormal", "uniform", "histogram"] = "fixed"
-    mean: Annotated[float, Field(gt=0)] | None = None
+    mean: Annotated[float, Field(gt=0, le=2**27)] | None = None
     standard_deviation: Annotated[float, Field(ge=0)] | None = None
     low: Positive | None = None
     high: Positive | None = None
@@ -60,6 +64,15 @@ class Lengths(Spec):
             )
         if self.kind == "fixed" and self.mean is not None and self.mean != int(self.mean):
             raise ValueError(Message("mean = {0:g} with kind = 'fixed': must be a whole number of tokens", self.mean))
+        if self.standard_deviation and self.mean and self.standard_deviation > MOST_VARIED * self.mean:
+            raise ValueError(
+                Message(
+                    "standard_deviation = {0:g}: more than {1} times mean = {2:g}; real requests vary by a few times it",
+                    self.standard_deviation,
+                    MOST_VARIED,
+                    self.mean,
+                )
+            )
         if self.low is not None and self.high is not None and self.high < self.low:
             raise ValueError(Message("high = {0} is below low = {1}", self.high, self.low))
         if len(self.values) != len(self.weights):
@@ -142,6 +155,7 @@ class Serving(Spec):
     max_batch: Positive | None = None
     prompt: Lengths
     output: Lengths  # of ``embeds`` one answer, which takes no token
+    max_context: Positive | None = None  # most tokens of a request, prompt and answer, that the server takes; None = the model's
     embeds: bool = False  # the answer is a vector (embedding, score, class): prompts are read, no text is written
     images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a request, in the mean; their tokens are part of the prompt
     streamed: bool = True  # answers are sent token by token; else whole, as batches of an offline run are

@@ -242,7 +242,7 @@ class Framework(Spec):
         found: dict[str, Any] = {}
         release = changes.get("release")
         if release:
-            if release not in self.releases:
+            if as_text(release, "framework.release") not in self.releases:
                 have = ", ".join(self.releases) or "none"
                 raise PlannerError("framework.release = {0!r}: the catalog has {1} of {2}", release, have, self.name)
             found |= self.releases[release]

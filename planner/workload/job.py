@@ -27,9 +27,10 @@ ROUTING_SKEW = 0.3
 
 0.14: fullest of 64 experts 1.52 to 1.94 times the mean under an auxiliary loss, 1.04 with learned biases (Wang et al. 2024, arXiv
 2408.15664, tables 2 and 6). 0.16: Gini 0.105 and 0.150 of two released models on wikitext, 0.24 and more of two others (Ma et
-al. 2026, arXiv 2605.20982). 0.3: reports of steps at ep 8. 1.7: Qwen3-235B with real and with forced routing, 4 lengths
-(yanring/Megatron-MoE-ModelZoo, best_practice/qwen3): steps of a router that has hardly trained, on made-up tokens, whose Gini is
-up to 2.35 times that of text (arXiv 2605.20982). Without the last one 0.19. One standard deviation of
+al. 2026, arXiv 2605.20982). 0.26: reports of steps with eight experts on eight ranks, whose fullest has 1.5 times the mean. 1.4:
+Qwen3-235B with real and with forced routing, 4 lengths (yanring/Megatron-MoE-ModelZoo, best_practice/qwen3), 1.9 times the mean
+of 8 ranks: steps of a router that has hardly trained, on made-up tokens, whose Gini is up to 2.35 times that of text (arXiv
+2605.20982). Without the last one 0.18. One standard deviation of
 the logarithm over the sources is a factor of 3."""
 
 

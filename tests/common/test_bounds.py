@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError
 from planner.common.spec import Spec
 from planner.hardware.cluster import load_accelerator, load_node
 from planner.hardware.curves import load_curves
+from planner.lifecycle.spec import Run
 from planner.model.catalog import load_model
 from planner.prices.ownership import constants
 from planner.serving.engine import load_engine
@@ -59,3 +60,14 @@ def test_there_is_no_less_than_nothing(kind: str, name: str) -> None:
 def test_a_part_is_of_all_at_most(kind: str, name: str) -> None:
     refused(kind, name, -1e-9)
     refused(kind, name, 1.0 + 1e-9)
+
+
+@pytest.mark.parametrize(("kind", "name"), list(numbers(re.compile(".*"))))
+def test_no_number_is_so_large_that_a_product_is_infinite(kind: str, name: str) -> None:
+    refused(kind, name, 10**30 if isinstance(getattr(examples()[kind], name), int) else 1e300)
+
+
+@pytest.mark.parametrize(("given", "said"), [(0, "greater than 0"), (-1.0, "greater than 0"), (1e-300, "at least 1e-24")])
+def test_what_divides_is_not_so_small_that_a_quotient_is_infinite(given: float, said: str) -> None:
+    with pytest.raises(PlannerError, match=f"^run.gpu_mtbf_s = {given}: must be {said}"):
+        Run.build({"gpu_mtbf_s": given}, "run")

@@ -235,7 +235,7 @@ def test_every_field_of_serving_is_an_option_or_carried_in_comments() -> None:
     of_options = {
         option.field.split(".")[1] for form in formats() for option in form.options.values() if "serving." in option.field
     }
-    told = {"provenance", "engine", "prompt", "output", "speculative"} | {
+    told = {"provenance", "engine", "prompt", "output", "max_context", "speculative"} | {
         "dp",
         "chunked_prefill_tokens",
         "compute_dtype",
@@ -602,7 +602,8 @@ early_step_in_backward = true
 @pytest.mark.parametrize(("command", "expected"), [
     ("vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-model-len 1000 --gpu-memory-utilization 0.95 "
      "--max-num-seqs=128 --enforce-eager -q fp8",
-     {"tp": 4, "memory_fraction": 0.95, "max_batch": 128, "weights": "fp8", "engine": "vllm", "prompt": 800, "output": 200}),
+     {"tp": 4, "memory_fraction": 0.95, "max_batch": 128, "weights": "fp8", "engine": "vllm", "prompt": 800, "output": 200,
+      "max_context": 1000}),
     ("python3 -m vllm.entrypoints.openai.api_server --model Qwen/Qwen2.5-7B-Instruct -tp 2 --dtype half",
      {"tp": 2, "weights": "fp16", "engine": "vllm", "prompt": 1024, "output": 256}),
     ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
@@ -1023,15 +1024,25 @@ def test_a_request_beyond_the_servers_context_is_refused(command: str, table: st
 
 
 def test_the_longest_requests_beyond_the_servers_context_are_told_of(tmp_path: Path) -> None:
-    long = {"serving.prompt": {"kind": "uniform", "low": 100, "high": 9000}, "serving.output": 100}
     files = {"serve.sh": "vllm serve meta-llama/Llama-3.1-8B --max-model-len 8192"}
-    told = read(tmp_path, files, cluster=H100, over=long).unmodelled
-    assert [
-        line for line in told if "--max-model-len = 8192 lets a request have 8,192 tokens, and the longest have 9,100" in line
-    ]
-    assert not read(
-        tmp_path, files, cluster=H100, over=long | {"serving.prompt": {"kind": "uniform", "low": 100, "high": 8092}}
-    ).unmodelled
+    for high, told in ((9000, True), (8092, False)):
+        long = {"serving.prompt": {"kind": "uniform", "low": 100, "high": high}, "serving.output": 100}
+        tables = read(tmp_path, files, cluster=H100, over=long).tables
+        warnings = serve(**tables).warnings
+        assert told == any("serving.max_context = 8,192: the longest requests have 9,100 tokens" in line for line in warnings)
+
+
+@pytest.mark.parametrize("command", CONTEXTS)
+def test_a_scenario_of_a_server_refuses_what_the_server_refuses(command: str, run: Run, tmp_path: Path) -> None:
+    """The limit is written with the scenario, bounds what the answer says fits, and stands in what is exported again."""
+    (tmp_path / "serve.sh").write_text(command)
+    scenario = tmp_path / "asked.toml"
+    assert run("plan", "--from", str(tmp_path / "serve.sh"), "--on", "4xh100", "--write", str(scenario))[0] == 0
+    code, text, _ = run("serve", str(scenario), "--json")
+    case = json.loads(text)["cases"][0]
+    assert (code, case["max_context"], case["max_context_bound"]) == (0, 16384, "serving.max_context")
+    code, _, error = run("serve", str(scenario), "--set", "serving.prompt=16384")
+    assert (code, "serving.max_context = 16384: prompt and output have 16,640 tokens" in error) == (2, True)
 
 
 def test_a_context_bounds_the_prompt_alone_where_vectors_are_made(tmp_path: Path) -> None:

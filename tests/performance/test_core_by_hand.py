@@ -12,7 +12,7 @@ from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, gpus, job, mo
 from scipy.stats import t as student
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster
+from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster, host_link_rate
 from planner.hardware.curves import load_curves
 from planner.operators.routing import distinct_places
 from planner.operators.row import FusedAttention, Matmul, Row, linear
@@ -776,21 +776,33 @@ def test_bytes_that_ranks_exchange_of_a_parameter(
     costs, (index,) = GridEvaluator(question).block_costs([layouts])
     found = exchange(context, layouts, costs.take(index)).sync
     assert (found.gather_width, found.reduce_width) == (gathered, reduced)
-    assert (found.kept_width, found.gradient_width) == (context.precision.parameter, context.precision.gradient)
+    assert found.kept_width == context.precision.parameter
     assert found.gathers_16 is (stack == "fsdp")
 
 
 @pytest.mark.parametrize(("batch", "later"), [(8, 0.0), (16, 1 / 2), (32, 3 / 4)])
 def test_gradients_on_the_host_are_added_there_but_for_the_first(batch: int, later: float) -> None:
-    """8 ranks of one sequence each: the sum, the new one and the written one, 4 bytes each, at an eighth of 80 GB/s."""
+    """8 ranks of one sequence each, 4 bytes a gradient. The first goes over the link; a later one is staged, read and written at
+    an eighth of 80 GB/s, slower than the link, and added: the sum, the new one and the written one. DeepSpeed adds on the GPU."""
     for stack, adds in (("fsdp", True), ("deepspeed-zero", False)):
         there = framework(stack, host_optimizer_bytes_per_s=80e9, host_process_bytes_per_s=1e12)
         question = Question(model(LLAMA), gpus(8), there, job(global_batch_size=batch))
         context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=3, offload_optimizer=True), 8)
         costs, (index,) = GridEvaluator(question).block_costs([layouts])
-        sync = exchange(context, layouts, costs.take(index)).sync
-        assert float(sync.added_s[0]) == pytest.approx(3 * 4 * later / 10e9 * adds)
+        sync, width = exchange(context, layouts, costs.take(index)).sync, context.precision.gradient
+        assert float(sync.returned_s[0]) == pytest.approx((1 - later * adds) * width / host_link_rate(gpus(8)))
+        assert float(sync.added_s[0]) == pytest.approx((2 + 3) * 4 * later / 10e9 * adds)
         assert sync.away.tolist() == [1.0 if adds else 0.0]
+
+
+def test_a_gradient_is_staged_no_faster_than_the_link_brings_it() -> None:
+    """Half of a step's two micro-batches are later ones."""
+    there = framework("fsdp", host_optimizer_bytes_per_s=1e15, host_process_bytes_per_s=1e15)
+    question = Question(model(LLAMA), gpus(8), there, job(global_batch_size=16))
+    context, layouts = Context.of(question, CURVES), as_columns(Layout(zero=3, offload_optimizer=True), 8)
+    costs, (index,) = GridEvaluator(question).block_costs([layouts])
+    sync = exchange(context, layouts, costs.take(index)).sync
+    assert float(sync.added_s[0]) == pytest.approx(float(sync.returned_s[0]), rel=1e-3)
 
 
 @pytest.mark.parametrize("fp8", [False, True])

@@ -334,7 +334,7 @@ def synchronization(**changes: Any) -> Any:
     stack = SimpleNamespace(overlap_gradient_reduction=0.25, overlap_parameter_gather=0.5)
     fields_ = {
         "cluster": gpus(8), "framework": stack, "layouts": SimpleNamespace(**layouts), "gather_width": 2.0, "reduce_width": 4.0,
-        "contention": 0.25, "kept_width": 4.0, "gradient_width": 2.0, "away": np.zeros(1), "added_s": np.array([1e-9]),
+        "contention": 0.25, "kept_width": 4.0, "away": np.zeros(1), "returned_s": np.array([2e-9]), "added_s": np.array([1e-9]),
         "gathers_16": False,
     }  # fmt: skip
     return Synchronization(**{**fields_, **changes})
@@ -347,12 +347,13 @@ BLOCK: Any = SimpleNamespace(
 
 
 def test_a_shard_comes_in_from_the_host_and_its_gradients_go_back() -> None:
-    """525 of 1,100 parameters: 4 bytes each and 50 of frozen weights in, 2 back, where the host takes 1 ns to add each."""
+    """525 of 1,100 parameters: 4 bytes each and 50 of frozen weights in, 2 ns each back, and 1 ns to add each."""
     link = host_link_rate(gpus(8))
-    brought, returned = from_host_s(synchronization(away=np.ones(1)), BLOCK)
+    brought, returned, added = from_host_s(synchronization(away=np.ones(1)), BLOCK)
     assert float(brought[0]) == pytest.approx((4 * 525 + 50) / link, rel=1e-12)
-    assert float(returned[0]) == pytest.approx((2 / link + 1e-9) * 525, rel=1e-12)
-    assert [float(seconds[0]) for seconds in from_host_s(synchronization(), BLOCK)] == [0.0, 0.0]
+    assert float(returned[0]) == pytest.approx(2e-9 * 525, rel=1e-12)
+    assert float(added[0]) == pytest.approx(1e-9 * 525, rel=1e-12)
+    assert [float(seconds[0]) for seconds in from_host_s(synchronization(), BLOCK)] == [0.0, 0.0, 0.0]
 
 
 def test_what_shards_exchange_and_with_whom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,11 +399,11 @@ def test_gathers_and_sums_of_a_micro_batch_by_hand(
 
 
 def test_what_lies_on_the_host_comes_in_before_each_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    """16 + 3 s twice, sums of 8 + 1 s; a block without a backward pass gathers once."""
+    """16 + 3 s twice, sums of 8 + 1 s; what the host adds, 5 s, hides nowhere; a block without a backward pass gathers once."""
     monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
     monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
-    monkeypatch.setattr(step_time, "from_host_s", lambda *_: (np.array([3.0]), np.array([1.0])))
+    monkeypatch.setattr(step_time, "from_host_s", lambda *_: (np.array([3.0]), np.array([1.0]), np.array([5.0])))
     sync = synchronization(away=np.ones(1))
-    assert float(sharded_block_s(sync, BLOCK)[0]) == 19 - 0.75 * 2 + 19 + 9 - 0.75 * (9.5 + 2.25)
+    assert float(sharded_block_s(sync, BLOCK)[0]) == 19 - 0.75 * 2 + 19 + 9 - 0.75 * (9.5 + 2.25) + 5
     still: Any = SimpleNamespace(**{**vars(BLOCK), "backward_s": np.zeros(1), "recompute_s": np.zeros(1)})
-    assert float(sharded_block_s(sync, still)[0]) == 19 - 0.75 * 2 + 9
+    assert float(sharded_block_s(sync, still)[0]) == 19 - 0.75 * 2 + 9 + 5

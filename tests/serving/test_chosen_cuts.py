@@ -132,3 +132,21 @@ def test_capacity_is_there_with_and_without_a_load() -> None:
     nothing = asked("llama-3-70b", "rtx-3090-24gb", 1)
     assert nothing.capacity_requests_per_s is None
     assert nothing.at_capacity is None
+
+
+@pytest.mark.parametrize(
+    ("card", "fields"),
+    [
+        ("a100-sxm4-80gb", {"weights": "fp8"}), ("v100-sxm2-32gb", {"weights": "bf16"}), ("h100-sxm5-80gb", {"weights": "nvfp4"}),
+        ("h100-sxm5-80gb", {"engine": "huggingface", "clients": 4}),
+        ("h100-sxm5-80gb", {"engine": "vllm-v0", "kv_dtype": "int8"}),
+    ],
+)  # fmt: skip
+def test_what_no_cut_mends_is_told_of_several_gpus_as_of_one(card: str, fields: dict[str, Any]) -> None:
+    """The reason is the GPU's or the engine's: it is not hidden behind the number of GPUs."""
+    said = []
+    for gpus in (1, 4):
+        with pytest.raises(PlannerError) as refused:
+            asked("llama-3.1-8b", card, gpus, **fields)
+        said.append(str(refused.value))
+    assert said[0] == said[1]

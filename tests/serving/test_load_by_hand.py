@@ -13,7 +13,7 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import load_accelerator
 from planner.prices.ownership import power_w_per_gpu
 from planner.prices.price import Price
-from planner.serving.batching import Outcome, Server
+from planner.serving.batching import MOST_PASSES, Outcome, Server, simulate
 from planner.serving.expense import IDLE_POWER, expense, power_w
 from planner.serving.experts import distinct_experts
 from planner.serving.load import (
@@ -23,6 +23,7 @@ from planner.serving.load import (
     counted,
     measured,
     most_per_s,
+    num_simulated,
     part_of_a_full_pass_s,
     replica,
     require_room,
@@ -260,3 +261,23 @@ def test_places_are_those_asked_for_of_those_that_there_are() -> None:
     times = serving_times(model(LLAMA), max_batch=12)
     assert room_of(times).slots == 12
     assert [room_of(times, most).slots for most in (0, 5, 12, 99)] == [1, 5, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "given", "n"), [(512, {}, 200_000 // 196), (512, {"num_requests": 3000}, 3000), (50_000, {}, 20_000)]
+)
+def test_fewer_requests_of_many_passes_are_simulated_where_nobody_says_how_many(chunk: int, given: Any, n: int) -> None:
+    """100,000 tokens in chunks of 512 are 196 passes each; 200,000 passes are followed."""
+    asked = {"prompt": 100_000, "output": 10, "requests_per_s": 1.0, "chunked_prefill_tokens": chunk, **given}
+    assert num_simulated(replica(serving_times(model(LLAMA), **asked))) == n
+
+
+def test_more_passes_than_can_be_followed_are_refused_at_once() -> None:
+    one = Server(step_s=np.ones(3), token_s=np.zeros(3), pass_s=1.0, slots=2, cache_tokens=1e9, chunk_tokens=4.0)
+    n = 1001
+    prompts = np.full(n, 4.0 * MOST_PASSES / 1000)
+    requests = Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=np.ones(n))
+    with pytest.raises(
+        PlannerError, match="serving: 1,001 prompts in chunks of 4 tokens take 1,001,000 passes; at most 1,000,000"
+    ):
+        simulate(one, requests, prompts)

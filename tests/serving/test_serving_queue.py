@@ -140,6 +140,77 @@ def test_jumping_from_event_to_event_equals_single_steps(seed: int, slots: int, 
     assert np.allclose(found.done_s, done, atol=1e-9)
 
 
+def chunk_by_chunk(server: Server, coming: Requests, work: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts in chunks beside decoding, the cache reserved as it is used up, one pass at a time: slow and plain."""
+    n, now, i = len(work), 0.0, 0
+    first, done = np.zeros(n), np.zeros(n)
+    filling: dict[int, float] = {}  # request -> tokens of its prompt left
+    batch: dict[int, float] = {}  # request -> tokens of its output left
+    while i < n or batch or filling:
+        now = now if batch or filling else max(now, float(coming.arrivals_s[i]))
+        budget, part, decoded = max(server.chunk_tokens - len(batch), 1.0), 0.0, list(batch)
+        cached = sum(coming.prompts[j] + coming.outputs[j] - left for j, left in batch.items())
+        decode_s = server.step_s[len(batch)] + server.token_s[len(batch)] * cached if batch else 0.0
+        complete: list[int] = []
+        while budget > 0.0:
+            if not filling:
+                if i >= n or coming.arrivals_s[i] > now or len(batch) + len(complete) >= server.slots:
+                    break
+                filling[i] = coming.prompts[i]
+                i += 1
+            (j,) = filling
+            take = min(filling[j], budget)
+            part, budget, filling[j] = part + take / coming.prompts[j] * work[j], budget - take, filling[j] - take
+            if not filling[j]:
+                complete.append(j)
+                del filling[j]
+        now += max(part + (decode_s or server.pass_s), server.launch_s) if part else decode_s
+        for j in complete:
+            first[j], batch[j] = now, coming.outputs[j] - 1
+        for j in decoded:
+            batch[j] -= 1
+        for j in [j for j, left in batch.items() if left <= 0]:
+            done[j] = now
+            del batch[j]
+    return first, done
+
+
+@given(
+    seed=st.integers(0, 50),
+    slots=st.integers(1, 5),
+    rate=st.sampled_from([0.5, 5.0]),
+    launch_s=st.sampled_from([0.0, 0.012, 0.02]),
+)
+@settings(max_examples=40, deadline=None)
+def test_full_chunks_of_a_long_prompt_taken_at_once_equal_one_after_another(
+    seed: int, slots: int, rate: float, launch_s: float
+) -> None:
+    coming = poisson(rate, 40, Lengths(kind="uniform", low=1, high=400), Lengths(kind="uniform", low=1, high=40), seed)
+    sizes = np.arange(slots + 1.0)
+    server = Server(
+        step_s=0.01 + 0.002 * sizes, token_s=1e-5 / (1 + sizes), pass_s=0.004, slots=slots, cache_tokens=math.inf,
+        chunk_tokens=12.0, launch_s=launch_s,
+    )  # fmt: skip
+    found = simulate(server, coming, 1e-4 * coming.prompts)
+    first, done = chunk_by_chunk(server, coming, 1e-4 * coming.prompts)
+    assert np.allclose(found.first_s, first, atol=1e-9)
+    assert np.allclose(found.done_s, done, atol=1e-9)
+
+
+@pytest.mark.parametrize(("cache_tokens", "passes"), [(1e4, 80), (900.0, 39 + 38)])
+def test_a_full_cache_ends_the_chunks_that_are_taken_at_once(cache_tokens: float, passes: int) -> None:
+    """By hand: a prompt of 800 tokens in passes of 12, 2 of them for those who decode: 80 passes. They hold 22 tokens, then
+    822 with it, and 2 more after each: 900 are full after 39. The second gives way, and 410 tokens are left, 11 a pass: 38."""
+    server = Server(
+        step_s=np.full(4, 0.01), token_s=np.zeros(4), pass_s=0.01, slots=3, cache_tokens=cache_tokens, chunk_tokens=12.0,
+        reserved_output=0.0,
+    )  # fmt: skip
+    coming = Requests(
+        arrivals_s=np.array([0.0, 0.0, 0.05]), prompts=np.array([6.0, 6.0, 800.0]), outputs=np.array([150.0, 150.0, 10.0])
+    )
+    assert simulate(server, coming, np.zeros(3)).first_s[2] == pytest.approx(0.05 + 0.01 * passes)
+
+
 @pytest.mark.parametrize("chunk", [0.0, 64.0])
 def test_littles_law(chunk: float) -> None:
     """Mean batch = throughput x mean time in the batch; the left side is added up over time, the right over requests."""

@@ -22,7 +22,7 @@ from planner.prices.price import Price
 from planner.reports.audit import claimed_text, interval_text, ordered, sentence, spoken, unit_words, what_text
 from planner.uncertainty.effects import load_effects
 from planner.web import charts, commands, show
-from planner.web.answers import answers, claims, fingerprint, operators
+from planner.web.answers import answers, claims, fingerprint, operators, remembered
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, short_text
@@ -58,15 +58,15 @@ def page() -> None:
     sections[str(chosen)]()
 
 
-@st.cache_data(show_spinner=False)
-def _shipped() -> pd.DataFrame:
+@remembered
+def _shipped(key: str) -> pd.DataFrame:
     return load_pairs()
 
 
 def _accuracy() -> None:
     _bottom_line()
     st.markdown(t("evidence.accuracy_text"))
-    _pairs_view(_shipped(), "shipped")
+    _pairs_view(_shipped(""), "shipped")
     with st.expander(t("evidence.intervals")):
         st.markdown(t("evidence.intervals_text"))
         measured = [
@@ -112,8 +112,25 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
         format_func=lambda n: t(f"evidence.by_{n}"),
         key=f"evidence.by.{key}.{language()}",
     )
-    figure = pairs_figure(table, metric, by)
+    if key == "shipped":
+        figure, groups = _of_shipped(f"{metric}.{by}.{language()}", metric, by)
+    else:
+        figure, groups = _figure_and_errors(table, metric, by)
     charts.show(figure, key=f"evidence.{key}")
+    formats = {"median": "%.1f%%", "p90": "%.1f%%", "bias": "%+.1f%%", "inside": "%.0f%%"}
+    config = {t(f"evidence.{name}"): st.column_config.NumberColumn(format=form) for name, form in formats.items()}
+    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"), column_config=config)
+    name = "predicted-against-measured.csv"
+    take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
+
+
+@remembered
+def _of_shipped(key: str, _metric: str, _by: str) -> tuple[Figure, list[dict[str, Any]]]:
+    return _figure_and_errors(_shipped(""), _metric, _by)
+
+
+def _figure_and_errors(table: pd.DataFrame, metric: str, by: str) -> tuple[Figure, list[dict[str, Any]]]:
+    """The figure and the rows of the table below it."""
     groups = [
         {
             t(f"evidence.by_{by}"): g.group,
@@ -126,11 +143,7 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
         }
         for g in errors_by(table, [by])
     ]
-    formats = {"median": "%.1f%%", "p90": "%.1f%%", "bias": "%+.1f%%", "inside": "%.0f%%"}
-    config = {t(f"evidence.{name}"): st.column_config.NumberColumn(format=form) for name, form in formats.items()}
-    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"), column_config=config)
-    name = "predicted-against-measured.csv"
-    take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
+    return pairs_figure(table, metric, by), groups
 
 
 def pairs_figure(table: pd.DataFrame, metric: str, by: str) -> Figure:
