@@ -667,6 +667,24 @@ def test_an_odd_vocabulary_costs_a_gpu_more_whose_tensor_cores_outrun_its_loads(
     assert loss("rtx-4090-24gb") == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_loop_over_tensors_takes_as_long_as_its_launches_or_its_bytes() -> None:
+    """The same device work on a small model waits for the host, on a large one it does not."""
+
+    def optimizer_s(model: str, **stack: Any) -> float:
+        asked = planner.plan(
+            model=model,
+            cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 1},
+            framework={"name": "apex", "fused_optimizer": "loop", **stack},
+            job={"seq_len": 512, "global_batch_size": 1, "precision": "fp16"},
+            layout={"micro_batch_size": 1, "recompute": "full"},
+        )
+        return asked.step_parts_s["optimizer"]
+
+    small, large = (optimizer_s(m, host_s_per_kernel=8e-6, host_s_per_step=0.0) for m in ("gpt2", "llama-2-7b"))
+    assert small == pytest.approx(148 * 10 * 8e-6)
+    assert large == optimizer_s("llama-2-7b", host_s_per_kernel=1e-9, host_s_per_step=0.0)
+
+
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
