@@ -9,7 +9,7 @@ from typing import Any
 
 from planner.calibration.calibrate import Calibration
 from planner.common.errors import PlannerError
-from planner.common.files import require_folder, write_text
+from planner.common.files import require_folder, write_texts
 from planner.common.spec import Spec
 from planner.hardware.curves import load_curves
 from planner.workload.framework import load_framework
@@ -41,8 +41,7 @@ def write_profiles(calibration: Calibration, path: Path) -> tuple[Path, Path, Pa
         node_path: _node(calibration, node),
         framework_path: _framework(calibration, framework),
     }
-    for target, text in texts.items():
-        write_text(target, text)
+    write_texts(texts)
     return path, node_path, framework_path
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion
     from planner.scenarios.quick import Method
     from planner.scenarios.scenario import Case, Scenario
+    from planner.studies.sweep import SweepQuestion, Variation
 
 DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
 """Fields of [run] that say how full the experts are."""
@@ -248,7 +249,7 @@ def sweep_command(
     from planner.cli.output import check_plot
     from planner.common.tables import check_output, write_table
     from planner.reports.sweep import save_sweep, sweep_table
-    from planner.studies.sweep import Variation, as_sweep, crossovers, parse_variation
+    from planner.studies.sweep import crossovers, parse_variation
     from planner.studies.sweep_api import run_sweep
 
     def as_meant(variation: Variation) -> Variation:
@@ -257,8 +258,7 @@ def sweep_command(
     check_plot(plot)
     if out is not None:
         check_output(out)
-    scenario, usual = given.scenario(unread=UNREAD["sweep"])
-    question = as_sweep(scenario, [as_meant(parse_variation(text)) for text in vary], **given.choice())
+    question, usual = _swept(given, [as_meant(parse_variation(text)) for text in vary])
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
     with progress_bar("points", quiet=as_json) as progress:
@@ -274,6 +274,39 @@ def sweep_command(
         show(sweep_table(given.target, table, question.keys), *turns, *more_of_layout(table.attrs["notes"]), *usual)
     if not table.attrs["complete"]:
         raise typer.Exit(STOPPED)
+
+
+def _swept(given: Laid, variations: list[Variation]) -> tuple[SweepQuestion, tuple[str, ...]]:
+    """(what is swept, what was taken as usual in it): a batch that nobody gave follows the length, as in ``planner plan``."""
+    from planner.studies.sweep import as_sweep
+
+    by_length = next((v.values for v in variations if v.key == "job.seq_len"), ())
+    if by_length and given.seq_len is not None:
+        raise PlannerError(
+            "{0} with --vary {1}: its values are varied; leave {0} out.",
+            "--seq-len",
+            "job.seq_len",
+            code="usage",
+            field="--seq-len",
+        )
+    scenario, usual = given.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len" if by_length else "")
+    question = as_sweep(scenario, variations, **given.choice())
+    if not given.is_quick or "job.global_batch_size" in question.keys:
+        return question, usual
+    batches = {length: _usual_batch(given, length) for length in by_length}
+    if len(set(batches.values())) < 2:
+        return question, usual
+    told = ", ".join(f"{batch:,} ({length:,})" for length, batch in batches.items())
+    with_batch: Laid = replace(given, batch=str(batches[by_length[0]]))
+    _, rest = with_batch.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")
+    usual = (Message("global_batch_size as usual for each seq_len, not given: {0}", told), *rest)
+    return replace(question, usual_batch=batches), usual
+
+
+def _usual_batch(given: Laid, length: Any) -> int:
+    """Sequences of a step at a length, as ``planner plan`` takes them."""
+    asked: Laid = replace(given, seq_len=str(length))
+    return int(asked.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")[0].cases[0].tables["job"]["global_batch_size"])
 
 
 @laying

@@ -153,7 +153,7 @@ def _expert_arguments(plan: Plan) -> dict[str, Any]:
         "moe-permute-fusion": plan.framework.fused_permutation or None,
         "overlap-moe-expert-parallel-comm": plan.framework.overlaps_experts or None,
         "moe-expert-capacity-factor": m.capacity_factor,
-        "moe-pad-expert-input-to-capacity": m.capacity_factor is not None,
+        "moe-pad-expert-input-to-capacity": m.capacity_factor is not None and plan.framework.pads_to_capacity,
     }
 
 

@@ -161,7 +161,7 @@ def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: i
     _overlap_of_tensors(said, catalog.overlap_tensor_parallel)
     found: dict[str, Any] = {"name": name}
     for field, value in changed.items():
-        of_experts = field in ("grouped_experts", "fused_router", "fused_permutation") and not experts
+        of_experts = field in ("grouped_experts", "fused_router", "fused_permutation", "pads_to_capacity") and not experts
         alone = field.startswith("overlap_") and num_gpus == 1
         if field != "name" and not of_experts and not alone and getattr(catalog, field, None) != value:
             found[field] = value

@@ -19,10 +19,10 @@ from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
 from planner.model.mixers import MIXER_INPUTS
-from planner.operators.row import Matmul, Role, Row, ShardGroup, changed
+from planner.operators.row import Matmul, Phase, Role, Row, ShardGroup, changed
 from planner.operators.setting import Setting
 from planner.workload.adapters import adapted, adapted_head, saved_module
-from planner.workload.precision import adapter_dtype, frozen_width
+from planner.workload.precision import adapter_dtype, frozen_width, upcasts
 from planner.workload.tuning import Adapter
 
 ADAPTED, FIRST, STILL = 1, 2, 4
@@ -138,6 +138,7 @@ def _walk(
     for row in rows:
         name = row.operator
         if not row.has_weight:
+            row = _in_fp32(setting, row)
             if row.beside is not None:
                 yield from _exchange(row, linears, flow)
             else:
@@ -154,11 +155,13 @@ def _walk(
             row = weights.multiplied_in_int8(setting, row)
             yield changed(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
             yield from weights.int8_casts(setting) if weights.in_int8(setting) else weights.unpacked(setting, "forward", 1.0)
-            yield from _adapters_forward(setting, adapter, row, parts, kept, held)
+            yield from weights.casts_around(setting, "forward", 1.0)
+            yield from _adapters_forward(setting, adapter, row, parts, kept, held, _Casts.of(setting, weights))
         elif row.role == "input gradient":
             yield _scaled(_without_weight_gradient(setting, row, name), flow)
             yield from weights.unpacked(setting, "backward", flow)
-            yield from _adapters_backward(setting, adapter, row, parts, flow)
+            yield from weights.casts_around(setting, "backward", flow)
+            yield from _adapters_backward(setting, adapter, row, parts, flow, _Casts.of(setting, weights))
         elif parts:  # the weight gradient comes last, and goes
             flow = 1.0
 
@@ -265,6 +268,42 @@ class _Weights:
         )
         yield _scaled(row, part)
 
+    def in_fp32(self, setting: Setting) -> bool:
+        """Whether an fp32 norm's result comes in; attention's kernel writes 16 bit."""
+        return self.packed is not None and self.row.operator not in CORE_OUTPUT and upcasts(setting.job, setting.framework)
+
+    def casts_around(self, setting: Setting, phase: Phase, part: Number) -> Iterator[Row]:
+        """A 4-bit layer casts what comes in to its compute type and its result back to what came in (bitsandbytes, nn/modules.py,
+        Linear4bit.forward)."""
+        w = setting.width
+        if not self.in_fp32(setting) or w >= 4:
+            return
+        m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
+        separate = np.maximum(self.row.kernels, self.work.batch)
+        row = Row(
+            name=Message("{0} casts", self.row.operator),
+            block=self.row.block,
+            phase=phase,
+            bytes_moved=(4.0 + w) * b * (m * n + m * k * separate if phase == "forward" else m * k + m * n * separate),
+            kernels=2.0 * separate,
+        )
+        yield _scaled(row, part)
+
+
+CORE_OUTPUT = ("output projection", "cross output")
+"""Linear layers that read fused attention's result."""
+BETWEEN = ("activation", "rotary")
+"""Pointwise work on a linear layer's results, in the type that they have."""
+
+
+def _in_fp32(setting: Setting, row: Row) -> Row:
+    """Pointwise work between 4-bit layers that fp32 norms feed: they give back the type that came in."""
+    w = setting.width
+    quantized = setting.job.quantization is not None and upcasts(setting.job, setting.framework)
+    if row.operator not in BETWEEN or not quantized or w >= 4:
+        return row
+    return changed(row, bytes_moved=row.bytes_moved * 4.0 / w, saved_bytes=row.saved_bytes * 4.0 / w)
+
 
 def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Number, Number]:
     """(tokens, inputs, outputs, groups) of one adapter beside a base row."""
@@ -275,27 +314,57 @@ def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Num
     return work.m, inputs, outputs * linear.share, work.batch
 
 
-def _casts(setting: Setting) -> bool:
-    """Whether the input is cast to the adapters' fp32 and, for their products, back to 16 bit (peft under autocast)."""
-    fp32 = adapter_dtype(setting.job, setting.framework) == "fp32" and setting.width < 4
-    return fp32 and not setting.framework.fused_adapters
+@dataclass(frozen=True, kw_only=True)
+class _Casts:
+    """How adapters take their layer's input: ``up`` to the fp32 that they are kept in, ``back`` to 16 bit for their products.
 
-
-def _copied(setting: Setting, adapter: Adapter) -> bool:
-    """Whether each adapter keeps an input of its own: cast to its type, or dropped out."""
-    return adapter.dropout > 0 or _casts(setting)
-
-
-def _input_passes(setting: Setting, adapter: Adapter) -> tuple[float, float]:
-    """(bytes moved per element, kernels) that make an adapter's own input: two casts, and dropout with its mask of a byte.
-
-    Eager kernels read and write the input each, dropout in the type that it has by then; torch.compile makes one of them.
+    peft casts to the adapters' type (tuners/lora/layer.py, _cast_input_dtype), autocast back; beside a bitsandbytes layer it
+    leaves casting to autocast (tuners/lora/bnb.py, requires_conversion). Without autocast the products are in fp32, but where
+    master copies are: then what is multiplied is in 16 bit.
     """
-    w, casts, drops = setting.width, _casts(setting), adapter.dropout > 0
-    if setting.framework.compile:
-        return (2.0 * w + drops, 1.0) if casts or drops else (0.0, 0.0)
-    dropped = 2.0 * (4.0 if casts else w) + 1.0
-    return 2.0 * (w + 4.0) * casts + dropped * drops, 2.0 * casts + drops
+
+    up: bool
+    back: bool
+    beside_quantized: bool  # by bitsandbytes
+    result: float  # bytes of an element of what the layer itself takes and gives
+
+    @classmethod
+    def of(cls, setting: Setting, weights: _Weights) -> _Casts:
+        """Those of the adapters beside a linear layer."""
+        quantization = setting.job.quantization
+        bnb = weights.packed is not None and quantization is not None and not quantization.format.startswith("gptq")
+        f = setting.framework
+        halved = f.halves_adapters or f.mixed_precision == "master_weights"
+        fp32 = adapter_dtype(setting.job, f) == "fp32" and setting.width < 4 and not halved
+        autocast = setting.job.precision != "bf16-pure"
+        wide = weights.in_fp32(setting) and autocast
+        up = fp32 and not f.fused_adapters and not (bnb and autocast)
+        back = (up or wide) and autocast
+        return cls(up=up, back=back, beside_quantized=bnb, result=4.0 if wide else setting.width)
+
+    @property
+    def in_fp32(self) -> bool:
+        """Whether the products are."""
+        return self.up and not self.back
+
+    def copies(self, adapter: Adapter) -> bool:
+        """Whether each adapter keeps an input of its own: cast, or dropped out."""
+        return adapter.dropout > 0 or self.up or self.back
+
+    def width(self, setting: Setting) -> float:
+        """Bytes of an element of what is multiplied."""
+        return 4.0 if self.in_fp32 else setting.width
+
+    def input_passes(self, setting: Setting, adapter: Adapter) -> tuple[float, float]:
+        """(bytes moved per element, kernels) that make an adapter's own input: casts, and dropout with its mask of a byte.
+
+        Eager kernels read and write the input each, dropout in the type that it has by then; torch.compile makes one of them.
+        """
+        w, drops = setting.width, adapter.dropout > 0
+        if setting.framework.compile:
+            return (self.result + self.width(setting) + drops, 1.0) if self.copies(adapter) else (0.0, 0.0)
+        dropped = 2.0 * (4.0 if self.up else self.result) + 1.0
+        return (w + 4.0) * (self.up + self.back) + dropped * drops, float(self.up + self.back + drops)
 
 
 SUMMED_OUTPUTS = frozenset(("output projection", "out projection"))
@@ -314,20 +383,44 @@ def _in_pointwise(setting: Setting, row: Row, linear: Linear, forward: bool = Tr
     return float(row.block in ("feed_forward", "shared_expert") or rotated)
 
 
-def _sum_passes(setting: Setting, row: Row, linear: Linear) -> tuple[Number, Number]:
-    """(passes over the output, kernels) that scale what B gives and add it to the base layer's output: two kernels, one, or one
-    more tensor that a kernel reads which is there anyway."""
-    if not (setting.framework.fused_adapters or setting.framework.compile):
-        return 5.0, 2.0
-    inside = _in_pointwise(setting, row, linear)
-    return 3.0 - 2.0 * inside, 1.0 - inside
+def _sum_passes(setting: Setting, row: Row, linear: Linear, casts: _Casts) -> tuple[Number, Number]:
+    """(bytes moved per element of the output, kernels) that scale what B gives and add it to the base layer's output: two
+    kernels, one, or one more tensor that a kernel reads which is there anyway.
+
+    fp32 products are cast to 16 bit after the sum, beside a bitsandbytes layer before it; peft first copies what a 4-bit layer
+    gives (``clones_quantized_output``).
+    """
+    w, f = setting.width, setting.framework
+    if f.fused_adapters or f.compile:
+        inside = _in_pointwise(setting, row, linear)
+        return (3.0 - 2.0 * inside) * w, 1.0 - inside
+    copied = casts.beside_quantized and f.clones_quantized_output and not _in_8_bit(setting)
+    own, launched = 2.0 * casts.result * copied, 2.0 + copied
+    if not casts.in_fp32:
+        return 3.0 * w + 2.0 * casts.result + own, launched
+    added = (4.0 + w) + 3.0 * w if casts.beside_quantized else (8.0 + w) + (4.0 + w)
+    return 8.0 + added + own, launched + 1.0
+
+
+def _in_8_bit(setting: Setting) -> bool:
+    quantization = setting.job.quantization
+    return quantization is not None and quantization.format == "int8"
+
+
+def _sum_gradient_bytes(setting: Setting, casts: _Casts) -> tuple[float, float]:
+    """(bytes moved per element of the output, kernels) of the gradient of scale and sum, eager: the scaled one; of fp32
+    products it is cast up first, and what goes to the base layer back."""
+    w = setting.width
+    if not casts.in_fp32:
+        return 2.0 * w, 1.0
+    return (w + 4.0) * (1.0 if casts.beside_quantized else 2.0) + 8.0, 2.0 if casts.beside_quantized else 3.0
 
 
 def _adapters_forward(
-    setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], kept: set[str], base_kept: bool
+    setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], kept: set[str], base_kept: bool, casts: _Casts
 ) -> Iterator[Row]:
-    w, rank, copied = setting.width, float(adapter.rank), _copied(setting, adapter)
-    fused = setting.framework.fused_adapters
+    w, rank, copied = casts.width(setting), float(adapter.rank), casts.copies(adapter)
+    fused, dtype = setting.framework.fused_adapters, "fp32" if casts.in_fp32 else None
     for linear in parts:
         m, k, n, b = _share(row, linear, True)
         inputs, outputs = m * k * b, m * n * b
@@ -341,23 +434,23 @@ def _adapters_forward(
         name = Message("{0} adapter", linear.part)
         narrow, wide = Message("{0} A", name), Message("{0} B", name)
         if copied and not fused:
-            passes, kernels = _input_passes(setting, adapter)
+            passes, kernels = casts.input_passes(setting, adapter)
             yield Row(
                 name=Message("{0} input", name),
                 block=row.block,
                 phase="forward",
                 bytes_moved=passes * inputs,
                 kernels=kernels,
-                workspace_bytes=4.0 * inputs if _casts(setting) else 0.0,
+                workspace_bytes=4.0 * inputs if casts.up else 0.0,
             )
-        down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
-        up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
+        down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row), dtype=dtype)
+        up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row), dtype=dtype)
         yield _multiply(narrow, row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(wide, row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
-        over, launched = _sum_passes(setting, row, linear)
+        over, launched = _sum_passes(setting, row, linear, casts)
         summed = Message("{0} sum", name)
-        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=over * w * outputs, kernels=launched)
+        yield Row(name=summed, block=row.block, phase="forward", bytes_moved=over * outputs, kernels=launched)
 
 
 def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
@@ -411,10 +504,12 @@ def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Ite
         )
 
 
-def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
+def _adapters_backward(
+    setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], flow: Number, casts: _Casts
+) -> Iterator[Row]:
     """Gradients of B, of A, and of the input where it is wanted; the sum with the base layer's input gradient."""
-    w, rank = setting.width, float(adapter.rank)
-    fused = setting.framework.fused_adapters
+    w, rank = casts.width(setting), float(adapter.rank)
+    fused, dtype = setting.framework.fused_adapters, "fp32" if casts.in_fp32 else None
     for linear in parts:
         m, k, n, b = _share(row, linear, False)
         name = Message("{0} adapter", linear.part)
@@ -423,16 +518,21 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         if not fused:
             summed = Message("{0} gradient", Message("{0} sum", name))
             inside = _in_pointwise(setting, row, linear, forward=False)
-            moved = (2.0 - inside) * w * outputs
-            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=moved, kernels=1.0 - inside)
+            over, launched = _sum_gradient_bytes(setting, casts)
+            moved = (over - setting.width * inside) * outputs
+            yield Row(name=summed, block=row.block, phase="backward", bytes_moved=moved, kernels=launched - inside)
         grouped = _grouped(row)
-        yield _multiply(Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
-        inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped)
+        yield _multiply(
+            Message("{0} gradient", wide), row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward"
+        )
+        inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped, dtype=dtype)
         yield _multiply(Message("{0} input gradient", wide), row, inner, w, "backward", role="input gradient")
-        yield _multiply(Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
-        outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
+        yield _multiply(
+            Message("{0} gradient", narrow), row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped, dtype=dtype), w, "backward"
+        )
+        outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped, dtype=dtype)
         yield _multiply(Message("{0} input gradient", narrow), row, outer, w, "backward", flow, role="input gradient")
-        moved, kernels = _input_passes(setting, adapter) if not fused else (0.0, 0.0)
+        moved, kernels = casts.input_passes(setting, adapter) if not fused else (0.0, 0.0)
         # torch.compile: the norm's gradient reads it (but of partial sums), or the activation's; attention's kernel only the sum
         taken: Number = float(setting.framework.compile and not fused and row.operator != "output projection")
         taken = taken if row.operator in SUMMED_OUTPUTS else taken * (1.0 - setting.tensor_parallel)
@@ -441,7 +541,7 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
             name=Message("{0} input gradient sum", name),
             block=row.block,
             phase="backward",
-            bytes_moved=(passes * w + moved) * inputs,
+            bytes_moved=(passes * setting.width + moved) * inputs,
             kernels=own + kernels,
         )
         yield _scaled(back, flow)

@@ -10,7 +10,7 @@ from planner.common.arrays import Number
 from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
-from planner.operators.routing import distinct_places
+from planner.operators.routing import distinct_places, kept_pairs
 from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import projected
@@ -56,7 +56,8 @@ def expert_tokens(setting: Setting) -> Number:
     """Token-expert pairs that the fullest rank computes: top_k t etp x load, or x capacity factor where tokens drop.
 
     Every rank of the expert group sends top_k t pairs and, on average, receives as many; the ranks of an expert's
-    tensor-parallel group all see them. A capacity factor pads or drops to a fixed number (Switch, Fedus et al. 2021).
+    tensor-parallel group all see them. A capacity factor c pads or drops to a fixed number (Switch, Fedus et al. 2021), or drops
+    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what is kept times the load, at most c.
     """
     m = setting.model
     return float(m.top_k) * setting.sequence_tokens * setting.etp * _surplus(setting)
@@ -65,12 +66,21 @@ def expert_tokens(setting: Setting) -> Number:
 def _surplus(setting: Setting) -> Number:
     """Pairs on the fullest rank over the mean: a rank with all experts has the mean, one of ep at most ep times it."""
     m = setting.model
-    return m.capacity_factor if m.capacity_factor is not None else setting.expert_load
+    if m.capacity_factor is None:
+        return setting.expert_load
+    if setting.framework.pads_to_capacity:
+        return m.capacity_factor
+    return np.minimum(m.capacity_factor, kept_pairs(m, setting.job) * setting.expert_load)
+
+
+def _counts(setting: Setting) -> bool:
+    """Whether how many pairs an expert gets is known only once the router has chosen: unless all are padded to a capacity."""
+    return setting.model.capacity_factor is None or not setting.framework.pads_to_capacity
 
 
 def _imbalance(setting: Setting) -> Number:
-    """As the surplus, without padding to a capacity, which every rank computes."""
-    return 1.0 if setting.model.capacity_factor is not None else _surplus(setting)
+    """As the surplus, over what a rank has of its own tokens; without padding to a capacity, which every rank computes."""
+    return _surplus(setting) / kept_pairs(setting.model, setting.job) if _counts(setting) else 1.0
 
 
 def _own_pairs(setting: Setting) -> Number:
@@ -115,12 +125,13 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input.
 
-    Without a capacity the host reads how many tokens each expert got before it can launch what follows: it waits for the
-    router, nothing is queued ahead, and dispatch, permutation and grouped multiplications are many small calls. They take as
-    long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs ahead there.
+    Unless all are padded to a capacity, the host reads how many tokens each expert got before it can launch what follows: it
+    waits for the router, nothing is queued ahead, and dispatch, permutation and grouped multiplications are many small calls.
+    They take as long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs
+    ahead there.
     """
     m = setting.model
-    asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
+    asks = _counts(setting) and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
     host = setting.framework.expert_host_s if asks else 0.0
     return (
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),
@@ -213,10 +224,11 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
 def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
     """FP8 products want each expert's tokens in multiples of 16 or 32: a copy pads what arrived, another drops the padding.
 
-    Of dropless experts, unless the router fills up (Megatron-Core, moe_router_padding_for_fp8) or HybridEP does as it permutes.
+    Of experts that are not padded to a capacity, unless the router fills up (Megatron-Core, moe_router_padding_for_fp8) or
+    HybridEP does as it permutes.
     """
     m, f = setting.model, setting.framework
-    pads = f.pads_expert_tokens and setting.precision.matmul in ("fp8", "fp4") and m.capacity_factor is None
+    pads = f.pads_expert_tokens and setting.precision.matmul in ("fp8", "fp4") and _counts(setting)
     if not pads or f.dispatcher == "hybridep":
         return ()
     held = setting.width * expert_tokens(setting) * float(m.hidden_size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Number, distinct_values
 from planner.model.architecture import Model
-from planner.workload.job import Job
+from planner.workload.job import ROUTING_SKEW, Job
 
 NORMAL = NormalDist()
 ROUTERS, PREFERENCES = 2048, 2**16
@@ -112,6 +112,37 @@ def expert_load(model: Model, job: Job, ep: Array) -> Array:
     if job.routing == "forced" or not model.num_experts:
         return np.ones_like(ep)
     return fullest_rank_load(model.num_experts, model.top_k, ep, job.routing_skew)
+
+
+@lru_cache(maxsize=256)
+def kept_share(num_experts: int, top_k: int, skew: float, capacity: float) -> float:
+    """Part of the pairs of token and expert that are kept where an expert drops what exceeds ``capacity`` times the mean.
+
+    The mean over experts and drawn routers of min(share, capacity).
+    """
+    return float(np.minimum(drawn_shares(num_experts, top_k, skew), capacity).mean())
+
+
+def kept_pairs(model: Model, job: Job) -> float:
+    """``kept_share`` of a job's router: of even shares where it is forced or fills all ranks alike, 1 without a capacity."""
+    if model.capacity_factor is None:
+        return 1.0
+    even = job.routing == "forced" or job.expert_load == 1.0
+    return kept_share(model.num_experts, model.top_k, 0.0 if even else job.routing_skew, model.capacity_factor)
+
+
+def places_load(model: Model, job: Job, ep: Array, places: Array) -> Array:
+    """Tokens of the fullest of ``places``, nodes that hold the ``ep`` ranks, over the mean; shape of ``places``.
+
+    Of a load that is given for ranks, the excess falls as that of drawn routers does. A capacity leaves all places nearly alike.
+    """
+    if model.capacity_factor is not None or not model.num_experts:
+        return np.ones_like(places)
+    if job.expert_load is None:
+        return expert_load(model, job, places)
+    excess = expert_load(model, job, ep) - 1.0
+    of_ranks, of_places = (fullest_rank_load(model.num_experts, model.top_k, n, ROUTING_SKEW) for n in (ep, places))
+    return np.asarray(1.0 + excess * (of_places - 1.0) / np.maximum(of_ranks - 1.0, 1e-9))
 
 
 def job_load(model: Model, job: Job, ep: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
+from planner.operators.routing import places_load
 from planner.operators.row import Group, Matmul, Phase, Row, is_nothing
 from planner.operators.setting import Setting
 from planner.operators.table import Table
@@ -176,8 +178,7 @@ def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curve
 
     Collectives of one kind and group are worked out together, as an axis before that of the layouts.
     """
-    groups = {group: group_of(setting, group) for group in GROUPS}
-    together = {group: bool((ranks > 1).any()) for group, (ranks, _) in groups.items()}
+    together = {group: bool((group_of(setting, group)[0] > 1).any()) for group in GROUPS}
     found: list[Array | None] = [None] * len(rows)
     computed = [i for i, row in enumerate(rows) if row.collective is None or row.group is None]
     for i, seconds in zip(computed, computes_s([rows[i] for i in computed], setting, cluster, curves), strict=True):
@@ -190,7 +191,7 @@ def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curve
     for members in alike.values():
         first = rows[members[0]]
         message = stacked([rows[i].communication_bytes for i in members], setting.tp.shape)
-        for i, seconds in zip(members, _sent_s(first, message, groups[first.group or "tp"], cluster), strict=True):
+        for i, seconds in zip(members, _sent_s(first, message, setting, cluster), strict=True):
             beside = rows[i].beside
             with_ = None if beside is None else known.get(_work_of(beside))
             if beside is not None and with_ is None:
@@ -252,18 +253,19 @@ def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
     """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
-    seconds = _sent_s(row, row.communication_bytes, group_of(setting, row.group), cluster)
+    seconds = _sent_s(row, row.communication_bytes, setting, cluster)
     beside = None if row.beside is None else compute_s(row.beside, setting, cluster, curves)
     return _unhidden_s(row, seconds, beside, setting.framework)
 
 
-def _sent_s(row: Row, message: Number, group: tuple[Array, Array], cluster: Cluster) -> Array:
+def _sent_s(row: Row, message: Number, setting: Setting, cluster: Cluster) -> Array:
     """Seconds of a collective, or of several like it: ``message`` may have an axis before that of the layouts."""
-    ranks, stride = group
+    ranks, stride = group_of(setting, row.group or "tp")
     if row.collective is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride, in_turn=row.in_turn)
+        load = partial(places_load, setting.model, setting.job, setting.ep)
+        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride, in_turn=row.in_turn, load=load)
     return collective_s(cluster, row.collective, message, ranks, stride)
 
 

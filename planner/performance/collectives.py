@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +108,7 @@ def token_exchange_s(
     stride: Number,
     captured: bool = False,
     in_turn: float = 0.0,
+    load: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Seconds in which every rank sends its tokens, ``token_bytes``, each to ``copies`` experts spread over ``ranks`` ranks.
 
@@ -114,6 +116,9 @@ def token_exchange_s(
     (DeepSeek-V3 report, section 3.2.2: DeepEP; NVIDIA's HybridEP likewise). Both legs run as a pipeline: the slower counts.
     With r = ``reach`` x ``ranks`` places to choose from, k experts lie on r (1 - (1 - 1/r)^k) of them; on fewer where a forced
     router takes neighbours of the ``in_turn`` experts (``routing.distinct_places``).
+
+    ``token_bytes`` are the fullest rank's, ``load(ranks)`` times the mean. What comes over the network is spread over the ports
+    of a node: the fullest node counts there, ``load(nodes)``, with every token once at most.
     """
     ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, token_bytes))
     inner = cluster.node.links[0].span or cluster.num_gpus
@@ -125,6 +130,9 @@ def token_exchange_s(
     at_ranks, at_nodes = (distinct_places(places, reach, copies, in_turn) for places in (ranks, nodes))
     # as nccl-tests count an all-to-all: what a rank sends if its own share counts too
     inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride, captured)
+    if load is not None:
+        there = np.ceil(nodes)
+        at_nodes = np.minimum(at_nodes * load(there), np.maximum(there * reach, 1.0)) / load(ranks)
     across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local, captured)
     return np.asarray(np.maximum(inside, across))
 

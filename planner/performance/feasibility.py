@@ -89,8 +89,8 @@ def check_job(q: Question) -> None:
     rows = model.source_positions or model.positions
     if model.position_embedding == "learned" and job.seq_len > rows:
         raise PlannerError(
-            "job.seq_len = {0}: {1} has a learned position table (max_positions) for {2} tokens; use a sequence of at most that, "
-            "or give the model a longer table.",
+            "job.seq_len = {0}: {1} has a learned position table (max_positions) for {2:,} tokens; use a sequence of at most "
+            "that, or give the model a longer table.",
             job.seq_len,
             model.name,
             rows,
@@ -114,7 +114,7 @@ def _check_encoder(model: Model, job: Job) -> None:
     target = job.target_len or job.seq_len
     if model.position_embedding == "learned" and target > model.positions:
         raise PlannerError(
-            "job.target_len = {0}: the decoder of {1} has a position table (max_positions) for {2} tokens; use at most that.",
+            "job.target_len = {0}: the decoder of {1} has a position table (max_positions) for {2:,} tokens; use at most that.",
             target,
             model.name,
             model.positions,
@@ -152,7 +152,7 @@ def encoder_notes(model: Model, job: Job) -> tuple[str, ...]:
         return ()
     return (
         Message(
-            "{0}: seq_len = {1} tokens for the encoder, {2} for the decoder (job.target_len); tokens of a step are the "
+            "{0}: seq_len = {1:,} tokens for the encoder, {2:,} for the decoder (job.target_len); tokens of a step are the "
             "encoder's. No measured run of an encoder-decoder stands behind this",
             model.name,
             job.seq_len,
@@ -187,7 +187,7 @@ def check_images(model: Model, table: str, images: float, patches: int, field: s
         needed = 0.0 if model.reads_images else images * (tower.tokens_per_image or 0)
         if needed > tokens:
             raise PlannerError(
-                "{0}.images = {1:g}: of {2} tokens each, they need {3:,.0f} of {4} = {5:,.0f}; use fewer, or more tokens.",
+                "{0}.images = {1:g}: of {2:,} tokens each, they need {3:,.0f} of {4} = {5:,.0f}; use fewer, or more tokens.",
                 table,
                 images,
                 tower.tokens_per_image,

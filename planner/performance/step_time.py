@@ -103,6 +103,7 @@ class Synchronization:
     returned_s: Array  # seconds in which a gradient's element goes to the host beside the backward pass, mean over micro-batches
     added_s: Array  # in which the host takes it in and adds it to those of earlier micro-batches, and launches nothing
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
+    gather_overlap: float  # the part of a gather that may hide behind a block's computation
 
     @property
     def once_a_step(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -185,8 +186,9 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
     kernels hold some of the GPU's processors, and on Hopper multiplications that own all of them wait for a second turn
     (``Curves.exchange_contention``). In a pipeline FSDP
-    does this once a step (``once_a_step``). Shards on the host come in before each gather, and their gradients go back
-    (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
+    does this once a step (``once_a_step``). Where each adapter is a unit of its own (``Framework.adapters_sharded_apart``) the
+    next layer's gather does not start before this one's last adapters are done. Shards on the host come in before each gather,
+    and their gradients go back (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
@@ -206,8 +208,8 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert) + returned, 0.0)
     f = sync.framework
     free = 1.0 - sync.contention
-    forward = gather - free * hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
-    hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
+    forward = gather - free * hidden_s(gather, sync.gather_overlap, block.forward_s)
+    hidden = np.minimum(again * sync.gather_overlap + reduce * f.overlap_gradient_reduction, window)
     return forward + again + reduce - free * hidden + np.where(zero >= 2, added, 0.0)
 
 
@@ -266,6 +268,9 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         returned_s=returned,
         added_s=added,
         gathers_16=framework.mixed_precision == "sharded_fp32",
+        gather_overlap=0.0
+        if job.adapter is not None and framework.adapters_sharded_apart
+        else framework.overlap_parameter_gather,
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
     return Exchange(
@@ -302,7 +307,7 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
     gather = np.where(late, sync.gather_s(dense, expert), 0.0) if late.any() else np.zeros(1)
     free = 1.0 - sync.contention
     exposed = reduce - free * hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
-    return np.asarray(exposed + gather - free * hidden_s(gather, f.overlap_parameter_gather, forward_s))
+    return np.asarray(exposed + gather - free * hidden_s(gather, sync.gather_overlap, forward_s))
 
 
 def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: Array | float = 0.0) -> Array:

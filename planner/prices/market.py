@@ -404,7 +404,7 @@ def _estimated(accelerator: str, term: str) -> Price:
     known = accelerator_names()
     if accelerator not in known or accelerator == "cpu":
         raise PlannerError(
-            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. With quotes: {1}.",
+            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. Of those with quotes, {1}.",
             accelerator,
             near(accelerator, sorted({p.accelerator for p in load_prices()})),
         )

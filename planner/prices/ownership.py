@@ -123,7 +123,7 @@ def find_purchase(accelerator: str) -> Purchase:
     if not quotes:
         known = sorted({p.accelerator for p in purchases()})
         raise PlannerError(
-            "cost.own: the catalog has no purchase price of {0}; give cost.own.purchase_usd_per_gpu. With prices: {1}.",
+            "cost.own: the catalog has no purchase price of {0}; give cost.own.purchase_usd_per_gpu. Of those with prices, {1}.",
             accelerator,
             near(accelerator, known),
         )

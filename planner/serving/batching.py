@@ -144,7 +144,7 @@ def simulate(
     need = requests.prompts + requests.outputs
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
-        raise ValueError(Message("a request of {0:.0f} tokens exceeds the cache of {1:.0f}", need.max(), most))
+        raise ValueError(Message("a request of {0:,.0f} tokens exceeds the cache of {1:,.0f}", need.max(), most))
     passes = float(np.sum(server.passes(requests.prompts)))
     if passes > MOST_PASSES:
         raise PlannerError(

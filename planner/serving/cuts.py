@@ -12,6 +12,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.serving.batch_figures import batch_figures, full_per_s, most_full_per_s
+from planner.serving.closed_loop import closed_loop
 from planner.serving.engine import Engine
 from planner.serving.intervals import interval_of
 from planner.serving.load import CROWDED, slots_of
@@ -114,8 +115,8 @@ def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
 def best_cut(found: Sequence[Times], sure: Sequence[int] = ()) -> int:
     """The index of the deployment of ``found`` that does best what is asked, among the surest (``sure``: their ``certainty``).
 
-    clients: the most output at their number; a rate: the lowest latency of those whose capacity carries it with room, else the
-    most capacity; a batch: the most output at it; nothing: the most output at as many sequences as a replica holds.
+    clients: the most simulated output at their number; a rate: the lowest latency of those whose capacity carries it with room,
+    else the most capacity; a batch: the most output at it; nothing: the most output at as many sequences as a replica holds.
     """
     sure = sure or [certainty(one) for one in found]
     surest = [i for i, one in enumerate(sure) if one == max(sure)]
@@ -124,6 +125,8 @@ def best_cut(found: Sequence[Times], sure: Sequence[int] = ()) -> int:
     s = found[0].setting.serving
     if len(surest) > 1 and _asked(s) == "requests_per_s":
         return _carrying(found, surest, float(s.requests_per_s or 0.0))
+    if len(surest) > 1 and s.clients is not None:
+        return _busiest(found, surest, s.clients)
     return max(surest, key=lambda i: _output(found[i]))
 
 
@@ -172,6 +175,19 @@ def _carrying(found: Sequence[Times], among: Sequence[int], rate: float) -> int:
         if bounds[i] >= max(capacities.values(), default=0.0):
             capacities[i] = full_per_s(found[i])
     return max((i for i in quickest if i in capacities), key=capacities.__getitem__)
+
+
+def _busiest(found: Sequence[Times], among: Sequence[int], clients: int) -> int:
+    """The one that answers the most requests per second of ``clients`` in a closed loop. Simulated from the most output of a
+    static batch on, while that is no less than ``CROWDED`` of the best: prompts that come one by one cost several attention
+    groups more than those of a batch that are read together."""
+    static = {i: _output(found[i]) for i in among}
+    rates: dict[int, float] = {}
+    for i in sorted(among, key=static.__getitem__, reverse=True):
+        if rates and static[i] < CROWDED * max(rates.values()):
+            break
+        rates[i] = closed_loop(found[i], clients).requests_per_s
+    return max(rates, key=rates.__getitem__)
 
 
 def _latency_s(times: Times, rate: float) -> float:

@@ -148,7 +148,7 @@ def require_positions(m: Model, longest: float) -> None:
     """PlannerError for a text longer than the learned positions of an encoder."""
     if m.position_embedding == "learned" and longest > m.positions:
         raise PlannerError(
-            "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.",
+            "serving.{0} reaches {1:,.0f} tokens: {2} has positions for {3:,}; use at most that.",
             "prompt",
             longest,
             m.name,
@@ -195,7 +195,11 @@ def _require_encoder(setting: Setting) -> None:
         longest = longest_tokens(getattr(s, field))
         if m.position_embedding == "learned" and longest > rows:
             raise PlannerError(
-                "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.", field, longest, m.name, rows
+                "serving.{0} reaches {1:,.0f} tokens: {2} has positions for {3:,}; use at most that.",
+                field,
+                longest,
+                m.name,
+                rows,
             )
 
 
@@ -447,7 +451,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     if limit and context > limit:
         found.append(
             Message(
-                "serving.prompt + serving.output reach {0:,.0f} tokens, beyond model.{1} = {2} of {3}: quality is not "
+                "serving.prompt + serving.output reach {0:,.0f} tokens, beyond model.{1} = {2:,} of {3}: quality is not "
                 "to be expected there without longer positions",
                 context,
                 field,
@@ -458,7 +462,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     if not limit:
         found.append(
             Message(
-                "model.context_length of {0} is not known: whether {1:.0f} tokens are allowed was not checked", m.name, context
+                "model.context_length of {0} is not known: whether {1:,.0f} tokens are allowed was not checked", m.name, context
             )
         )
     if s.tp > m.num_kv_heads and m.attention != "mla":

@@ -399,8 +399,8 @@ def require_room(one: Replica, requests: Requests) -> None:
     if longest > most:
         where = "a replica" if one.times.setting.serving.attention_groups == 1 else "its attention group"
         raise PlannerError(
-            "serving.prompt and serving.output: a request of {0:.0f} tokens is drawn and the cache of {1} holds "
-            "{2:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights).",
+            "serving.prompt and serving.output: a request of {0:,.0f} tokens is drawn and the cache of {1} holds "
+            "{2:,.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights).",
             longest,
             where,
             most,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,16 @@ class Variation:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepQuestion:
-    """The cases of a scenario and what is varied, the last field fastest."""
+    """The cases of a scenario and what is varied, the last field fastest.
+
+    ``usual_batch``: sequences of a step by ``job.seq_len``, where nobody gave them and they follow it as in ``planner plan``.
+    """
 
     cases: tuple[Case, ...]
     variations: tuple[Variation, ...]
     risk: float = RISK
     allow: frozenset[str] = frozenset()
+    usual_batch: Mapping[Value, int] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -213,6 +217,8 @@ def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, .
     for case, values in points:
         changes = {v.key: value for v, value in zip(q.variations, values, strict=True)}
         rows.append({"case": q.cases[case].label, **changes})
+        if (batch := q.usual_batch.get(changes.get("job.seq_len", 0))) is not None:
+            changes = {"job.global_batch_size": batch, **changes}
         try:
             asked.append((len(rows) - 1, question_with(q.cases[case].asked(), changes)))
         except PlannerError as error:

@@ -135,7 +135,7 @@ class Effects:
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)
-        if "unseen" in self.terms and all(root != subject.root for root, _ in self.reach):
+        if "unseen" in self.terms and ("framework", subject.framework) not in self.groups:
             log += self.terms["unseen"] + self.doubts["unseen"]
         if "kernel" not in self.terms:
             return float(np.exp(log))

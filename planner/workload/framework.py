@@ -116,6 +116,7 @@ class Framework(Spec):
     permutation_option: str = ""  # of its command line, that turns fused_permutation on; "" = it has none
     pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     forced_routing: Literal["random", "in_turn"] = "random"  # what a router that is forced to be even gives each token
+    pads_to_capacity: bool = True  # experts of a capacity compute all of it, filled or not; else they only drop what exceeds it
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
@@ -132,7 +133,11 @@ class Framework(Spec):
     # adapters on a frozen model
     # peft keeps A and B in fp32; others in the type of the model; peft until 0.11 in that of 16-bit weights, else in fp32
     adapter_dtype: Literal["fp32", "same", "weights"] = "fp32"
+    halves_adapters: bool = False  # DeepSpeed's fp16 engine holds A and B in 16 bit beside an fp32 copy: no input is cast
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
+    clones_quantized_output: bool = False  # peft copies what a 4-bit layer gives before adding (tuners/lora/bnb.py, Linear4bit)
+    # FSDP wraps each A and B as a unit of its own, and starts no gather before the unit two in front is free
+    adapters_sharded_apart: bool = False
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains
     # transformers under FSDP with checkpointed layers and frozen weights: backward frees neither inputs nor their gradients

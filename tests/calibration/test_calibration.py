@@ -65,7 +65,7 @@ def test_collectives_under_torchrun_become_links(tmp_path: Path) -> None:
     """Two gloo ranks: every collective right before it is timed, bus bandwidth as nccl-tests define it, a link fitted to it."""
     out = tmp_path / "two.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kernels", "run"]
-    command += ["--out", str(out), "--device", "cpu", "--threads", "1", "--budget", "20s", "--only", "collectives"]
+    command += ["--out", str(out), "--device", "cpu", "--threads", "1", "--budget", "6s", "--only", "collectives"]
     root = ROOT
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False

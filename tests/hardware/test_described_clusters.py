@@ -18,7 +18,7 @@ from planner.hardware.cluster import (
     node_names,
     usual_host_bytes,
 )
-from planner.hardware.custom_nodes import MAKERS, chosen_node, described_cluster, reference_node
+from planner.hardware.custom_nodes import MAKERS, _networked, chosen_node, described_cluster, reference_node
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.training.planning import plan
@@ -42,6 +42,14 @@ def test_an_accelerator_and_a_number_are_enough() -> None:
 @pytest.mark.parametrize("fields", [{"node": "dgx-h100"}, {"accelerator": "h100-sxm5-80gb"}, {"accelerator": "rtx-3090-24gb"}])
 def test_a_network_of_ones_own_is_that_of_a_whole_node(fields: dict[str, Any]) -> None:
     assert network({**fields, "num_gpus": 16, "network_gbit_per_s": 400}) == pytest.approx(400)
+
+
+def test_a_network_of_ones_own_joins_all_nodes_that_had_none() -> None:
+    alone = load_node("workstation-4x-rtx-3090")
+    alone = alone.replaced(links=[link for link in alone.links if link.kind != "network"])
+    (joined,) = (link for link in _networked(alone, 100.0).links if link.kind == "network")
+    assert joined.span == 0
+    assert joined.bytes_per_s == pytest.approx(100e9 / 8 / 4)
 
 
 def test_nodes_of_another_size_keep_the_network_of_each_gpu() -> None:

@@ -6,7 +6,7 @@ import pytest
 from each import for_each
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import accelerator_names, cluster, load_accelerator, load_node, node_names
+from planner.hardware.cluster import accelerator_names, cluster, load_accelerator, load_node, named, node_names
 from planner.hardware.curves import load_curves
 from planner.hardware.custom_nodes import custom_node
 from planner.performance.collectives import collective_s
@@ -124,3 +124,9 @@ def test_nodes_that_are_partly_used_join_fewer_gpus_and_share_the_network_among_
     message = 1e9
     apart = float(collective_s(half, "all_reduce", message, 8.0, 1.0))
     assert apart > float(collective_s(whole, "all_reduce", message, 8.0, 1.0))
+
+
+def test_the_memory_read_from_a_profiles_text_is_that_of_the_profile() -> None:
+    """Its own, another's by reference, or that of what it is based on."""
+    for stem, _, memory_bytes in named("accelerators"):
+        assert memory_bytes == load_accelerator(stem).memory_bytes, stem

@@ -65,12 +65,13 @@ def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
         grid = setup.grid
         layouts = listed(grid)
         answer = evaluate(grid.question, layouts)
+        step_s, peak_bytes = answer.step_time_s, answer.memory.total_bytes
         for n in np.flatnonzero(answer.fits & (setup.fit.holds(answer.firm_bytes, answer.states_bytes) if sure else True)):
-            run_s = 1000.0 * float(answer.step_time_s[n])
+            run_s = 1000.0 * float(step_s[n])
             usd = run_s * grid.question.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
             if (q.deadline_s and run_s > q.deadline_s) or (q.budget_usd and usd > q.budget_usd):
                 continue
-            peak = float(answer.memory.total_bytes[n])
+            peak = float(peak_bytes[n])
             key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.question.cluster.num_gpus}[
                 q.objective
             ]
@@ -119,8 +120,10 @@ def test_search_equals_brute_force(
     found = result.found
     rows = found.rows
     assert sorted(rows.value[:top].tolist()) == sorted(r["value"] for r in every)[:top]
-    points = {r["point"] for r in every}
-    front = {p for p in points if not any(all(a <= b for a, b in zip(o, p, strict=True)) and o != p for o in points)}
+    front: set[tuple[float, ...]] = set()
+    for p in sorted({r["point"] for r in every}):  # whoever is as good in everything comes before
+        if not any(all(a <= b for a, b in zip(o, p, strict=True)) for o in front):
+            front.add(p)
     table = result.to_frame()
     kept = table[table["front"]]
     assert len(kept) == len(front)
@@ -171,12 +174,12 @@ def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], re
             row["point"][2],
         )
 
-    step = [np.floor(np.log(r["value"]) / np.log(1.02) * 8) for r in every]
-    equals = [r for r, s in zip(every, step, strict=True) if s < min(step) + 8]
+    step = np.floor(np.log([r["value"] for r in every]) / np.log(1.02) * 8)
+    equals = [every[i] for i in np.flatnonzero(step < step.min() + 8)]
     # of equal dollars or watts the faster: seconds step at other places, so that a group of them is one step wider
-    pace = {id(r): np.floor(np.log(r["point"][0]) / np.log(1.02) * 8) for r in equals}
+    pace = np.floor(np.log([r["point"][0] for r in equals]) / np.log(1.02) * 8)
     by_time = result.question.objective != "memory"
-    equally_fast = [r for r in equals if not by_time or pace[id(r)] < min(pace.values()) + 9]
+    equally_fast = [equals[i] for i in np.flatnonzero(pace < pace.min() + 9)] if by_time else equals
     best = min(equally_fast, key=complexity)
     rows = result.rows
     assert (

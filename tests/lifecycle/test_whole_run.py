@@ -21,6 +21,7 @@ from planner.lifecycle.sensitivity import tornado
 from planner.lifecycle.simulation import (
     CAUSES,
     _detections_s,
+    _draws,
     capped_slowdown,
     checkpoint_bytes,
     expected_run,
@@ -218,6 +219,18 @@ def test_a_token_that_is_evaluated_takes_a_forward_pass_and_no_update() -> None:
         seconds.append(causes["evaluation"] / causes["compute"])
     assert seconds[0] == pytest.approx(1 / 3, rel=0.1)
     assert seconds[1] == pytest.approx(3 * seconds[0])
+
+
+def test_a_step_time_is_drawn_from_the_side_of_its_interval_that_it_falls_on(answer: Plan) -> None:
+    """Below the median by the lower bound's logarithm, above it by the upper one's, a standard normal at a time."""
+    spec = Run(num_simulations=1000)
+    found = np.log(_draws(answer, spec, np.random.default_rng(7), None).step)
+    z, sure = np.random.default_rng(7).standard_normal(1000), answer.intervals["step_time_s"]
+    ends = {side: abs(math.log(end / sure.expected)) for side, end in ((-1, sure.lower), (1, sure.upper))}
+    assert ends[-1] != pytest.approx(ends[1], rel=0.05)
+    for side, end in ends.items():
+        of = np.sign(z) == side
+        assert found[of] / z[of] == pytest.approx(np.full(of.sum(), end / 1.6448536))
 
 
 def test_the_fields_factor_lengthens_all_work(answer: Plan) -> None:

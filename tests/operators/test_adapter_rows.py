@@ -62,11 +62,14 @@ def measure(
     lora: LoraConfig,
     needs_gradient: bool,
     recompute: bool = False,
+    in_fp32: bool = False,
     **inputs: Any,
 ) -> int:
     layer = inject_adapter_in_model(lora, layer.to(dtype)).to(dtype).train()
-    for parameter in layer.parameters():
+    for name, parameter in layer.named_parameters():
         torch.nn.init.normal_(parameter, std=0.02)
+        if in_fp32 and "lora_" in name:
+            parameter.data = parameter.data.float()
     x = torch.randn(shape[0], shape[1], hidden, dtype=dtype, requires_grad=needs_gradient)
     shared = [*layer.parameters(), *layer.buffers(), *(t for v in inputs.values() for t in (v if isinstance(v, tuple) else (v,)))]
 
@@ -95,6 +98,26 @@ def test_adapted_llama_layer_keeps_what_autograd_keeps(
     model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
     work = tuning_job(b, s, {"rank": 8, "target_modules": targets, "dropout": dropout, "dtype": "same"})
     assert layer_bytes(model, work, "full" if recompute else "none")[1] == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fp32_adapters_without_autocast_keep_what_autograd_keeps(
+    shape: tuple[int, ...], targets: list[str], dropout: float
+) -> None:
+    """peft loads adapters in fp32 beside a 16-bit model; where no autocast narrows their products, inputs stay in fp32."""
+    b, s, h, a, k, f = shape
+    fields = {**llama_sizes(h, a, k, f), "num_hidden_layers": 2}
+    config = LlamaConfig(**fields)
+    config._attn_implementation = "eager"
+    lora, dtype = LoraConfig(r=8, target_modules=targets, lora_dropout=dropout), torch.bfloat16
+    layer, inputs = LlamaDecoderLayer(config, 0), rotary_inputs(config, s, dtype)
+    real = measure(layer, h, (b, s), dtype, lora, True, in_fp32=True, **inputs)
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(b, s, {"rank": 8, "target_modules": targets, "dropout": dropout, "dtype": "fp32"})
+    assert layer_bytes(model, work)[1] == pytest.approx(real, rel=0.02)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -143,23 +166,26 @@ def test_int8_multiplies_packed_weights_forward_and_unpacks_them_backward() -> N
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dropout", "compiled", "input_bytes", "sum_bytes"),
+    ("precision", "dtype", "dropout", "compiled", "input_bytes", "sum_bytes"),
     [
-        ("same", 0.0, False, None, 10.0),  # the base layer's own input; scaled (2 + 2) and added (2 + 2 + 2)
-        ("same", 0.1, False, 2 + 2 + 1, 10.0),  # dropout in 16 bit, with a mask of a byte; nothing to cast
-        ("fp32", 0.0, False, (2 + 4) + (4 + 2), 10.0),  # to fp32, and back for autocast's product
-        ("fp32", 0.1, False, (2 + 4) + (4 + 4 + 1) + (4 + 2), 10.0),  # dropout on the fp32 copy
-        ("same", 0.1, True, 2 + 2 + 1, 2.0),  # torch.compile: one kernel makes the input; the residual sum reads one tensor more
-        ("fp32", 0.1, True, 2 + 2 + 1, 2.0),
+        ("bf16", "same", 0.0, False, None, 10.0),  # the base layer's own input; scaled (2 + 2) and added (2 + 2 + 2)
+        ("bf16", "same", 0.1, False, 2 + 2 + 1, 10.0),  # dropout in 16 bit, with a mask of a byte; nothing to cast
+        ("bf16", "fp32", 0.0, False, (2 + 4) + (4 + 2), 10.0),  # to fp32, and back for autocast's product
+        ("bf16", "fp32", 0.1, False, (2 + 4) + (4 + 4 + 1) + (4 + 2), 10.0),  # dropout on the fp32 copy
+        ("bf16-pure", "fp32", 0.0, False, 2 + 4, (4 + 4) + (2 + 4 + 4) + (4 + 2)),  # fp32 until the sum is cast
+        ("bf16-pure", "fp32", 0.1, False, (2 + 4) + (4 + 4 + 1), 24.0),
+        ("bf16", "same", 0.1, True, 2 + 2 + 1, 2.0),  # torch.compile: one kernel; the residual sum reads one tensor more
+        ("bf16", "fp32", 0.1, True, 2 + 2 + 1, 2.0),
     ],
 )
 def test_bytes_of_an_adapters_own_input_and_sum(
-    dtype: str, dropout: float, compiled: bool, input_bytes: float | None, sum_bytes: float
+    precision: str, dtype: str, dropout: float, compiled: bool, input_bytes: float | None, sum_bytes: float
 ) -> None:
     adapter = {"rank": 8, "target_modules": ["down_proj"], "dropout": dropout, "dtype": dtype}
     fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
     model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
-    work, stack = tuning_job(2, 16, adapter), framework("huggingface", compile=True) if compiled else framework("huggingface")
+    work = tuning_job(2, 16, adapter, precision)
+    stack = framework("huggingface", compile=True) if compiled else framework("huggingface")
     columns = as_columns(Layout(micro_batch_size=2, dp=1), 1)
     layers = build_table(distinct_axes(columns, tuned_model(model, work), stack, work)[0]).layers
     moved = {(str(row.name), row.phase): float(np.ravel(row.bytes_moved)[0]) for row in list(layers.values())[-1]}
@@ -220,6 +246,50 @@ def test_kernels_that_unpack_a_layers_weights(stack: str, kind: str, form: str, 
     work = tuning_job(2, 16, {"rank": 8}, "bf16").replaced(kind=kind, quantization={"format": form})
     layer = list(table(model, work, stack=stack).layers.values())[-1]
     assert [float(np.ravel(r.kernels)[0]) for r in layer if str(r.name) == "out projection unpacked"] == [kernels, kernels]
+
+
+@pytest.mark.parametrize(
+    ("stack", "precision", "input_bytes", "sum_bytes", "kernels"),
+    [
+        ("peft", "bf16", None, 10 + 4, 3.0),  # autocast alone narrows; a copy of the 4-bit layer's result comes first
+        ("peft", "bf16-pure", 2 + 4, (4 + 4) + (4 + 2) + 6 + 4, 4.0),  # B's result is cast before the sum
+        ("torchtune", "bf16", None, 10, 2.0),
+        ("peft-kbit", "bf16", 4 + 2, (2 + 2) + (2 + 4 + 4) + 8, 3.0),  # the layer takes and gives fp32
+    ],
+)
+def test_bytes_beside_a_4_bit_layer(
+    stack: str, precision: str, input_bytes: float | None, sum_bytes: float, kernels: float
+) -> None:
+    """huggingface/peft, tuners/lora/bnb.py, Linear4bit.forward: casts only where autocast is off, result.clone()."""
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8, "target_modules": ["down_proj"]}, precision)
+    work = work.replaced(kind="qlora", quantization={"format": "nf4"})
+    rows = {(str(r.name), r.phase): r for r in list(table(model, work, stack=stack).layers.values())[-1]}
+    wide, narrow = 2 * 16 * 176, 2 * 16 * 64
+    own = rows.get(("down adapter input", "forward"))
+    assert (own and float(np.ravel(own.bytes_moved)[0])) == (None if input_bytes is None else pytest.approx(input_bytes * wide))
+    summed = rows["down adapter sum", "forward"]
+    assert float(np.ravel(summed.bytes_moved)[0]) == pytest.approx(sum_bytes * narrow)
+    assert float(np.ravel(summed.kernels)[0]) == kernels
+
+
+def test_a_4_bit_layer_that_an_fp32_norm_feeds_casts_in_and_out() -> None:
+    """bitsandbytes, Linear4bit.forward: x.to(compute_dtype), out.to(inp_dtype); what lies between such layers is in fp32."""
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8}, "bf16").replaced(kind="qlora", quantization={"format": "nf4"})
+    plain, upcast = (
+        {(str(r.name), r.phase): float(np.ravel(r.bytes_moved)[0]) for r in list(table(model, work, stack=s).layers.values())[-1]}
+        for s in ("peft", "peft-kbit")
+    )
+    tokens = 2 * 16
+    assert upcast["out projection casts", "forward"] == 6 * tokens * (176 + 64)
+    assert upcast["in projection casts", "forward"] == 6 * tokens * (2 * 64 + 2 * 176)  # gate and up each cast the norm's result
+    assert ("output projection casts", "forward") not in upcast  # attention's kernel writes 16 bit
+    assert ("out projection casts", "forward") not in plain
+    for name in ("activation", "rotary"):
+        assert upcast[name, "forward"] == 2 * plain[name, "forward"]
 
 
 def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:

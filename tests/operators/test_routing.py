@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 import planner
 from planner.common.arrays import Array
-from planner.operators.routing import distinct_places, drawn_shares, fullest_rank_load
+from planner.hardware.cluster import cluster as build_cluster
+from planner.operators.routing import distinct_places, drawn_shares, fullest_rank_load, places_load
+from planner.performance.collectives import token_exchange_s
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layout, as_columns
 from planner.workload.question import Question
@@ -89,6 +92,29 @@ def test_trained_routers_have_the_loads_that_were_published() -> None:
     assert fullest_rank_load(64, 6, np.array([64.0]), skew)[0] > 1.94
     assert 1.1 < fullest_rank_load(128, 8, np.array([8.0]), skew)[0] < 1.9
     assert 1.35 < fullest_rank_load(8, 2, np.array([8.0]), skew)[0] < 1.6
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([(64, 6), (256, 8)]), st.sampled_from([16.0, 32.0, 64.0]), st.floats(0.05, 1.0))
+def test_the_fullest_node_is_less_full_than_the_fullest_rank(router: tuple[int, int], ranks: float, skew: float) -> None:
+    """And what comes over the network is spread over its ports: an exchange that sends once to a node takes less longer than one
+    that sends each pair to its rank's port. A load that is given is what the skew that leads to it makes of nodes."""
+    network = {"num_experts": router[0], "top_k": router[1], "capacity_factor": None}
+    ep, nodes = np.array([ranks]), np.array([ranks / 8.0])
+    even, own = job(routing="forced"), job(routing_skew=skew)
+    mixture = model(MIXTRAL).replaced(**network)
+    at_ranks, at_nodes = (places_load(mixture, own, ep, places)[0] for places in (ep, nodes))
+    assert 1.0 < at_nodes < at_ranks
+    given = job(expert_load=float(at_ranks))
+    assert places_load(mixture, given, ep, ep)[0] == pytest.approx(at_ranks)
+    assert places_load(mixture, given, ep, nodes)[0] - 1.0 == pytest.approx(at_nodes - 1.0, rel=0.2)
+    assert places_load(mixture, even, ep, nodes)[0] == 1.0
+
+    cluster = build_cluster("dgx-h100", num_nodes=8)
+    load = partial(places_load, mixture, own, ep)
+    mean = token_exchange_s(cluster, 1e8, float(router[1]), 1.0, ep, 1.0)
+    fullest = token_exchange_s(cluster, 1e8 * at_ranks, float(router[1]), 1.0, ep, 1.0, load=load)
+    assert mean[0] < fullest[0] < at_ranks * mean[0]
 
 
 @pytest.mark.parametrize(("places", "copies"), [(2, 1), (4, 2), (4, 3), (8, 4)])

@@ -22,7 +22,7 @@ from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.optimizer import low_rank_s, optimizer_row, updated_tensors
-from planner.operators.routing import drawn_shares
+from planner.operators.routing import drawn_shares, kept_pairs
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.table import Table, build_table
@@ -289,7 +289,8 @@ def test_of_the_fullest_ranks_flops_the_model_needs_the_means(load: float) -> No
 
 def test_a_capacity_pads_every_rank_alike() -> None:
     """Switch (Fedus et al. 2021): 1.25 times the mean, computed by all, needed by none."""
-    there = setting({**MIXTRAL, "capacity_factor": 1.25}, "megatron-core", Layout(ep=4, dp=4, micro_batch_size=B), seq_len=S)
+    pads, cut = {"pads_to_capacity": True}, Layout(ep=4, dp=4, micro_batch_size=B)
+    there = setting({**MIXTRAL, "capacity_factor": 1.25}, "megatron-core", cut, pads, seq_len=S)
     row = one(mixture_of_experts(there, there.model.layer_kinds[0]), "in projection")
     assert amount(row, "flops") == 1.25 * 2 * 2 * T * 512 * 3072
     assert amount(row, "model_flops") == pytest.approx(2 * 2 * T * 512 * 3072)
@@ -302,6 +303,37 @@ def test_scores_of_experts_pass_six_times_in_fp32() -> None:
     assert both(rows, "top-k") == (6 * 4 * T * 8,) * 2
     assert amount(one(rows, "router"), "flops") == 2 * T * 512 * 8
     assert kept(rows, "router") == 2 * T * 512
+
+
+@pytest.mark.parametrize(("capacity", "skew"), [(0.5, 0.3), (1.0, 0.3), (1.0, 0.8), (1.25, 0.3), (8.0, 0.3)])
+def test_what_exceeds_a_capacity_is_dropped_and_nothing_padded(capacity: float, skew: float) -> None:
+    """Megatron-Core without --moe-pad-expert-input-to-capacity: experts take their share, at most c. On one rank that is
+    what routers keep that are drawn; of eight with an expert each, the fullest has no less and at most c."""
+    model_ = {**MIXTRAL, "capacity_factor": capacity}
+
+    def pairs(ep: int) -> tuple[float, float]:
+        cut = Layout(ep=ep, dp=8, micro_batch_size=B)
+        there = setting(model_, "megatron-core", cut, None, seq_len=S, global_batch_size=8 * B, routing_skew=skew)
+        row = one(mixture_of_experts(there, there.model.layer_kinds[0]), "in projection")
+        return amount(row, "flops") / (2 * 2 * T * 512 * 3072), amount(row, "imbalance")
+
+    drawn = np.random.default_rng(3)
+    scores = skew * drawn.standard_normal((300, 1, 8)) + drawn.standard_normal((300, 400, 8))
+    taken = np.argsort(-scores, axis=-1)[..., :2]
+    shares = np.array([np.bincount(one_.ravel(), minlength=8) for one_ in taken]) / (400 * 2 / 8)
+    kept, alike = pairs(1)
+    assert (kept, alike) == (pytest.approx(np.minimum(shares, capacity).mean(), abs=0.04), 1.0)
+    fullest, over = pairs(8)
+    assert kept <= fullest <= capacity
+    assert over == pytest.approx(fullest / kept)
+
+
+def test_a_forced_router_drops_nothing_below_a_capacity_of_one() -> None:
+    for capacity, share in ((0.5, 0.5), (1.0, 1.0), (2.0, 1.0)):
+        there = setting({**MIXTRAL, "capacity_factor": capacity}, "megatron-core", Layout(ep=4, dp=4), None, routing="forced")
+        assert kept_pairs(there.model, there.job) == pytest.approx(share)
+        assert amount(one(mixture_of_experts(there, there.model.layer_kinds[0]), "in projection"), "imbalance") == 1.0
+    assert kept_pairs(there.model.model_copy(update={"capacity_factor": None}), there.job) == 1.0
 
 
 @pytest.mark.parametrize("skew", [0.3, 0.8])

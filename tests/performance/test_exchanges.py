@@ -141,3 +141,21 @@ def test_in_a_full_mesh_a_group_has_a_link_to_each_other_member_alone() -> None:
     two, four = seconds[50e9]
     assert two / four == pytest.approx(2.0, rel=0.01)
     assert seconds[None][0] / seconds[None][1] == pytest.approx((1 / 2) / (3 / 4), rel=0.01)
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("lora", True), ("finetune", False)])
+def test_gathers_wait_for_adapters_that_fsdp_wraps_alone(kind: str, waits: bool) -> None:
+    """peft, utils/other.py, fsdp_auto_wrap_policy: A and B are units of their own. With limit_all_gathers (accelerate's default)
+    the next layer's gather starts when the unit two in front is free, which is this layer's last adapter: none of it hides."""
+    changes = {"kind": kind, "global_batch_size": 8, "precision": "bf16", **({"adapter": {"rank": 8}} if kind == "lora" else {})}
+    columns, seconds = as_columns(Layout(zero=3, micro_batch_size=1, dp=8, recompute="full"), 8), {}
+    for apart in (True, False):
+        question = Question(model(LLAMA), gpus(8), framework("peft", adapters_sharded_apart=apart), job(**changes))
+        seconds[apart] = float(evaluate(question, columns).step.data_parallel_s[0])
+    if waits:
+        link = gpus(8)
+        whole = framework("peft", adapters_sharded_apart=False, overlap_parameter_gather=0.0)
+        alone = evaluate(Question(model(LLAMA), link, whole, job(**changes)), columns).step.data_parallel_s[0]
+        assert seconds[True] == alone > seconds[False]
+    else:
+        assert seconds[True] == seconds[False]

@@ -559,8 +559,8 @@ def test_pairs_sent_by_rank_are_sorted_once_more_where_a_rank_has_several_expert
 def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     host = 0.1
 
-    def steps(**changed: Any) -> tuple[float, float, float]:
-        stack, layout = framework("megatron-core"), as_columns(Layout(ep=8, dp=8), 8)
+    def steps(pads: bool = False, **changed: Any) -> tuple[float, float, float]:
+        stack, layout = framework("megatron-core", pads_to_capacity=pads), as_columns(Layout(ep=8, dp=8), 8)
         quick, slow = (
             evaluate(Question(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job()), layout)
             for s in (0.0, host)
@@ -570,8 +570,10 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     quick, slow, m = steps()
     passes = 2 * MIXTRAL["num_layers"] * m * host  # forward and backward of each layer
     assert passes < slow < passes + quick
-    quick, slow, _ = steps(capacity_factor=1.25)
+    quick, slow, _ = steps(pads=True, capacity_factor=1.25)
     assert slow == quick  # every expert's share is known
+    quick, slow, _ = steps(capacity_factor=1.25)
+    assert passes < slow < passes + quick  # only that it is no more than a capacity
     graphs = framework("megatron-core").replaced(expert_host_s=host, cuda_graphs="full")
     assert (
         float(evaluate(Question(model(MIXTRAL), gpus(8), graphs, job()), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0])

@@ -150,3 +150,13 @@ def test_what_no_cut_mends_is_told_of_several_gpus_as_of_one(card: str, fields: 
             asked("llama-3.1-8b", card, gpus, **fields)
         said.append(str(refused.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("prompt", "clients"), [(8000, 64), (4000, 64), (512, 8)])
+def test_clients_are_served_by_the_cut_that_answers_most_of_them(prompt: int, clients: int) -> None:
+    """Also where groups of attention would have room for more requests, but read their prompts one after the other."""
+    fields = {"prompt": prompt, "output": 500, "clients": clients, "weights": "fp8-block"}
+    chosen = asked("deepseek-v3", "h200-sxm-141gb", 8, **fields)
+    others = every_cut(chosen, **fields)
+    assert len({(d.serving.tp, d.serving.ep) for d in others}) > 2
+    assert done(chosen) >= max(map(done, others)) * (1.0 - 1e-9)

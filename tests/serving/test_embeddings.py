@@ -152,9 +152,9 @@ def test_positions_begin_behind_the_paddings(model: str, most: int) -> None:
     work = {"seq_len": most, "global_batch_size": 8}
     assert asked(model, prompt=most).fits
     planner.plan(model=model, cluster="1xh100", job=work)
-    with pytest.raises(PlannerError, match=rf"prompt reaches {most + 1} tokens: .* positions for {most};"):
+    with pytest.raises(PlannerError, match=rf"prompt reaches {most + 1:,} tokens: .* positions for {most:,};"):
         asked(model, prompt=most + 1)
-    with pytest.raises(PlannerError, match=rf"seq_len = {most + 1}: .* for {most} tokens"):
+    with pytest.raises(PlannerError, match=rf"seq_len = {most + 1}: .* for {most:,} tokens"):
         planner.plan(model=model, cluster="1xh100", job={**work, "seq_len": most + 1})
 
 
@@ -163,7 +163,7 @@ def test_two_rows_in_front_of_a_table_hold_no_token(model: str) -> None:
     """OPTLearnedPositionalEmbedding and BartLearnedPositionalEmbedding: offset = 2."""
     rows = load_model(model).max_positions
     assert rows in (1026, 2050)
-    with pytest.raises(PlannerError, match=f"for {rows - 2} tokens"):
+    with pytest.raises(PlannerError, match=f"for {rows - 2:,} tokens"):
         planner.plan(model=model, cluster="1xh100", job={"seq_len": rows - 1, "global_batch_size": 8})
 
 
@@ -242,7 +242,7 @@ def test_a_size_of_vectors_is_what_serve_answers(model: str) -> None:
     [
         ({"output": 8}, "--output 8: bert-large makes vectors, no text; leave it out"),
         ({"prompt": 256, "seq_len": 256}, "--prompt 256: the text is --seq-len 256 already"),
-        ({"prompt": 1000}, "reaches 1000 tokens: bert-large has positions for 512"),
+        ({"prompt": 1000}, "reaches 1,000 tokens: bert-large has positions for 512"),
         ({"prompt": 0}, "--prompt 0: must be a whole number of at least 1"),
     ],
 )

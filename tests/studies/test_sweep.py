@@ -432,3 +432,21 @@ def test_a_word_among_numbers_is_refused_before_any_point() -> None:
     """A range of numbers with a slip of the pen is a mistake, no row that says why not."""
     with pytest.raises(PlannerError, match="'x' is no number, the other values are"):
         parse_variation("layout.micro_batch_size=1,x,2")
+
+
+def test_a_sweep_over_lengths_asks_what_a_plan_of_each_length_asks(run: Run) -> None:
+    """The batch that nobody gave follows the length, as `planner plan` takes it; one that is given stays."""
+    asked = ("llama-3-8b", "--on", "8xh100", "--layout", "tp2 zero1 sp mbs1")
+    status, out, _ = run("sweep", *asked, "--vary", "job.seq_len=4096,32768", "--json")
+    assert status == 0
+    rows = {row["job.seq_len"]: row for row in json.loads(out)["rows"]}
+    for length, row in rows.items():
+        plan = json.loads(run("plan", *asked, "--seq-len", str(length), "--json")[1])
+        assert row["step_time_s"] == plan["step_time_s"]
+    _, shown, _ = run("sweep", *asked, "--vary", "job.seq_len=4096,32768")
+    assert "1,024 (4,096), 128 (32,768)" in " ".join(shown.split())
+    fixed = json.loads(run("sweep", *asked, "--vary", "job.seq_len=4096,32768", "--batch", "1024", "--json")[1])["rows"]
+    assert fixed[1]["step_time_s"] > 4 * rows[32768]["step_time_s"]
+    status, _, wrong = run("sweep", *asked, "--seq-len", "4k", "--vary", "job.seq_len=4096,32768")
+    assert status == 2
+    assert "--seq-len" in wrong

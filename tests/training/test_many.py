@@ -230,3 +230,17 @@ def test_questions_that_can_be_worked_out_together_are_asked_of_no_plan(monkeypa
     planner.plan_many([*asked[:2], search])
     assert ([tables["model"] for tables in planned], together[2:]) == (["gpt2"], [2])
     assert "layout" not in planned[0]
+
+
+def test_offloaded_bytes_that_fill_the_host_to_the_last_one_fit() -> None:
+    """One byte more of them does not."""
+    asked: dict[str, Any] = {
+        "model": "llama-3-8b", "framework": "deepspeed-zero", "job": {"seq_len": 512, "global_batch_size": 8},
+        "layout": {"zero": 3, "micro_batch_size": 1, "offload_optimizer": True},
+    }  # fmt: skip
+    machine = planner.cluster("dgx-h100")
+    moved = planner.plan(**asked, cluster=machine, explain=False).host_bytes_per_gpu
+    for more, fits in ((0.0, True), (-1.0, False)):
+        node = machine.node.replaced(host_memory_bytes=8.0 * (moved + more))
+        (row,) = planner.plan_many([{**asked, "cluster": machine.replaced(node=node)}]).to_dict(orient="records")
+        assert (row["fits"], row["fit_probability"] > 0.5) == (fits, fits)

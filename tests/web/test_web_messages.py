@@ -383,3 +383,11 @@ def test_an_error_on_the_page_speaks_the_language_of_the_session(chosen: str, sh
     app.session_state["language"] = chosen
     app.run(timeout=PATIENCE_S)
     assert shown in app.error[0].value
+
+
+@pytest.mark.parametrize("package", ["performance", "serving", "training", "workload", "studies"])
+def test_numbers_of_tokens_have_separators(package: str) -> None:
+    """131,072 tokens are read at a glance, 131072 are not."""
+    bare = re.compile(r"\{\d(?::\.0f|:d)?\} tokens")
+    for path in sorted((ROOT / "planner" / package).glob("*.py")):
+        assert not bare.findall(path.read_text(encoding="utf-8")), path
