@@ -14,6 +14,7 @@ from planner.operators.routing import distinct_places, kept_pairs
 from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import projected
+from planner.workload.framework import Framework
 
 BLOCK = "moe"
 PAIRS = ("alltoall", "auto")
@@ -145,8 +146,9 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
 
 def _combine(setting: Setting) -> tuple[Row, ...]:
     """Send results back, weigh them by the router's probabilities and sum the top-k of each token."""
-    m, w = setting.model, setting.width
-    kept = w * _weighed(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
+    m, f = setting.model, setting.framework
+    width = 4.0 if _weighs_in_fp32(f) else setting.width
+    kept = width * _weighed(setting) * float(m.hidden_size) if f.weighs_expert_outputs else 0.0
     return (
         *_pad("unpad", setting),
         *_sort_received("sort by rank", setting),
@@ -163,13 +165,34 @@ def _weighed(setting: Setting) -> Number:
     return _own_pairs(setting) if f.dispatcher in PAIRS and not f.fused_permutation else expert_tokens(setting)
 
 
+def _weighs_in_fp32(framework: Framework) -> bool:
+    """Whether outputs are weighed as fp32 tensors; compiled, they are read in 16 bit by a kernel that casts on the way."""
+    return framework.weighs_in_fp32 and not framework.compile
+
+
 def _weigh(setting: Setting) -> tuple[Row, ...]:
     """A product of outputs and probabilities that no kernel takes along: read and written, backward for both gradients.
-    torch.compile puts it into the kernel that adds."""
-    f = setting.framework
+    torch.compile puts it into the kernel that adds.
+
+    In fp32 (torchtitan, models/moe.py, top_scores_experts_sorted) outputs are cast there and back, w + 4 each, beside the
+    product, 8. Backward its gradient is cast, w + 4, multiplied by the probability, 8, and by the output, whose products are
+    summed, 16, and cast back, 4 + w; the cast gradient and both products are alive together.
+    """
+    f, w = setting.framework, setting.width
     if f.fused_permutation or f.compile or not (f.weighs_expert_outputs and f.grouped_experts):
         return ()
-    held = setting.width * _weighed(setting) * float(setting.model.hidden_size)
+    elements = _weighed(setting) * float(setting.model.hidden_size)
+    if _weighs_in_fp32(f):
+        return pointwise(
+            "weigh outputs",
+            BLOCK,
+            forward_bytes=(2.0 * w + 16.0) * elements,
+            backward_bytes=(2.0 * w + 32.0) * elements,
+            kernels=3.0,
+            backward_kernels=5.0,
+            workspace_bytes=12.0 * elements,
+        )
+    held = w * elements
     return pointwise("weigh outputs", BLOCK, forward_bytes=2.0 * held, backward_bytes=4.0 * held, backward_kernels=2.0)
 
 

@@ -11,7 +11,7 @@ from planner.serving.batching import Outcome, simulate
 from planner.serving.load import Load, Replica, measured, replica, require_room, room_of, server_s
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, sample
-from planner.serving.spec import Lengths
+from planner.serving.spec import Lengths, Serving
 
 ROUNDS = 10
 """Requests of each client: load generators send ten times the concurrency (InferenceMAX benchmark_serving, aiperf)."""
@@ -21,6 +21,15 @@ def drawn(prompt: Lengths, output: Lengths, n: int, seed: int) -> Requests:
     """``n`` requests of random lengths; the same seed gives the same ones."""
     rng = np.random.default_rng(seed)
     return Requests(arrivals_s=np.zeros(n), prompts=sample(prompt, n, rng), outputs=sample(output, n, rng))
+
+
+def met(s: Serving, clients: int) -> Requests:
+    """ROUNDS requests of each client, the first of all before the second of any; the first answer of each is cut to a part of its
+    length that is drawn evenly from 0 to 1."""
+    requests = drawn(s.prompt, s.output, ROUNDS * clients, s.seed)
+    parts = 1.0 - np.random.default_rng([s.seed, 1]).random(clients)
+    requests.outputs[:clients] = np.ceil(requests.outputs[:clients] * parts)
+    return requests
 
 
 def run_loop(one: Replica, requests: Requests, clients: int) -> Outcome:
@@ -74,9 +83,7 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     s = times.setting.serving
     each = -(-clients // s.dp)
     one = one or replica(times, room_of(times, each))
-    requests = drawn(s.prompt, s.output, ROUNDS * each, s.seed)
-    met = 1.0 - np.random.default_rng([s.seed, 1]).random(each)
-    requests.outputs[:each] = np.ceil(requests.outputs[:each] * met)
+    requests = met(s, each)
     if s.embeds:
         alone = (one.server.pass_s + float(np.min(one.work_s(requests.prompts)))) / one.server.stages
         requests.arrivals_s[:each] = np.arange(each) / each * (_front_s(one, requests) + alone)
@@ -84,13 +91,13 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     found = run_loop(one, requests, each)
     kept = slice(each, len(requests.prompts) - each)
     at_work = clients / each  # replicas: with fewer clients than replicas some are idle
-    rate = _throughput(found, each, _front_s(one, requests)) * at_work
+    rate = throughput(found, each, _front_s(one, requests)) * at_work
     load = Load(requests_per_s=rate, capacity_requests_per_s=rate, utilisation=1.0, stable=True, clients=clients)
     load = measured(load, times.setting, requests, found, kept)
     return replace(load, busy=(load.busy or 0.0) * at_work / s.dp)
 
 
-def _throughput(found: Outcome, clients: int, front_s: float) -> float:
+def throughput(found: Outcome, clients: int, front_s: float) -> float:
     """Requests per second between the end of the first round and the answer before the last arrival: while all are served."""
     done, start = np.sort(found.done_s), float(np.sort(found.done_s)[clients - 1])
     last = (float(found.arrived_s.max()) - front_s) * (1.0 + 1e-12)  # that answer counts, whatever the sum was rounded to

@@ -10,7 +10,7 @@ from planner.common.errors import PlannerError
 from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
 from planner.serving.deployment import Deployment
-from planner.serving.disaggregated import Pools, load_apart
+from planner.serving.disaggregated import Pools, clients_apart, load_apart
 from planner.serving.expense import expense
 from planner.serving.intervals import interval_of
 from planner.serving.load import Load, capacity_per_s, replica, room_of, slots_of, under_load
@@ -99,16 +99,15 @@ def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.Da
 
     if not d.fits:
         raise PlannerError("this deployment does not fit: it has no curve.")
-    if d.serving.prefill_pool is not None:
-        raise PlannerError("serving.prefill_pool: clients in a closed loop are not modelled with it; give requests_per_s.")
     if "continuous_batching" not in d.engine.features:
         raise PlannerError("serving.engine = {0!r} does not batch continuously: there is no curve over clients.", d.engine.name)
     most = max(min(2 * slots_of(d.times), 1024), 2) * d.serving.dp
     chosen = clients or tuple(2**i for i in range(int(np.log2(most)) + 1))
-    one = replica(d.times, room_of(d.times, -(-max(chosen) // d.serving.dp)))
+    pools = None if d.serving.prefill_pool is None else Pools(d.times)
+    one = None if pools else replica(d.times, room_of(d.times, -(-max(chosen) // d.serving.dp)))
     rows = []
     for number in chosen:
-        load = closed_loop(d.times, number, one)
+        load = closed_loop(d.times, number, one) if pools is None else clients_apart(d.times, number, pools)
         row = {
             "clients": number,
             "requests_per_s": load.requests_per_s,

@@ -24,7 +24,7 @@ from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
-from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
+from planner.serving.disaggregated import Pools, clients_apart, load_apart, matched, misfit, prefill_setting
 from planner.serving.engine import (
     Engine,
     canonical_name,
@@ -396,6 +396,8 @@ def _timed(d: Deployment) -> Deployment:
 
 def _load(times: Times, pools: Pools | None = None) -> Load | None:
     s = times.setting.serving
+    if pools is not None and s.clients is not None:
+        return clients_apart(times, s.clients, pools)
     if pools is not None:
         return None if s.requests_per_s is None else load_apart(times, s.requests_per_s, pools)
     if s.clients is not None:

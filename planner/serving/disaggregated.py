@@ -16,9 +16,10 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.performance.collectives import collective_s
 from planner.serving.batching import Outcome, simulate
+from planner.serving.closed_loop import met, throughput
 from planner.serving.engine import memory_fraction
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, num_simulated, replica, require_room
+from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, num_simulated, replica, require_room, server_s
 from planner.serving.memory import limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson
@@ -175,6 +176,31 @@ def load_apart(times: Times, rate: float, pools: Pools | None = None) -> Load:
         )
         return replace(load, why=why)
     return _measured(times, load, rate, pools)
+
+
+def clients_apart(times: Times, clients: int, pools: Pools | None = None) -> Load:
+    """``closed_loop`` of a deployment whose prompts have GPUs of their own, over all of its replicas.
+
+    A client asks again when it has been answered: requests are served as they come by the answers found so far, until these make
+    them come no other way. What happens at a time follows from what came before it, so that each repetition settles one more
+    request at least, and most often a round of all clients.
+    """
+    s, pools = times.setting.serving, pools or Pools(times)
+    requests = met(s, clients)
+    n = len(requests.prompts)
+    front = float(np.mean(server_s(times.setting.engine, requests.prompts)))
+    asked, settled = np.zeros(n), False
+    while not settled:
+        order = np.argsort(asked, kind="stable")
+        come = Requests(arrivals_s=asked[order], prompts=requests.prompts[order], outputs=requests.outputs[order])
+        found = pools.serve(come)
+        done = np.empty(n)
+        done[order] = found.done_s
+        again = np.concatenate([np.zeros(clients), done[:-clients] + front])
+        settled, asked = bool(np.array_equal(again, asked)), again
+    rate = throughput(found, clients, front)
+    load = Load(requests_per_s=rate, capacity_requests_per_s=rate, utilisation=1.0, stable=True, clients=clients)
+    return measured(load, times.setting, come, found, slice(clients, n - clients))
 
 
 def _measured(times: Times, load: Load, rate: float, pools: Pools) -> Load:

@@ -322,10 +322,7 @@ class Serving(Spec):
             return
         if max(pool.ep, pool.tp) % min(pool.ep, pool.tp):
             raise ValueError(Message("prefill_pool: ep = {0} and tp = {1}: one must divide the other", pool.ep, pool.tp))
-        for field in ("clients", "speculative"):
-            if getattr(self, field) is not None:
-                raise ValueError(Message("prefill_pool with {0}: not modelled together; leave one of the two out", field))
-        for field in ("expert_offload", "prefill_wait_steps"):
+        for field in ("speculative", "expert_offload", "prefill_wait_steps"):
             if getattr(self, field):
                 raise ValueError(Message("prefill_pool with {0}: not modelled together; leave one of the two out", field))
 

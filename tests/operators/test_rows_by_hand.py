@@ -263,6 +263,29 @@ def test_outputs_that_are_weighed_are_kept_where_they_are(dispatcher: str, fused
     assert kept(mixture_of_experts(plain, plain.model.layer_kinds[0]), "unpermute") == 0.0
 
 
+@pytest.mark.parametrize(("compiled", "width"), [(False, 4), (True, 2)])
+def test_outputs_that_are_weighed_in_fp32_are_kept_so(compiled: bool, width: int) -> None:
+    """torchtitan, two pairs a token: casts of 2 + 4 and 4 + 2 and a product of 4 + 4; backward casts of both, the gradient's
+    product and that with the outputs, 4 + 4 + 4, and its sum's 4; three fp32 tensors at a time. Compiled, one kernel reads 16
+    bit."""
+    there = setting(MIXTRAL, "torchtitan", Layout(ep=4, dp=4, micro_batch_size=B), {"compile": compiled}, seq_len=S)
+    rows, elements = mixture_of_experts(there, there.model.layer_kinds[0]), 2 * T * 512
+    assert kept(rows, "unpermute") == pytest.approx(width * elements)
+    if compiled:
+        assert not [row for row in rows if row.operator == "weigh outputs"]
+        return
+    assert both(rows, "weigh outputs") == pytest.approx(((6 + 8 + 6) * elements, (6 + 8 + 12 + 4 + 6) * elements))
+    assert kernels(rows, "weigh outputs") == (3, 5)
+    assert max(amount(row, "workspace_bytes") for row in rows if row.operator == "weigh outputs") == pytest.approx(12 * elements)
+
+
+def test_automodels_experts_are_weighed_inside_their_activation() -> None:
+    there = setting(MIXTRAL, "automodel", Layout(ep=4, dp=4, micro_batch_size=B), seq_len=S)
+    rows = mixture_of_experts(there, there.model.layer_kinds[0])
+    assert kept(rows, "unpermute") == 0.0
+    assert not [row for row in rows if row.operator == "weigh outputs"]
+
+
 def test_an_expert_computes_its_share_of_the_pairs() -> None:
     """8 experts on 2 ranks, each cut in two: 4 of them on a rank, an even share of what 2 x 2 T pairs of its group are."""
     _, rows = experts("megatron-core", Layout(ep=2, etp=2, dp=4, micro_batch_size=B))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from serving_examples import LLAMA, model, serving_times
 
 from planner.common.errors import PlannerError
 from planner.serving import serve
+from planner.serving.curves import client_curve
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, _sent, load_apart, prefill_setting, prefill_times, transfer_s
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -120,7 +122,7 @@ def test_money_is_that_of_both_pools() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"clients": 4}, "clients"),
+        ({"clients": 4, "requests_per_s": 1.0}, "give one of the two"),
         ({"prefill_pool": {"tp": 2}}, "takes 3 GPUs"),
         ({"prefill_pool": {"ep": 3, "tp": 2}}, "one must divide"),
         ({"engine": "lmdeploy"}, "no disaggregated"),
@@ -167,3 +169,37 @@ def test_copies_and_loads_of_ranks_hold_where_a_pool_has_ranks_of_experts(
         assert own.redundant_experts == found.serving.redundant_experts
         assert own.expert_placement == found.serving.expert_placement
         assert own.rank_load(256) <= ranks
+
+
+def test_one_client_is_answered_and_asks_again() -> None:
+    """Nobody else delays it: a request each front + prefill + link + 99 decode steps."""
+    d = apart(clients=1)
+    assert d.load is not None
+    front = float(server_s(d.engine, np.array(2000.0)))
+    prefill, link = float(prefill_times(d.times).prefill_s(2000.0)), float(transfer_s(d.times.setting, 2000.0))
+    each = front + prefill + link + 99.0 * float(d.times.decode_s(1.0, 2050.0))
+    assert d.load.requests_per_s == pytest.approx(1.0 / each, rel=0.02)
+
+
+def test_a_curve_over_clients_is_what_each_number_of_them_is_answered() -> None:
+    d = apart(clients=4)
+    assert d.load is not None
+    table = client_curve(d, (1, 4))
+    assert table["clients"].tolist() == [1, 4]
+    assert table["requests_per_s"].tolist()[1] == d.load.requests_per_s
+
+
+@pytest.mark.parametrize(("pool", "dp"), [(1, 1), (2, 1), (1, 3)])
+def test_clients_are_at_one_place_at_a_time_and_the_weaker_pool_bounds_them(pool: int, dp: int) -> None:
+    """Little's law: clients = rate x seconds of a request; more of them are never answered less, nor more than a pool carries."""
+    rates = []
+    for clients in (1, 4, 16, 64, 256):
+        d = apart(pool + dp, dp=dp, prefill_pool={"replicas": pool}, clients=clients)
+        assert d.load is not None
+        assert d.load.e2e_s is not None
+        rates.append(d.load.requests_per_s)
+        assert rates[-1] * d.load.e2e_s["mean"] == pytest.approx(clients, rel=0.15)
+    most = Pools(d.times).capacity_per_s
+    assert all(more >= 0.99 * fewer for fewer, more in pairwise(rates))
+    assert rates[-1] <= 1.02 * most
+    assert rates[-1] == pytest.approx(most, rel=0.1)

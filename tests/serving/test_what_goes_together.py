@@ -37,7 +37,7 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"response_cache_hit_rate": 0.1, "requests_per_s": 2.0}, {"response_cache_hit_rate": 0.1, "clients": 2}, "not clients"),
     ({"clients": 2 * MOST_CLIENTS, "dp": 2}, {"clients": 2 * MOST_CLIENTS + 1, "dp": 2}, "at most 16384 a replica are simulated"),
     ({"prefill_pool": {"tp": 2, "ep": 4}}, {"prefill_pool": {"tp": 2, "ep": 3}}, "prefill_pool: ep = 3 and tp = 2"),
-    ({"prefill_pool": {}, "requests_per_s": 1.0}, {"prefill_pool": {}, "clients": 1}, "prefill_pool with clients"),
+    ({"prefill_pool": {}, "clients": 1}, {"prefill_pool": {}, "clients": 1, "requests_per_s": 1.0}, "give one of the two"),
     ({"prefill_pool": {}, "expert_offload": 0.0}, {"prefill_pool": {}, "expert_offload": 0.5}, "with expert_offload"),
     ({"speculative": {"tokens": 2, "acceptance": 0.5}},
      {"prefill_pool": {}, "speculative": {"tokens": 2, "acceptance": 0.5}}, "prefill_pool with speculative"),
