@@ -19,8 +19,8 @@ FOREACH_PASSES = 2.5
 14 passes (lerp, mul, addcmul, sqrt, div, add, addcdiv) against 6."""
 
 LOOP_KERNELS = 10.0
-"""Of one tensor's update where each has its own: decay, step, mean, square, root, two divisions, epsilon, weight, and one to bound
-its gradient (torch/optim/adamw.py, _single_tensor_adamw; NVIDIA/DeepLearningExamples, BertAdam and lamb.py)."""
+"""Of one tensor's update where each has its own: decay, step, mean, square, root, two divisions, epsilon, weight, and one to
+bound its gradient (torch/optim/adamw.py, _single_tensor_adamw; NVIDIA/DeepLearningExamples, BertAdam and lamb.py)."""
 
 NEWTON_SCHULZ_STEPS = 5
 """Iterations of Muon's orthogonalization (Jordan 2024)."""

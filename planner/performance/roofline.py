@@ -184,7 +184,13 @@ def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dt
 
 
 def _matmul_s(
-    row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, scaling: Scaling = TENSORWISE, cublas: int = CUBLAS
+    row: Row,
+    work: Matmul,
+    accelerator: Accelerator,
+    curves: Curves,
+    dtype: str,
+    scaling: Scaling = TENSORWISE,
+    cublas: int = CUBLAS,
 ) -> Array:
     peak: Number = accelerator.peak(dtype)
     fp8 = dtype in ("fp8", "fp4")
