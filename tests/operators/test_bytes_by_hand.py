@@ -367,8 +367,8 @@ def test_pytorchs_loss_takes_the_log_softmax_in_fp32_where_it_casts_to_it(
 ) -> None:
     """Cast: 16-bit logits are read (2), fp32 is written (4). The log-softmax reads them for the maximum, for the sum and for the
     difference, which it writes. Backward: the likelihood's gradient is written, nearly all zeros; the log-softmax's sums it,
-    reads it and the kept values and writes a third; the cast back reads 4 and writes 2. Kept: the log-softmax and the logits; alive
-    backward: two gradients."""
+    reads it and the kept values and writes a third; the cast back reads 4 and writes 2. Kept: the log-softmax and the logits;
+    alive backward: two gradients."""
     changes = {"fused_cross_entropy": False, "chunked_loss": False, "loss_in_fp32": in_fp32, "logits_kept": True}
     stack = {**changes, "compile": False}
     there = setting(LLAMA, "huggingface", Layout(micro_batch_size=B), stack, seq_len=S, precision=precision)
