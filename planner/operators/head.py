@@ -103,10 +103,10 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     4.3), beside the 16-bit logits or their gradient; unfused, an fp32 copy of the logits lives too. Elsewhere, fused: the
     logits are overwritten by their gradient, w bytes. PyTorch's own keeps the log-softmax, fp32 where the logits are cast to it
     (and the logits where the script does); beside it live, backward, the gradients of the log-likelihood and of the log-softmax.
-    It moves 4 v bytes forward (SoftMax.cu: maximum, sum, difference, which is written) and 5 v backward (the likelihood's
-    gradient is written; it is summed, it and the log-softmax read, a third written), v the log-softmax's width, and v + w of a cast each
-    way. Compiled, it keeps the 16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is saved than
-    by a loss in chunks).
+    It moves 4 v bytes forward, v the log-softmax's width (SoftMax.cu: maximum, sum, difference, which is written), 5 v backward
+    (the likelihood's gradient is written; it is summed, it and the log-softmax are read, a third is written), and v + w for a
+    cast each way. Compiled, it keeps the 16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is
+    saved than by a loss in chunks).
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
