@@ -148,7 +148,8 @@ class Framework(Spec):
     cublas: Annotated[int, Field(ge=8)] = 12  # major release; before 11, only aligned products run on tensor cores
 
     # host
-    cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
+    # full: one launch a step, so that no kernel waits for the host; layers: one a layer and pass, up to a router's counts
+    cuda_graphs: Literal["none", "layers", "full"] = "none"
     host_s_per_kernel: Seconds
     host_s_per_group: Seconds | None = None  # of one group where the grouped multiply is a loop; None: ``host_s_per_kernel``
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
