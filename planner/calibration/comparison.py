@@ -118,9 +118,11 @@ def compared(
 
 def unseen_steps(first: Path, second: Path) -> tuple[list[Row], list[Row]]:
     """Step times of role "validate" of two records of one machine, both predicted with the calibration of the first."""
+    record = read_record(first)
+    made = calibrate(record, "first")
     with tempfile.TemporaryDirectory() as folder:
-        profiles = [str(path) for path in write_profiles(calibrate(read_record(first), "first"), Path(folder) / "first.toml")]
-        found = compare_record(first), compare_record(second, *profiles)
+        profiles = [str(path) for path in write_profiles(made, Path(folder) / "first.toml")]
+        found = compared(record, first.stem, made=made), compare_record(second, *profiles)
     one, two = ([row for row in each.rows if row.metric == "step_time_s"] for each in found)
     return one, two
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
-TRAILING = re.compile(r" +((?:\x1b\[[\d;]*m)*)$", re.MULTILINE)
-"""The blanks that rich fills a line up with, and the codes of colours after them."""
+TRAILING = re.compile(r"(?<! ) +((?:\x1b\[[\d;]*m)*)$", re.MULTILINE)
+"""The blanks that rich fills a line up with, and the codes of colours after them. A run of blanks is looked at once, from its
+first on: from each of its blanks on, a wide table would take the square of its width."""
 SCHEMA_VERSION = 1
 """Of the JSON that commands print: raised when a name goes or changes its meaning, not when one is added."""
 

@@ -132,7 +132,7 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
     ahead there.
     """
     m = setting.model
-    asks = _counts(setting) and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
+    asks = _counts(setting) and m.num_experts > 1 and setting.framework.cuda_graphs != "full"
     host = setting.framework.expert_host_s if asks else 0.0
     return (
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),

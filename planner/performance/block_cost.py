@@ -101,19 +101,20 @@ def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
     setting = table.setting
     return BlockCosts(
         embedding=block_cost(table.embedding, setting, cluster, curves),
-        layers={kind: block_cost(rows, setting, cluster, curves) for kind, rows in table.layers.items()},
+        layers={kind: block_cost(rows, setting, cluster, curves, layer=True) for kind, rows in table.layers.items()},
         head=block_cost(table.head, setting, cluster, curves),
         teacher=tuple((count, block_cost(rows, setting, cluster, curves)) for count, rows in table.teacher),
     )
 
 
-def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
+def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves, *, layer: bool = False) -> BlockCost:
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
     In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
     sums are compared, since kernels queue up ahead of the device. Where the host itself waits for the device
-    (``Row.host_waits``), none is queued: what comes before and what follows are compared on their own. What is nothing is not
-    added: for one layout the additions are what takes the time.
+    (``Row.host_waits``), none is queued: what comes before and what follows are compared on their own. Graphs of a layer take
+    what stands before such a wait, and shared experts, as one launch in each pass (Megatron-LM#1917: attn, mamba, moe_router,
+    moe_preprocess). What is nothing is not added: for one layout the additions are what takes the time.
     """
     f = setting.framework
     nothing: Array = np.zeros(setting.tp.shape)
@@ -122,13 +123,17 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     sums = dict.fromkeys((*AMOUNTS, "weight", "dummy"), nothing)
     exposed: dict[Group, Array] = dict.fromkeys(GROUPS, nothing)
     dummies = f.dummy_weight_gradients and not setting.job.frozen
-    waits = f.cuda_graphs == "none"
+    waits = f.cuda_graphs != "full"
+    graphed = captured = layer and f.cuda_graphs == "layers"
+    if graphed:
+        host["forward"] = host["backward"] = nothing + f.host_s_per_kernel
     rows = tuple(rows)
     for row, seconds in zip(rows, _seconds_of(rows, setting, cluster, curves), strict=True):
         phase = row.phase
         if row.host_waits and waits:
             before[phase] = before[phase] + np.maximum(device[phase], host[phase] - waiting[phase])
             device[phase] = host[phase] = waiting[phase] = nothing
+            captured = False
         if seconds is None:
             pass
         elif row.collective is None or row.group is None:
@@ -139,7 +144,8 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
         if waits and not (is_nothing(row.kernels) and is_nothing(row.host_s)):
-            host[phase] = host[phase] + row.kernels * f.host_s_per_kernel + row.host_s
+            launches = 0.0 if graphed and (captured or row.block == "shared_expert") else row.kernels
+            host[phase] = host[phase] + launches * f.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
         if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
             sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k

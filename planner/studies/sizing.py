@@ -13,7 +13,7 @@ import numpy as np
 from planner.common import clock
 from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError, as_text
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_named, accelerators_of, no_gpus_named, several_gpus
@@ -692,7 +692,7 @@ def _trained(
     chosen, choice, _ = chosen_stack(usual, notes, framework is None, ask.risk, (), headroom=ask.headroom)
     answer = plan(model=model, cluster=cluster, framework=chosen, job=build, layout=choice.layout, explain=False, risk=ask.risk)
     if not answer.fits:
-        return "does not fit"
+        return join_messages("; ", answer.reasons)
     room = card_bytes(cluster)
     usd = _price(cluster, ask)
     rate = answer.tokens_per_s

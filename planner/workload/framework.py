@@ -146,7 +146,8 @@ class Framework(Spec):
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
     # host
-    cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
+    # full: one launch a step, so that no kernel waits for the host; layers: one a layer and pass, up to a router's counts
+    cuda_graphs: Literal["none", "layers", "full"] = "none"
     host_s_per_kernel: Seconds
     host_s_per_group: Seconds | None = None  # of one group where the grouped multiply is a loop; None: ``host_s_per_kernel``
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging

@@ -381,11 +381,12 @@ def test_the_router_keeps_a_number_for_each_expert_and_each_choice() -> None:
 
 
 def test_the_host_waits_for_counts_of_tokens_only_where_it_launches_by_them() -> None:
-    """Dropless experts outside of a CUDA graph: with a capacity, or in a graph, shapes are known beforehand."""
+    """Dropless experts outside of a CUDA graph: with a capacity, or in a graph of the step, shapes are known beforehand."""
     name = "token counts to the host"
-    there, rows = routed(cuda_graphs="none")
-    assert amount(one(rows, name), "host_s") == there.framework.expert_host_s > 0
-    assert one(rows, name).host_waits
+    for graphs in ("none", "layers"):
+        there, rows = routed(cuda_graphs=graphs)
+        assert amount(one(rows, name), "host_s") == there.framework.expert_host_s > 0
+        assert one(rows, name).host_waits
     _, graphed = routed(cuda_graphs="full")
     assert amount(one(graphed, name), "host_s") == 0
     assert not one(graphed, name).host_waits

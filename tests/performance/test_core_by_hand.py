@@ -203,17 +203,39 @@ def test_a_bubble_is_the_other_stages_in_chunks_or_filled_with_weight_gradients(
 # --- passes of a block ------------------------------------------------------------------------------------------------
 
 
-def passes(monkeypatch: pytest.MonkeyPatch, *rows: tuple[Row, float | None], graphs: str = "none") -> Any:
+def passes(monkeypatch: pytest.MonkeyPatch, *rows: tuple[Row, float | None], graphs: str = "none", layer: bool = False) -> Any:
     """A block whose rows take these seconds; a kernel costs the host 1 s."""
     seconds = [None if s is None else np.array([s]) for _, s in rows]
     monkeypatch.setattr(blocks, "_seconds_of", lambda *_: seconds)
     there = setting(LLAMA, "megatron-core", Layout(), {"host_s_per_kernel": 1.0, "cuda_graphs": graphs})
-    return blocks.block_cost([row for row, _ in rows], there, gpus(1), load_curves("a100"))
+    return blocks.block_cost([row for row, _ in rows], there, gpus(1), load_curves("a100"), layer=layer)
 
 
 def row(phase: Any = "forward", **more: Any) -> Row:
     """A row of a block."""
     return Row(name="x", block="attention", phase=phase, **more)
+
+
+def test_graphs_of_a_layer_launch_once_what_stands_before_the_count_of_tokens() -> None:
+    """Forward: one launch for 7 kernels; then 2 kernels and 4 s more of host beside 1 s, and a shared expert in the graph.
+    Backward: that one launch and 3 kernels. Nothing is captured outside of layers; a whole step's graph launches nothing."""
+    rows = (
+        (row(kernels=7.0), 0.5),
+        (row("backward", kernels=9.0), 0.5),
+        (row(host_s=4.0, host_waits=True), 0.0),
+        (row(kernels=2.0), 1.0),
+        (row("backward", kernels=3.0), 1.0),
+        (Row(name="x", block="shared_expert", phase="forward", kernels=5.0), 0.0),
+    )
+    for graphs, layer, forward, backward in (
+        ("layers", True, 1.0 + 6.0, 4.0),
+        ("layers", False, 7.0 + 11.0, 12.0),
+        ("none", True, 7.0 + 11.0, 12.0),
+        ("full", True, 1.5, 1.5),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            found = passes(patch, *rows, graphs=graphs, layer=layer)
+        assert (found.forward_s.item(), found.backward_s.item()) == (forward, backward), graphs
 
 
 def test_a_pass_lasts_as_long_as_device_or_host() -> None:

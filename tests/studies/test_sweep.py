@@ -450,3 +450,9 @@ def test_a_sweep_over_lengths_asks_what_a_plan_of_each_length_asks(run: Run) -> 
     status, _, wrong = run("sweep", *asked, "--seq-len", "4k", "--vary", "job.seq_len=4096,32768")
     assert status == 2
     assert "--seq-len" in wrong
+
+
+def test_a_type_that_cannot_hold_a_model_says_what_it_takes() -> None:
+    """140 GB of 16-bit weights on two cards of 24 GB and a desktop's host: not that it does not fit, but by how much."""
+    why = sizes("llama-3.3-70b", "lora", accelerator="rtx-3090", gpus=2).left_out["rtx-3090-24gb"]
+    assert re.fullmatch(r"needs \d+\.\d GiB per GPU, 23\.7 GiB usable; largest part: parameters \d+\.\d GiB", str(why))
