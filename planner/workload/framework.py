@@ -145,6 +145,8 @@ class Framework(Spec):
     sharded_backward_keeps_inputs: bool = False
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
+    cublas: Annotated[int, Field(ge=8)] = 12  # major release; before 11, only aligned products run on tensor cores
+
     # host
     # full: one launch a step, so that no kernel waits for the host; layers: one a layer and pass, up to a router's counts
     cuda_graphs: Literal["none", "layers", "full"] = "none"

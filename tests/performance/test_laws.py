@@ -628,8 +628,8 @@ def test_fewer_adapted_layers_never_communicate_more() -> None:
     assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there
 
 
-@pytest.mark.parametrize("gpu", ["v100-sxm2-32gb", "a100-sxm4-80gb"])
-def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str) -> None:
+@pytest.mark.parametrize(("gpu", "cublas"), [("v100-sxm2-32gb", 10), ("a100-sxm4-80gb", 12)])
+def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str, cublas: int) -> None:
     """GPT-2's 50,257 words: no rank has an even share, so cutting them makes no rank's rows aligned; Megatron-LM pads them."""
     cluster = {"accelerator": gpu, "num_gpus": 4}
 
@@ -637,13 +637,54 @@ def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str
         layout = {"tp": tp, "sequence_parallel": tp > 1, "zero": 3 if framework == "fsdp" else 1}
         job = {"seq_len": 1024, "global_batch_size": 64, "precision": "fp16"}
         model = {"base": "gpt2", "vocab_size": words}
-        asked = planner.plan(model=model, cluster=cluster, framework=framework, job=job, layout=layout)
+        stack = {"name": framework, "cublas": cublas}
+        asked = planner.plan(model=model, cluster=cluster, framework=stack, job=job, layout=layout)
         return asked.step_time_s
 
     for tp in (1, 2):
         assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
         assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)
     assert step_s("llm.c", 1, 50_257) <= step_s("llm.c", 1, 50_304)
+
+
+def test_an_odd_vocabulary_costs_a_gpu_more_whose_tensor_cores_outrun_its_loads() -> None:
+    """Narrow loads go by clocks and multiprocessors: an H100 loses more than an A100, and that more than a V100. cuBLAS 10, which
+    leaves a V100's tensor cores alone, loses most."""
+
+    def loss(gpu: str, cublas: int = 12) -> float:
+        odd, even = (
+            planner.plan(
+                model={"base": "gpt2", "vocab_size": words},
+                cluster={"accelerator": gpu, "num_gpus": 1},
+                framework={"name": "apex", "cublas": cublas},
+                job={"seq_len": 1024, "global_batch_size": 8, "precision": "fp16"},
+                layout={"micro_batch_size": 8, "recompute": "none"},
+            ).step_time_s
+            for words in (50_257, 50_304)
+        )
+        return odd / even
+
+    assert 1.0 < loss("v100-sxm2-32gb") < loss("a100-sxm4-80gb") < loss("h100-sxm5-80gb")
+    assert loss("v100-sxm2-32gb", 10) > loss("h100-sxm5-80gb")
+    assert loss("rtx-4090-24gb") == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_loop_over_tensors_takes_as_long_as_its_launches_or_its_bytes() -> None:
+    """The same device work on a small model waits for the host, on a large one it does not."""
+
+    def optimizer_s(model: str, **stack: Any) -> float:
+        asked = planner.plan(
+            model=model,
+            cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 1},
+            framework={"name": "apex", "fused_optimizer": "loop", **stack},
+            job={"seq_len": 512, "global_batch_size": 1, "precision": "fp16"},
+            layout={"micro_batch_size": 1, "recompute": "full"},
+        )
+        return asked.step_parts_s["optimizer"]
+
+    small, large = (optimizer_s(m, host_s_per_kernel=8e-6, host_s_per_step=0.0) for m in ("gpt2", "llama-2-7b"))
+    assert small == pytest.approx(148 * 10 * 8e-6)
+    assert large == optimizer_s("llama-2-7b", host_s_per_kernel=1e-9, host_s_per_step=0.0)
 
 
 # --- features ---------------------------------------------------------------------------------------------------------
