@@ -31,6 +31,7 @@ COMMANDS = (
     ("audit",),
     ("limit", "llama-3-8b", "--on", "8xh100", "--field", "model"),
     ("size", "llama-3.1-70b", "--for", "serve"),
+    ("fit", "tests/data/korthikanti2022.csv", "--dry-run", "--jobs", "1"),
 )
 
 SEARCH = """
@@ -72,6 +73,16 @@ for name in rented_accelerators():
     way = serving_way(tables, name, Wish())
     print(name, way.num_gpus, way.why, way.need_bytes)
 """
+SLIDER = """
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+from planner.web import main
+main.FIRST = "compare"
+page = AppTest.from_file(str(Path("app.py").resolve()), default_timeout=600).run()
+for tokens in (1024, 2048, 8192, 16384, 32768, 4096):
+    next(slider for slider in page.sidebar.select_slider if "Sequence" in slider.label).set_value(tokens).run()
+print([block.proto.body for block in page.get("html")])
+"""
 PROGRAMS = (
     ("search: GPT-3 on 512, Megatron-Core", SEARCH.format(framework="megatron-core")),
     ("search: GPT-3 on 512, Megatron 2022", SEARCH.format(framework="megatron-2022")),
@@ -80,6 +91,7 @@ PROGRAMS = (
     ("plan_many: 5,000 questions", QUESTIONS.format(number=5000, ask=TOGETHER)),
     ("serve: 200,000 requests", QUEUE),
     ("the page's choice of GPUs for serving", CHOOSE),
+    ("the page: opened, a slider moved 6 times", SLIDER),
 )
 """Figures of the library: layouts, questions and requests are as many on both sides, so a ratio of seconds is one of rates."""
 

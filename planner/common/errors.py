@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from planner.common.message import Message, cleaned, join_messages, shown_value
+from planner.common.message import LONGEST_SHOWN, Message, cleaned, join_messages, shown_value
 from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ class PlannerError(ValueError):
         return (_restored, (str(self), self.code, self.field, self.value, self.remedy))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        value = self.value if isinstance(self.value, bool | int | float | str | None) else repr(self.value)
+        """Plain values for JSON; a long one is cut as in the message."""
+        value, shown = self.value, shown_value(self.value)
+        short = len(shown) < LONGEST_SHOWN and not (isinstance(value, int) and abs(value) >= 10**LONGEST_SHOWN)
+        value = value if short and isinstance(value, bool | int | float | str | None) else shown
         return {"code": self.code, "message": str(self), "field": self.field, "value": value, "remedy": self.remedy}
 
 

@@ -318,7 +318,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     modules = _recompute_modules(row)
     if modules or start.usual_recompute_modules:  # measured runs that name none redid the attention core, Megatron's default
         changes["recompute_modules"] = modules or CORE_ATTENTION
-    changes |= _experts_and_rotary(row, start)
+    changes |= _kernels(row, start)
     changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
@@ -329,8 +329,8 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
 
 
-def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
-    """How tokens come to their experts, and whether queries and keys are rotated by a kernel of their own."""
+def _kernels(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
+    """How tokens come to their experts, and whether queries and keys are rotated and weights updated by kernels of their own."""
     changes: dict[str, Any] = {}
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
@@ -342,6 +342,8 @@ def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, A
         changes["overlaps_experts"] = yes(row, "overlaps_experts")
     if row.get("fused_permutation"):
         changes["fused_permutation"] = yes(row, "fused_permutation")
+    if row.get("fused_optimizer"):
+        changes["fused_optimizer"] = row["fused_optimizer"].lower()
     return changes
 
 
@@ -534,6 +536,9 @@ def _model(row: Mapping[str, str]) -> Model:
         fields["relative_attention"] = yes(row, "relative_attention")
     for column in ("num_layers", "hidden_size", "num_heads", "vocab_size"):
         fields[column] = whole(row, column)
+    capacity = measured_number(row, "capacity_factor", 1.0)
+    if capacity is not None:
+        fields["capacity_factor"] = capacity
     latent = row.get("attention") == "mla"
     optional = ["ffn_hidden_size", "num_experts", "top_k", "expert_ffn_hidden_size", "num_shared_experts", "num_dense_layers"]
     optional += ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] if latent else []

@@ -101,9 +101,12 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
 
     Megatron's vocabulary-parallel loss, fused or not, keeps the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section
     4.3), beside the 16-bit logits or their gradient; unfused, an fp32 copy of the logits lives too. Elsewhere, fused: the
-    logits are overwritten by their gradient, w bytes. PyTorch's own keeps the fp32 log-softmax (and the logits where the
-    script does); beside it live, backward, the fp32 gradients of the log-likelihood and of the logits. Compiled, it keeps the
-    16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is saved than by a loss in chunks).
+    logits are overwritten by their gradient, w bytes. PyTorch's own keeps the log-softmax, fp32 where the logits are cast to it
+    (and the logits where the script does); beside it live, backward, the gradients of the log-likelihood and of the log-softmax.
+    It moves 4 v bytes forward, v the log-softmax's width (SoftMax.cu: maximum, sum, difference, which is written), 5 v backward
+    (the likelihood's gradient is written; it is summed, it and the log-softmax are read, a third is written), and v + w for a
+    cast each way. Compiled, it keeps the 16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is
+    saved than by a loss in chunks).
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
@@ -119,11 +122,13 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     else:
         wide = 4.0 if framework.loss_in_fp32 else w
         held = w if framework.logits_kept else 0.0
-        kept, alive, moved, kernels = wide + held, 2.0 * wide, 2.0 * w + 6.0 * wide, 6.0
+        cast = w + wide if wide != w else 0.0  # the logits are widened, their gradient narrowed
+        kept, alive, moved, kernels = wide + held, 2.0 * wide, cast + 4.0 * wide, 6.0
+        backward = cast + 5.0 * wide
         if framework.loss_is_compiled:  # forward reads the 16-bit logits, backward writes their gradient: fp32 stays in registers
             kept, alive, moved, kernels, backward = w, w, 2.0 * w, 2.0, 2.0 * w
         elif framework.compile:  # logits are read twice, the log-softmax is written once
-            moved, kernels = 2.0 * w + wide, 3.0
+            moved, kernels, backward = 2.0 * w + wide, 3.0, 4.0 + 2.0 * w
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
     saved: Number = kept * logits

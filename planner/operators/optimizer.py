@@ -8,6 +8,7 @@ from planner.common.arrays import Number
 from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.linears import layer_linears
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.operators.row import Row
 from planner.workload.framework import Framework
 from planner.workload.job import Job
@@ -16,6 +17,10 @@ from planner.workload.precision import Precisions, optimizer_state_bytes, plain_
 FOREACH_PASSES = 2.5
 """A multi-tensor AdamW of separate kernels reads and writes its operands about 2.5 times as often as a fused one:
 14 passes (lerp, mul, addcmul, sqrt, div, add, addcdiv) against 6."""
+
+LOOP_KERNELS = 10.0
+"""Of one tensor's update where each has its own: decay, step, mean, square, root, two divisions, epsilon, weight, and one to
+bound its gradient (torch/optim/adamw.py, _single_tensor_adamw; NVIDIA/DeepLearningExamples, BertAdam and lamb.py)."""
 
 NEWTON_SCHULZ_STEPS = 5
 """Iterations of Muon's orthogonalization (Jordan 2024)."""
@@ -83,8 +88,18 @@ def update_bytes(job: Job, framework: Framework, precision: Precisions) -> float
     return precision.gradient + passes * (precision.gradient + 2.0 * weight + 2.0 * precision.state) + copy
 
 
-def optimizer_row(elements: Number, hidden_size: float, job: Job, framework: Framework, precision: Precisions) -> Row:
-    """The update of ``elements`` parameters on one rank.
+def updated_tensors(model: Model, framework: Framework) -> float:
+    """Tensors that an optimizer goes through: a model's weights and biases; with FSDP one of each layer and of both ends."""
+    if framework.mixed_precision == "sharded_fp32":
+        return model.num_layers + 2.0
+    layers = sum(len(layer_parameters(model, kind)) for kind in model.layer_kinds)
+    return float(layers + len(embedding_parameters(model)) + len(head_parameters(model)))
+
+
+def optimizer_row(
+    elements: Number, hidden_size: float, job: Job, framework: Framework, precision: Precisions, tensors: Number = 20.0
+) -> Row:
+    """The update of ``elements`` parameters in ``tensors`` on one rank.
 
     Flops matter for Muon only: five Newton-Schulz steps on matrices of ``hidden_size`` rows, about 6 r flops per
     element and step with r the shorter side (Jordan 2024: 4 r^2 c + 2 r^3 per step, r <= c).
@@ -98,5 +113,5 @@ def optimizer_row(elements: Number, hidden_size: float, job: Job, framework: Fra
         phase="optimizer",
         flops=flops,
         bytes_moved=update_bytes(job, framework, precision) * elements,
-        kernels=20.0 if framework.fused_optimizer == "fused" else 200.0,
+        kernels={"fused": 20.0, "foreach": 200.0}.get(framework.fused_optimizer, LOOP_KERNELS * tensors),
     )

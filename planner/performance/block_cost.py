@@ -303,6 +303,7 @@ def _device(setting: Setting, cluster: Cluster, curves: Curves) -> Device:
         flash=setting.framework.flash_attention,
         elementwise_rate=setting.framework.memory_rate,
         scaling=setting.job.scaling,
+        cublas=setting.framework.cublas,
     )
 
 

@@ -16,6 +16,8 @@ from planner.operators.row import FusedAttention, Matmul, Row, changed
 from planner.workload.fp8_recipe import SCALINGS, Scaling
 
 TENSORWISE = SCALINGS["tensorwise"]
+CUBLAS = 12
+"""Release where nothing is said: CUDA's of 2023 and later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Device:
 
     ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the
     framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it
-    quantizes to FP8.
+    quantizes to FP8, ``cublas`` the release of its matrix multiplications.
     """
 
     accelerator: Accelerator
@@ -34,6 +36,7 @@ class Device:
     flash: int = 3
     elementwise_rate: float = 1.0
     scaling: Scaling = TENSORWISE
+    cublas: int = CUBLAS
 
 
 def device_s(row: Row, device: Device) -> Array:
@@ -42,7 +45,7 @@ def device_s(row: Row, device: Device) -> Array:
     accelerator, curves, scaling = device.accelerator, device.curves, device.scaling
     if isinstance(row.work, Matmul):
         own = _own_dtype(row.work, accelerator, device.dtype)
-        law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
+        law = _matmul_s(row, row.work, accelerator, curves, own, scaling, device.cublas)
         kept = bool(accelerator.measured_kernels)
         seconds: Number = _kept_s(row, row.work, accelerator, curves, own, law, scaling) if kept else law
     elif isinstance(row.work, FusedAttention):
@@ -103,7 +106,7 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
         one = several[0]
         together = _together(several, shape)
         if isinstance(together.work, Matmul):
-            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), device.scaling)
+            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), device.scaling, device.cublas)
         else:
             seconds = _moved_s(together, one.rate, accelerator, curves, device)
         found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
@@ -181,7 +184,13 @@ def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dt
 
 
 def _matmul_s(
-    row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, scaling: Scaling = TENSORWISE
+    row: Row,
+    work: Matmul,
+    accelerator: Accelerator,
+    curves: Curves,
+    dtype: str,
+    scaling: Scaling = TENSORWISE,
+    cublas: int = CUBLAS,
 ) -> Array:
     peak: Number = accelerator.peak(dtype)
     fp8 = dtype in ("fp8", "fp4")
@@ -200,11 +209,11 @@ def _matmul_s(
     if work.grouped:
         fraction = fraction * curves.grouped_fraction
         m = m + curves.grouped_tokens
-    peak = peak * _aligned_share(work, accelerator, dtype)
     outputs = work.batch * m * work.n + curves.matmul_output
     # a recomputed row that is not recomputed has zero flops: `active` turns it off
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)
-    compute = 2.0 * work.k * outputs * (1.0 + depth / work.k) / (fraction * sustained * peak)
+    rate = _as_loaded(fraction * sustained * peak, work, accelerator, dtype, cublas)
+    compute = 2.0 * work.k * outputs * (1.0 + depth / work.k) / rate
     bandwidth = accelerator.memory_bandwidth_bytes_per_s
     memory = row.bytes_moved / (curves.matmul_bandwidth_fraction * bandwidth)
     p = curves.matmul_exponent
@@ -232,25 +241,33 @@ def _quantized(row: Row, work: Matmul, scaling: Scaling) -> Number:
 TENSOR_ROW_BYTES = 16.0
 """Rows of a matrix must begin at multiples of it for tensor cores to be fed in whole words (NVIDIA, Matrix Multiplication
 Background User's Guide, section 3)."""
-MISALIGNED_EXPONENT = 1.0 / 3.0
-"""From cuBLAS 11 on, tensor cores also take rows at narrower boundaries, a bytes, at (a / 16)^(1/3) of the rate: half of it
-for odd sizes in 16 bit. Assumed form; Anthony et al. 2024 (arXiv 2401.14489) measure losses of that size on A100."""
+NARROW_LOADS_PER_CLOCK = 5.0
+"""Narrower loads that a multiprocessor completes in a clock, each with what it takes to address, check, pack and store it.
+Assumed: about 25 of its 128 lanes' instructions each. An A100 then multiplies matrices of odd sizes in 16 bit at 98 TFLOP/s,
+two to three times as slowly as others (the same guide, figure 2)."""
+FLOPS_PER_ELEMENT = 128.0
+"""Of each element that a tile of 128 x 128 outputs loads: 2 x 128 x 128 for every 128 + 128."""
+FP32_LANES = {"6.0": 64.0, "7.0": 64.0, "7.5": 64.0, "8.0": 64.0}
+"""Results of fp32 a clock of a multiprocessor by compute capability, of others 128 (CUDA C++ Programming Guide, throughput of
+arithmetic instructions)."""
 
 
-def _aligned_share(work: Matmul, accelerator: Accelerator, dtype: str) -> Number:
-    """The part of the peak that the boundaries of a 16-bit weight's rows leave. Volta and Turing (cuBLAS 10) leave the tensor
-    cores alone where they are narrower than 16 bytes: fp16 then runs on the CUDA cores, at twice the fp32 rate."""
-    if dtype not in ("fp16", "bf16") or (isinstance(work.aligned, float) and 2.0 * work.aligned >= TENSOR_ROW_BYTES):
-        return 1.0
-    boundary = 2.0 * np.asarray(work.aligned)
-    if (boundary >= TENSOR_ROW_BYTES).all():
-        return 1.0
-    capability = accelerator.compute_capability.partition(".")[0]
-    if capability.isdigit() and int(capability) < 8:
-        low: Number = min(2.0 * accelerator.peak_flops_per_s.get("fp32", np.inf) / accelerator.peak(dtype), 1.0)
-    else:
-        low = np.power(np.minimum(boundary / TENSOR_ROW_BYTES, 1.0), MISALIGNED_EXPONENT)
-    return np.where(boundary >= TENSOR_ROW_BYTES, 1.0, low)
+def _as_loaded(rate: Number, work: Matmul, accelerator: Accelerator, dtype: str, cublas: int) -> Number:
+    """Flops per second, ``rate`` where a weight's rows begin at multiples of 16 bytes.
+
+    Else no more than come in: ``aligned`` elements a load, ``NARROW_LOADS_PER_CLOCK`` and ``FLOPS_PER_ELEMENT``, times the clocks
+    a second of all multiprocessors, fp32's peak over its lanes. That does not grow with the tensor cores. cuBLAS before 11 leaves
+    these alone (the guide, section 3): sums of 16-bit products are then taken at fp32's peak.
+    """
+    width, fp32 = {"fp16": 2.0, "bf16": 2.0, "tf32": 4.0}.get(dtype), accelerator.peak_flops_per_s.get("fp32")
+    if width is None or fp32 is None or (isinstance(work.aligned, float) and width * work.aligned >= TENSOR_ROW_BYTES):
+        return rate
+    narrow = width * np.asarray(work.aligned) < TENSOR_ROW_BYTES
+    if not narrow.any():
+        return rate
+    lanes = FP32_LANES.get(accelerator.compute_capability, 128.0)
+    fed = NARROW_LOADS_PER_CLOCK * FLOPS_PER_ELEMENT * np.asarray(work.aligned) * fp32 / (2.0 * lanes)
+    return np.where(narrow, np.minimum(rate, fp32 if cublas < 11 else fed), rate)
 
 
 FLASH_HEAD_STEP = 32.0

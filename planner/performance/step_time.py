@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
-from planner.operators.optimizer import low_rank_s, optimizer_row
+from planner.operators.optimizer import low_rank_s, optimizer_row, updated_tensors
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
 from planner.performance.context import Context
@@ -311,10 +311,14 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
 
 
 def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: Array | float = 0.0) -> Array:
-    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and its own work."""
+    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and its own work.
+
+    A loop over tensors takes the device no less than the host takes to launch it (a stage's share of them).
+    """
     cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
     curves, accelerator = context.curves, cluster.accelerator
-    row = optimizer_row(elements, float(context.model.hidden_size), job, framework, precision)
+    tensors = updated_tensors(context.model, framework) / layouts.pp if framework.fused_optimizer == "loop" else 0.0
+    row = optimizer_row(elements, float(context.model.hidden_size), job, framework, precision, tensors)
     swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if job.optimizer == "muon":
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
@@ -322,7 +326,8 @@ def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: A
     if job.low_rank:
         dtype = {4.0: "fp32"}.get(precision.gradient, "bf16")
         swept = swept + low_rank_s(context.model, job, curves.matmul_peak_fraction * accelerator.peak(dtype))
-    on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
+    launched = row.kernels * framework.host_s_per_kernel if framework.fused_optimizer == "loop" else 0.0
+    on_device = np.maximum(swept + row.kernels * curves.memory_latency_s, launched) + framework.host_s_per_step
     link = host_link_rate(cluster)
     transfers = elements * (precision.gradient + precision.parameter) * (1.0 - parameters_away(layouts, framework)) / link
     if job.paged:

@@ -124,6 +124,7 @@ class Engine(Spec):
     reads_kv_per_head: bool = False  # decoding reads grouped keys and values once for every query head
     copies_cache: bool = False  # the cache is copied whole when a token is added
     score_passes: Annotated[float, Field(ge=0)] = 0.0  # over the fp32 scores of prefill, where attention is not one kernel
+    score_bytes: Annotated[float, Field(ge=0)] = 0.0  # live bytes of each of these scores
     accumulates_fp16: bool = False  # products of 16-bit numbers are added up in 16 bit, or 8-bit integers are multiplied
     prefill_rate: Rate = 1.0  # of matrix multiplies in prefill
     decode_bandwidth_rate: Rate = 1.0  # of reading 16-bit weights

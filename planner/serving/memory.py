@@ -59,6 +59,12 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
     return np.maximum(setting.width * wide * t, logits)
 
 
+def scores_bytes(setting: Setting, tokens: Number, prompt: float) -> Array:
+    """Live scores of a pass of ``tokens``, each with every key of its ``prompt``, where attention is not one kernel."""
+    heads = setting.model.num_heads / float(setting.serving.tp)
+    return np.asarray(setting.engine.score_bytes * heads * np.asarray(tokens, dtype=float) * prompt)
+
+
 def pass_tokens(setting: Setting, batch: Number, prompt: float) -> Array:
     """Tokens of the largest pass: as many prompts as the engine takes at once; a long one in parts where it can."""
     s, e = setting.serving, setting.engine
@@ -80,7 +86,8 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
     """Bytes on the fullest stage's GPU with ``batch`` sequences of ``context`` tokens each, prompts of ``prompt``."""
     b = np.asarray(batch, dtype=float)
     here = setting.serving.fullest_group(b)
-    work = workspace_bytes(setting, pass_tokens(setting, b, prompt), here)
+    tokens = pass_tokens(setting, b, prompt)
+    work = np.maximum(workspace_bytes(setting, tokens, here), scores_bytes(setting, tokens, prompt))
     for seen in setting.encoders:  # the images of one request at a time
         patches = max(setting.serving.images, 1.0) * float(seen.serving.prompt.mean or 1.0)
         work = np.maximum(work, workspace_bytes(seen, patches, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -58,3 +59,16 @@ def test_lists_of_known_names_are_known_as_such() -> None:
     many = [f"name-{i}" for i in range(40)]
     said = [near("nam-1", many), near("?", many[:3]), near("?", many), one_of("x", many)]
     assert {one.key for one in said if isinstance(one, Message)} == set(LISTS)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 100_000, ["x" * 100_000], [1] * 50_000, 10**5000], ids=("text", "list", "long", "digits")
+)
+def test_the_value_of_an_error_is_as_short_in_json_as_in_its_message(value: Any) -> None:
+    said = PlannerError("{0} = {1!r}: must be text.", "job.name", value, field="job.name", value=value)
+    assert len(json.dumps(said.to_dict())) < 1500
+
+
+def test_a_short_value_stays_what_it_is() -> None:
+    for value in ("8xh100", 3, 2.5, True, None):
+        assert PlannerError("x", value=value).to_dict()["value"] == value

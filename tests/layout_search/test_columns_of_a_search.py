@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from planner.layout_search.found import Found
 from planner.layout_search.nearest import changes, nearest_fitting
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import Rows, groups_of, no_rows, simplest_first
-from planner.layout_search.search import _likelier, run_search
+from planner.layout_search.result import SearchResult
+from planner.layout_search.search import _Ladder, _likelier, _simpler, run_search
 from planner.layout_search.space import LayoutGrid
+from planner.layout_search.table import runner_up, why_second
 from planner.performance.evaluation import evaluate
 from planner.performance.interruptions import Recovery
 from planner.performance.risk import RISK, fit_rule
@@ -129,3 +131,60 @@ def test_unusual_layouts_take_over_where_they_are_likelier_to_fit_by_more_than_t
 
 def test_no_rows_have_no_order() -> None:
     assert len(simplest_first(no_rows())) == len(groups_of(no_rows().value)) == 0
+
+
+def of_card(*gibs: float, top: int = 50) -> SearchResult:
+    """A search on machines of cards of so much memory."""
+    cards = [ACCELERATOR.replaced(name=f"card-{gib}", memory_bytes=gib * 2.0**30) for gib in gibs]
+    machines = [cluster(NODE, num_gpus=8, accelerator=card) for card in cards]
+    return run_search(
+        as_question(model=model(MIXTRAL), cluster=machines, framework=framework("fsdp"), job=job(num_steps=10), top=top)
+    )
+
+
+@pytest.mark.parametrize("gib", [1.8, 2.4])
+def test_each_row_of_a_search_has_its_upper_bound_inside_the_card(gib: float) -> None:
+    found = of_card(gib, top=10_000).to_frame()
+    assert len(found) > 5
+    assert (found["peak_total_upper_bytes"] <= found["usable_bytes"] * (1.0 + 1e-12)).all()
+    assert (found["fit_probability"] >= 1.0 - RISK - 1e-12).all()
+
+
+def test_what_was_looked_at_besides_is_said_of_each_cluster_as_of_itself_alone() -> None:
+    alone, both = of_card(1.8), of_card(1.8, 80.0)
+    assert alone.question.wide
+    assert both.question.wide == f"{both.question.setups[0].where}: {alone.question.wide}"
+    assert of_card(80.0).question.wide == ""
+
+
+def test_the_ladder_holds_of_each_step_the_simplest_with_the_most_room() -> None:
+    """By hand: what is no simpler and has less room than the ladder's row of its step goes; new steps stay."""
+    steps, level, room = (
+        np.array([2.0, 1.0, 1.0, 1.0, 2.0]),
+        np.array([5.0, 7.0, 3.0, 3.0, 4.0]),
+        np.array([9.0, 9.0, 1.0, 2.0, 0.0]),
+    )
+    ladder = _Ladder(steps, level, room)
+    assert (ladder.steps.tolist(), ladder.level.tolist(), ladder.room.tolist()) == ([1.0, 2.0], [3.0, 4.0], [2.0, 0.0])
+    assert _simpler(ladder, steps, level, room).tolist() == [False, False, False, True, True]
+    new, least = np.array([0.0, 3.0, 1.0]), np.array([9.0, 9.0, 2.0])
+    assert _simpler(ladder, new, least, np.zeros(3)).tolist() == [True, True, True]
+    assert _simpler(_Ladder(np.zeros(0), np.zeros(0), np.zeros(0)), new, least, np.zeros(3)).all()
+
+
+def test_a_cluster_alone_keeps_the_setups_that_may_take_its_place() -> None:
+    first, second = of_card(1.8, 80.0).question.setups
+    asked = as_question(**{**ASKED, "top": 1})
+    together = replace(asked, setups=(first, second), others=(((first,), (), ("quick",)), ((second,), ("note",), ())))
+    assert together.alone(0).others == (((first,), (), ("quick",)),)
+    assert together.alone(1).others == (((second,), ("note",), ()),)
+    assert together.alone(1).setups == (second,)
+
+
+def test_the_runner_up_is_told_by_what_it_needs_and_takes_more() -> None:
+    found = planner.search(**{**ASKED, "top": 50})
+    best, second = found.iloc[0], found.iloc[runner_up(found)]
+    said = str(why_second(found))
+    assert f"step {100 * (second['step_time_s'] / best['step_time_s'] - 1):+.2f}%" in said
+    assert f"memory {(second['peak_total_bytes'] - best['peak_total_bytes']) / 2**30:+.2f} GiB" in said
+    assert f"dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1:+.2%}" in said

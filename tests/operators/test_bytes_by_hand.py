@@ -354,15 +354,31 @@ def test_the_entrance_keeps_its_numbers_of_words_and_of_positions() -> None:
     assert amount(one(embedding(small(GPT)), "look up"), "saved_bytes") == 0
 
 
-def test_pytorchs_loss_casts_the_logits_and_takes_the_log_softmax_in_fp32() -> None:
-    """16-bit logits are read (2) and cast (4 written); maximum, sum and difference read fp32 thrice, one more is written, and the
-    likelihood reads it: 2 w + 6 x 4. Kept: the fp32 log-softmax and the 16-bit logits; alive backward: two fp32 gradients."""
-    changes = {"fused_cross_entropy": False, "chunked_loss": False, "loss_in_fp32": True, "logits_kept": True}
-    there = small(LLAMA, "huggingface", **changes, compile=False)
+@pytest.mark.parametrize(
+    ("precision", "in_fp32", "forward", "backward"),
+    [
+        ("bf16", True, (2 + 4) + 4 * 4, 4 + 4 * 4 + (4 + 2)),
+        ("bf16", False, 4 * 2, 2 + 4 * 2),
+        ("fp32", True, 4 * 4, 4 + 4 * 4),
+    ],
+)
+def test_pytorchs_loss_takes_the_log_softmax_in_fp32_where_it_casts_to_it(
+    precision: str, in_fp32: bool, forward: int, backward: int
+) -> None:
+    """Cast: 16-bit logits are read (2), fp32 is written (4). The log-softmax reads them for the maximum, for the sum and for the
+    difference, which it writes. Backward: the likelihood's gradient is written, nearly all zeros; the log-softmax's sums it,
+    reads it and the kept values and writes a third; the cast back reads 4 and writes 2. Kept: the log-softmax and the logits;
+    alive backward: two gradients."""
+    changes = {"fused_cross_entropy": False, "chunked_loss": False, "loss_in_fp32": in_fp32, "logits_kept": True}
+    stack = {**changes, "compile": False}
+    there = setting(LLAMA, "huggingface", Layout(micro_batch_size=B), stack, seq_len=S, precision=precision)
     logits = T * there.model.vocab_size
-    row = one(cross_entropy(there), "cross-entropy")
-    assert amount(row) == (2 * 2 + 6 * 4) * logits
-    assert amount(row, "saved_bytes") == (4 + 2) * logits + 8 * T
+    rows = cross_entropy(there)
+    row = one(rows, "cross-entropy")
+    wide, width = 4 if in_fp32 else 2, 4 if precision == "fp32" else 2
+    assert both(rows, "cross-entropy") == (forward * logits, backward * logits)
+    assert amount(row, "saved_bytes") == (wide + width) * logits + 8 * T
+    assert amount(row, "workspace_bytes") == 2 * wide * logits
 
 
 def routed(stack: str = "megatron-core", layout: Layout | None = None, **changes: object) -> tuple[Setting, tuple[Row, ...]]:

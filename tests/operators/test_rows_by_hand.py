@@ -21,7 +21,7 @@ from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
-from planner.operators.optimizer import low_rank_s, optimizer_row
+from planner.operators.optimizer import low_rank_s, optimizer_row, updated_tensors
 from planner.operators.routing import drawn_shares, kept_pairs
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting, distinct_axes
@@ -496,8 +496,8 @@ def test_a_loss_in_chunks_holds_a_chunk_of_logits_and_the_gradient_of_its_input(
         # and the compiled loss keeps fp32 in registers
         (("always", False), 2 + 2, 2 + 2, 2, 2, 2),
         (("with compile", True), 2 + 2, 2 + 2, 2, 2, 2),
-        # kernel by kernel: two of 16 bit, six of fp32
-        (("with compile", False), 2 * 2 + 6 * 4, 4 + 2 + 2, 4, 4 + 4, 6),
+        # kernel by kernel: a cast and the log-softmax; the likelihood's gradient, the log-softmax's and a cast back
+        (("with compile", False), (2 + 4) + 4 * 4, 4 + 4 * 4 + (4 + 2), 4, 4 + 4, 6),
     ],
 )
 def test_a_loss_compiled_or_not(
@@ -756,6 +756,16 @@ def test_an_update_touches_each_element() -> None:
     assert (amount(row, "flops"), amount(row)) == (16e6, (4 + 4 + 2 * 4 + 2 * 8) * 1e6)
     apart = optimizer_row(1e6, 512.0, asked, stack.replaced(fused_optimizer="foreach"), precisions(asked, stack))
     assert amount(apart, "kernels") == 10 * amount(row, "kernels")
+    looped = optimizer_row(1e6, 512.0, asked, stack.replaced(fused_optimizer="loop"), precisions(asked, stack), 7.0)
+    assert (amount(looped, "kernels"), amount(looped)) == (10 * 7, amount(apart))
+
+
+def test_a_loop_goes_through_each_tensor_and_fsdp_has_one_of_each_layer() -> None:
+    """transformers' GPT-2 has 148: words and positions; twelve layers of four linear layers and two norms, each with a bias; a
+    final norm."""
+    gpt2 = as_model("gpt2")
+    assert updated_tensors(gpt2, as_framework("apex")) == 2 + 12 * (4 + 2) * 2 + 2
+    assert updated_tensors(gpt2, as_framework("fsdp")) == 12 + 2
 
 
 def test_a_layer_costs_the_host_its_bookkeeping_each_way() -> None:

@@ -483,25 +483,34 @@ def test_older_fused_attention_reaches_its_part_of_the_newest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "aligned", "rate"),
+    ("capability", "aligned", "dtype", "cublas", "tflops"),
     [
-        ("8.0", 8.0, 1.0),
-        ("8.0", 64.0, 1.0),
-        ("8.0", 4.0, 0.5 ** (1 / 3)),
-        ("9.0", 1.0, 0.5),
-        ("7.0", 4.0, 40 / 300),
-        ("7.0", 8.0, 1.0),
+        ("8.0", 8.0, "bf16", 12, None),
+        ("8.0", 64.0, "bf16", 12, None),
+        ("8.0", 1.0, "bf16", 12, 5 * 128 * 156.25e9),  # 20 TFLOP/s of 64 lanes, two flops each: 156.25 G clocks a second
+        ("8.0", 2.0, "bf16", 12, 2 * 5 * 128 * 156.25e9),
+        ("8.0", 4.0, "bf16", 12, None),  # comes in faster than it is multiplied
+        ("9.0", 1.0, "bf16", 12, 5 * 128 * 78.125e9),  # of 128 lanes
+        ("8.0", 1.0, "tf32", 12, 5 * 128 * 156.25e9),
+        ("8.0", 4.0, "tf32", 12, None),
+        ("7.0", 4.0, "fp16", 10, 20e12),
+        ("7.0", 8.0, "fp16", 10, None),
     ],
 )
-def test_narrow_rows_are_read_more_slowly_or_not_by_tensor_cores(capability: str, aligned: float, rate: float) -> None:
-    """16 bytes of 16-bit numbers are 8; below that (a / 16)^(1/3) of the rate from Ampere on, twice fp32's before."""
-    card = ACCELERATOR.model_copy(update={"compute_capability": capability})
+def test_narrow_rows_are_multiplied_no_faster_than_they_come_in(
+    capability: str, aligned: float, dtype: str, cublas: int, tflops: float | None
+) -> None:
+    """A row of whole words begins at multiples of 16 bytes. Others come in element by element, or by 2 or 4; and cuBLAS 10 takes
+    them to the CUDA cores."""
+    peaks = {**ACCELERATOR.peak_flops_per_s, "fp16": 300e12, "tf32": 150e12, "fp32": 20e12}
+    card = ACCELERATOR.model_copy(update={"compute_capability": capability, "peak_flops_per_s": peaks})
     free = CURVES.model_copy(update={"matmul_latency_s": 0.0})
+    on = replace(device(card, dtype=dtype, unquantized=dtype, cublas=cublas), curves=free)
     whole, found = (
-        float(device_s(row(flops=1e12, work=Matmul(m=4096.0, n=4096.0, k=4096.0, aligned=a)), replace(device(card), curves=free)))
-        for a in (64.0, aligned)
+        float(device_s(row(flops=1e12, work=Matmul(m=4096.0, n=4096.0, k=4096.0, aligned=a)), on)) for a in (64.0, aligned)
     )
-    assert whole / found == pytest.approx(rate, rel=1e-9)
+    rate = free.matmul_peak_fraction * free.sustained_fraction * peaks[dtype]
+    assert whole / found == pytest.approx((rate if tflops is None else tflops) / rate, rel=1e-9)
 
 
 def test_eight_bit_products_run_in_16_bit_where_there_are_none() -> None:

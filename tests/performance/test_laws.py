@@ -556,13 +556,13 @@ def test_pairs_sent_by_rank_are_sorted_once_more_where_a_rank_has_several_expert
     assert sorting_bytes("megatron-bridge", 4) == 0.0  # tokens travel once and are copied in order
 
 
-def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
-    host = 0.1
+def test_layers_of_experts_take_at_least_as_long_as_their_host() -> None:
+    host, long = 0.1, job(seq_len=32768, global_batch_size=8)
 
     def steps(pads: bool = False, **changed: Any) -> tuple[float, float, float]:
         stack, layout = framework("megatron-core", pads_to_capacity=pads), as_columns(Layout(ep=8, dp=8), 8)
         quick, slow = (
-            evaluate(Question(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job()), layout)
+            evaluate(Question(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), long), layout)
             for s in (0.0, host)
         )
         return float(quick.step_time_s[0]), float(slow.step_time_s[0]), float(quick.num_microbatches[0])
@@ -570,10 +570,10 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     quick, slow, m = steps()
     passes = 2 * MIXTRAL["num_layers"] * m * host  # forward and backward of each layer
     assert passes < slow < passes + quick
-    quick, slow, _ = steps(pads=True, capacity_factor=1.25)
-    assert slow == quick  # every expert's share is known
     quick, slow, _ = steps(capacity_factor=1.25)
-    assert passes < slow < passes + quick  # only that it is no more than a capacity
+    assert passes < slow < passes + quick  # of an expert's share only that it is no more than a capacity is known
+    quick, ahead, _ = steps(pads=True, capacity_factor=1.25)
+    assert passes < ahead < slow  # every expert's share is known: as many launches, and the host waits for nothing before them
     graphs = framework("megatron-core").replaced(expert_host_s=host, cuda_graphs="full")
     assert (
         float(evaluate(Question(model(MIXTRAL), gpus(8), graphs, job()), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0])
@@ -628,8 +628,8 @@ def test_fewer_adapted_layers_never_communicate_more() -> None:
     assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there
 
 
-@pytest.mark.parametrize("gpu", ["v100-sxm2-32gb", "a100-sxm4-80gb"])
-def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str) -> None:
+@pytest.mark.parametrize(("gpu", "cublas"), [("v100-sxm2-32gb", 10), ("a100-sxm4-80gb", 12)])
+def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str, cublas: int) -> None:
     """GPT-2's 50,257 words: no rank has an even share, so cutting them makes no rank's rows aligned; Megatron-LM pads them."""
     cluster = {"accelerator": gpu, "num_gpus": 4}
 
@@ -637,13 +637,54 @@ def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str
         layout = {"tp": tp, "sequence_parallel": tp > 1, "zero": 3 if framework == "fsdp" else 1}
         job = {"seq_len": 1024, "global_batch_size": 64, "precision": "fp16"}
         model = {"base": "gpt2", "vocab_size": words}
-        asked = planner.plan(model=model, cluster=cluster, framework=framework, job=job, layout=layout)
+        stack = {"name": framework, "cublas": cublas}
+        asked = planner.plan(model=model, cluster=cluster, framework=stack, job=job, layout=layout)
         return asked.step_time_s
 
     for tp in (1, 2):
         assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
         assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)
     assert step_s("llm.c", 1, 50_257) <= step_s("llm.c", 1, 50_304)
+
+
+def test_an_odd_vocabulary_costs_a_gpu_more_whose_tensor_cores_outrun_its_loads() -> None:
+    """Narrow loads go by clocks and multiprocessors: an H100 loses more than an A100, and that more than a V100. cuBLAS 10, which
+    leaves a V100's tensor cores alone, loses most."""
+
+    def loss(gpu: str, cublas: int = 12) -> float:
+        odd, even = (
+            planner.plan(
+                model={"base": "gpt2", "vocab_size": words},
+                cluster={"accelerator": gpu, "num_gpus": 1},
+                framework={"name": "apex", "cublas": cublas},
+                job={"seq_len": 1024, "global_batch_size": 8, "precision": "fp16"},
+                layout={"micro_batch_size": 8, "recompute": "none"},
+            ).step_time_s
+            for words in (50_257, 50_304)
+        )
+        return odd / even
+
+    assert 1.0 < loss("v100-sxm2-32gb") < loss("a100-sxm4-80gb") < loss("h100-sxm5-80gb")
+    assert loss("v100-sxm2-32gb", 10) > loss("h100-sxm5-80gb")
+    assert loss("rtx-4090-24gb") == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_loop_over_tensors_takes_as_long_as_its_launches_or_its_bytes() -> None:
+    """The same device work on a small model waits for the host, on a large one it does not."""
+
+    def optimizer_s(model: str, **stack: Any) -> float:
+        asked = planner.plan(
+            model=model,
+            cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 1},
+            framework={"name": "apex", "fused_optimizer": "loop", **stack},
+            job={"seq_len": 512, "global_batch_size": 1, "precision": "fp16"},
+            layout={"micro_batch_size": 1, "recompute": "full"},
+        )
+        return asked.step_parts_s["optimizer"]
+
+    small, large = (optimizer_s(m, host_s_per_kernel=8e-6, host_s_per_step=0.0) for m in ("gpt2", "llama-2-7b"))
+    assert small == pytest.approx(148 * 10 * 8e-6)
+    assert large == optimizer_s("llama-2-7b", host_s_per_kernel=1e-9, host_s_per_step=0.0)
 
 
 # --- features ---------------------------------------------------------------------------------------------------------

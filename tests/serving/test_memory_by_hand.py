@@ -41,6 +41,17 @@ def test_live_tensors_of_a_pass_by_hand() -> None:
         assert number(workspace_bytes(every, 100.0, 3.0)) == pytest.approx(100 * 1024 / tp * 6)
 
 
+def test_live_scores_of_a_prompt_by_hand() -> None:
+    """Two prompts of 4,000 tokens: 10 bytes for each pair of their tokens and head, where that is more than other live tensors;
+    half of the heads on each of two GPUs."""
+    for tp in (1, 2):
+        setting = with_engine(deployment(model(LLAMA), tp, tp=tp), **LIVE, score_bytes=10.0, prefill_tokens=8000)
+        heads = setting.model.num_heads / tp
+        assert number(memory(setting, 2.0, 4000.0, 4000.0).workspace_bytes) == pytest.approx(10 * heads * 2 * 4000**2)
+        short = memory(setting, 2.0, 40.0, 40.0).workspace_bytes
+        assert number(short) == number(workspace_bytes(setting, 80.0, 2.0))
+
+
 def test_live_tensors_of_experts_by_hand() -> None:
     """Two pairs a token in two buffers: the wider of 1,536 / tp inputs and 512 results, and of these and both products of the
     first, 2 x 1,536 / tp; of all four groups' pairs where one rank may get them all."""
