@@ -47,6 +47,7 @@ READ = frozenset(
         "release",
         "cuda_graphs",
         "multi_token_prediction",
+        "capacity_factor",
         "routing",
         "dispatcher",
         "fused_rotary",

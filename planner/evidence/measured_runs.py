@@ -536,6 +536,9 @@ def _model(row: Mapping[str, str]) -> Model:
         fields["relative_attention"] = yes(row, "relative_attention")
     for column in ("num_layers", "hidden_size", "num_heads", "vocab_size"):
         fields[column] = whole(row, column)
+    capacity = measured_number(row, "capacity_factor", 1.0)
+    if capacity is not None:
+        fields["capacity_factor"] = capacity
     latent = row.get("attention") == "mla"
     optional = ["ffn_hidden_size", "num_experts", "top_k", "expert_ffn_hidden_size", "num_shared_experts", "num_dense_layers"]
     optional += ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] if latent else []

@@ -126,14 +126,15 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input.
 
-    Unless all are padded to a capacity, the host reads how many tokens each expert got before it can launch what follows: it
-    waits for the router, nothing is queued ahead, and dispatch, permutation and grouped multiplications are many small calls.
-    They take as long as the host where that is longer than the device's work. The backward pass knows the counts: the host runs
-    ahead there.
+    Dispatch, permutation and grouped multiplications are many small calls, which take as long as the host where that is longer
+    than the device's work. Unless all are padded to a capacity, the host reads how many tokens each expert got before it can
+    launch them: it waits for the router, and nothing is queued ahead. The backward pass knows the counts: the host runs ahead
+    there, as it does under such a capacity.
     """
     m = setting.model
-    asks = _counts(setting) and m.num_experts > 1 and setting.framework.cuda_graphs != "full"
-    host = setting.framework.expert_host_s if asks else 0.0
+    launches = m.num_experts > 1 and setting.framework.cuda_graphs != "full"
+    asks = launches and _counts(setting)
+    host = setting.framework.expert_host_s if launches else 0.0
     return (
         Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host, host_waits=asks),
         Row(name="token counts to the host gradient", block=BLOCK, phase="backward", host_s=host),

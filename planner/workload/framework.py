@@ -154,7 +154,7 @@ class Framework(Spec):
     host_s_per_group: Seconds | None = None  # of one group where the grouped multiply is a loop; None: ``host_s_per_kernel``
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
-    expert_host_s: Seconds = 0.0  # host work of one dropless layer of experts in one pass: token counts, dispatch, many launches
+    expert_host_s: Seconds = 0.0  # host work of one layer of experts in one pass: token counts, dispatch, many launches
     host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide

@@ -227,6 +227,24 @@ def test_a_row_says_what_its_recipe_trains_and_captures(table: Callable[..., Pat
     assert (run.job.multi_token_prediction, run.framework.cuda_graphs) == (2, "full")
 
 
+def test_tokens_that_a_recipe_drops_are_dropped(table: Callable[..., Path]) -> None:
+    """Experts of a capacity, as a column or a recipe's words say: shapes are known, and the host waits for no counts."""
+    mixture = {
+        "framework": "megatron-bridge", "num_experts": "8", "top_k": "2", "expert_ffn_hidden_size": "1024",
+        "num_heads": "16", "num_layers": "4", "hidden_size": "1024", "vocab_size": "32000", "num_kv_heads": "", "head_dim": "",
+    }  # fmt: skip
+    for said in ({"capacity_factor": "1"}, {"notes": "release 25.09; tokendrop; MoE token-drop"}):
+        (run,), refused = read_runs(table(mixture | said))
+        assert not refused
+        assert run.model.capacity_factor == 1.0
+        assert run.framework.pads_to_capacity
+    assert run.framework.dispatcher == "alltoall"
+    (run,), _ = read_runs(table(mixture))
+    assert run.model.capacity_factor is None
+    (), (wrong,) = read_runs(table(mixture | {"capacity_factor": "much"}))
+    assert "capacity_factor = 'much'" in wrong.reason
+
+
 def test_a_row_with_all_sizes_is_called_what_its_owner_likes(table: Callable[..., Path]) -> None:
     (run,), refused = read_runs(table({"model": "megatron-22b", "num_layers": "12"}))
     assert not refused
