@@ -98,7 +98,7 @@ def changed(draw: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
         how = draw(st.sampled_from(("odd", "odd", "odd", "gone", "renamed")))
         value = inner.pop(key, None)
         if how == "odd":
-            inner[key] = draw(st.sampled_from(ODD))
+            inner[key] = copy.deepcopy(draw(st.sampled_from(ODD)))  # what is put into one goes into no other
         elif how == "renamed":
             inner[f"{key}s"] = value
     return table

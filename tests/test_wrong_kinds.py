@@ -229,3 +229,11 @@ def test_links_of_another_kind_are_named(wrong: str, tmp_path: Path) -> None:
 def test_variants_without_layers_are_named() -> None:
     with pytest.raises(PlannerError, match="variants: layer_pattern = '' has no layer 'b'"):
         planner.plan(**{**SUBJECT, "model": {"base": "mixtral-8x7b", "variants": [{"letter": "b", "head_dim": 64}]}})
+
+
+def test_a_table_that_holds_itself_is_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless["a"] = [endless]
+    for wrong in ({"num_layers": endless}, {"variants": [endless]}):
+        with pytest.raises(PlannerError, match="levels deep; at most 32"):
+            planner.plan(**{**SUBJECT, "model": {"base": "gpt2", **wrong}})

@@ -184,16 +184,19 @@ class Spec(BaseModel):
         return {n: getattr(self, n) for n, p in self.provenance.items() if p.kind == "assumed" and hasattr(self, n)}
 
 
-def _checked_within(value: Any, where: str) -> None:
-    """PlannerError for a copy with impossible fields, alone or in a list or table: pydantic takes an object as it is."""
+def _checked_within(value: Any, where: str, level: int = 0) -> None:
+    """PlannerError for a copy with impossible fields, alone or in a list or table, since pydantic takes an object as it is; and
+    for tables too deep, such as one that holds itself."""
+    if level > MOST_LEVELS:
+        raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, level, MOST_LEVELS)
     if isinstance(value, Spec):
         value.checked(where)
     elif isinstance(value, list | tuple):
         for item in value:
-            _checked_within(item, where)
+            _checked_within(item, where, level + 1)
     elif isinstance(value, dict):
         for item in value.values():
-            _checked_within(item, where)
+            _checked_within(item, where, level + 1)
 
 
 _COMPLETING = RLock()
