@@ -138,6 +138,24 @@ def test_a_pipelines_micro_batches_that_nobody_states(release: str, notes: str, 
     assert (layout.vpp, layout.micro_batch_size) == (vpp, micro_batch)
 
 
+@pytest.mark.parametrize(("words", "exchanges", "cublas"), [("", True, 12), ("system dir 8xV100; memory length 192", False, 10)])
+def test_ranks_that_exchange_nothing_are_one_gpu_each_and_old_containers_have_old_kernels(
+    words: str, exchanges: bool, cublas: int
+) -> None:
+    """The benchmark's settings have no --multi_gpu ddp: eight ranks take as long as one, each with its own model."""
+    cells = {"source": "lambda-txl", "framework": "", "accelerator": "v100-sxm2-32gb", "precision": "fp16", "recompute": "none"}
+    sizes = {"num_gpus": "8", "dp": "8", "tp": "1", "pp": "1", "vpp": "1", "micro_batch_size": "2", "global_batch_size": "16"}
+    run = read(**cells, **sizes, notes=words, sequence_parallel="0", tokens_per_s_per_gpu="")
+    assert (run.cluster.num_gpus, run.job.global_batch_size) == ((8, 16) if exchanges else (1, 2))
+    assert (run.framework.cublas, run.framework.fused_optimizer) == (cublas, "loop")
+
+
+def test_an_optimizer_in_a_column_is_the_runs() -> None:
+    assert read(fused_optimizer="foreach").framework.fused_optimizer == "foreach"
+    with pytest.raises(PlannerError, match="fused_optimizer = 'some'"):
+        read(fused_optimizer="some")
+
+
 def test_a_tables_0_does_not_take_from_a_named_model_what_it_is_known_to_have() -> None:
     """A 0 in a column of yes and no is what many tables hold where nobody asked; what is put in its place is said."""
     run = read(model="gpt-oss-120b", biases="0", gated_ffn="1")
