@@ -207,10 +207,10 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     torch.compile gathers in kernels that stream, and adds likewise.
 
     What exceeds a capacity is dropped before it, and padding is written (Megatron-Core, moe_utils.py, ``num_out_tokens`` and
-    ``drop_and_pad`` of permute).
+    ``drop_and_pad`` of permute). Pairs that travel are permuted where their tokens are, others on their experts' rank.
     """
     m, w, f = setting.model, setting.width, setting.framework
-    elements = _own_pairs(setting) * float(m.hidden_size)
+    elements = (_own_pairs(setting) if f.dispatcher in PAIRS else expert_tokens(setting)) * float(m.hidden_size)
     across = (setting.ep > 1).astype(float)
     arriving: Number = 1.0
     if f.dispatcher == "deepep":
