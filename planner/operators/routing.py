@@ -97,6 +97,8 @@ def rank_load(num_experts: int, top_k: int, ep: int, skew: float, capacity: floa
     The mean over drawn routers of the greatest of ``ep`` sums of min(share, capacity) over E / ep experts, over E / ep. Where
     that is no whole number, a place begins within an expert and has a part of its tokens.
     """
+    if ep == 1:
+        return 1.0 if capacity is None else kept_share(num_experts, top_k, skew, capacity)
     shares = drawn_shares(num_experts, top_k, skew)
     if capacity is not None:
         shares = np.minimum(shares, capacity)
