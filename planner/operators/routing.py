@@ -87,7 +87,7 @@ def _threshold(preferences: Array, top_k: int, skew: float) -> Array:
         density = np.exp(-0.5 * over * over).sum(axis=1, keepdims=True) / (2.0 * np.pi) ** 0.5
         newton = threshold + excess / np.maximum(density, 1e-100)
         threshold = np.where((low < newton) & (newton < high), newton, 0.5 * (low + high))
-    return threshold
+    return np.asarray(threshold)
 
 
 @lru_cache(maxsize=1024)
