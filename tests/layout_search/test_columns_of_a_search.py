@@ -12,12 +12,12 @@ from test_layout_grid import listed
 
 import planner
 from planner.hardware.cluster import cluster
-from planner.layout_search.found import Found
+from planner.layout_search.found import TOO_DEAR, TOO_LATE, Found
 from planner.layout_search.nearest import changes, nearest_fitting
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import Rows, groups_of, no_rows, simplest_first
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import _Ladder, _likelier, _simpler, run_search
+from planner.layout_search.search import _Ladder, _likelier, _simpler, _within, run_search
 from planner.layout_search.space import LayoutGrid
 from planner.layout_search.table import runner_up, why_second
 from planner.performance.evaluation import evaluate
@@ -188,3 +188,10 @@ def test_the_runner_up_is_told_by_what_it_needs_and_takes_more() -> None:
     assert f"step {100 * (second['step_time_s'] / best['step_time_s'] - 1):+.2f}%" in said
     assert f"memory {(second['peak_total_bytes'] - best['peak_total_bytes']) / 2**30:+.2f} GiB" in said
     assert f"dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1:+.2%}" in said
+
+
+def test_what_breaks_a_limit_is_counted_under_the_first_that_it_breaks() -> None:
+    limited = replace(as_question(**ASKED), deadline_s=10.0, budget_usd=5.0)
+    time, usd, found = np.array([9.0, 10.0, 11.0, 12.0, 1.0]), np.array([4.0, 6.0, 7.0, 1.0, 5.0]), Found()
+    assert _within(limited, found, time, usd).tolist() == [True, False, False, False, True]
+    assert found.rejected == {TOO_LATE: 2, TOO_DEAR: 1}
