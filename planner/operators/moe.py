@@ -205,9 +205,12 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock). Without fused kernels
     (Megatron-LM, --moe-permute-fusion) PyTorch's indexing gathers, and adds one element after the other on the way back;
     torch.compile gathers in kernels that stream, and adds likewise.
+
+    What exceeds a capacity is dropped before it, and padding is written (Megatron-Core, moe_utils.py, ``num_out_tokens`` and
+    ``drop_and_pad`` of permute). Pairs that travel are permuted where their tokens are, others on their experts' rank.
     """
     m, w, f = setting.model, setting.width, setting.framework
-    elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
+    elements = (_own_pairs(setting) if f.dispatcher in PAIRS else expert_tokens(setting)) * float(m.hidden_size)
     across = (setting.ep > 1).astype(float)
     arriving: Number = 1.0
     if f.dispatcher == "deepep":
