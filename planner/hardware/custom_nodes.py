@@ -76,10 +76,10 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
             return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
         return workstation(card, gpus_per_node)
     if reference is not None:
-        whole = num_gpus if isinstance(num_gpus, int) else None
-        if num_nodes is not None or whole is None or (_holds(reference, whole) and not _fills_a_box(reference, whole)):
+        if num_nodes is not None or not isinstance(num_gpus, int):
             return reference
-        return _nodes_of_eight(card, whole)
+        kept = _holds(reference, num_gpus) and not _fills_a_box(reference, num_gpus)
+        return reference if kept else _nodes_of_eight(card, num_gpus)
     if not isinstance(num_gpus, int) or num_gpus < 1:
         return workstation(card, 1)
     if isinstance(num_nodes, int) and num_nodes > 0:
