@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.common.errors import PlannerError, brief
+from planner.common.errors import PlannerError, brief, grouped
+from planner.common.message import Message
+
+MOST = 2**27
+"""Of any count or size: as many tokens as a sequence may have; published widths, heads and vocabularies are smaller."""
+MOST_ELEMENTS = 10**15
+"""Of parameters that are given as one number: published models end at some 10^12."""
 
 LARGEST: dict[str, tuple[float, str]] = {
-    "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
+    "job.seq_len": (MOST, "the longest published context is 10 million tokens"),
     "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
     "job.num_tokens": (10**16, "the largest published corpora hold some 10^13 tokens"),
     "job.num_samples": (10**15, "the largest published corpora hold some 10^13 tokens"),
@@ -39,13 +45,16 @@ LARGEST: dict[str, tuple[float, str]] = {
 }
 
 
+def too_large(field: str, shown: str, value: str) -> Message:
+    """What is said of a value beyond ``LARGEST``, wherever it is refused; ``shown``: the field as it stands there."""
+    most, why = LARGEST[field]
+    return Message("{0} = {1}: at most {2} is answered ({3}); give a smaller one", shown, value, grouped(most), why)
+
+
 def require_answerable(place: str, spec: Any) -> None:
     """Raise PlannerError where a field of ``spec``, the table ``place`` of a question, is beyond the largest answered."""
-    for field, (most, why) in LARGEST.items():
+    for field, (most, _) in LARGEST.items():
         table, name = field.split(".")
         value = getattr(spec, name, None) if table == place else None
         if value is not None and value > most:
-            shown = brief(value)
-            raise PlannerError(
-                "{0} = {1}: at most {2} is answered ({3}); give a smaller one.", field, shown, most, why, code="size", field=field
-            )
+            raise PlannerError("{0}.", too_large(field, field, brief(value)), code="size", field=field)
