@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from planner.common.limits import LARGEST
 from planner.common.message import LONGEST_SHOWN, Message, cleaned, join_messages, shown_value
 from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
@@ -269,8 +270,6 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
 
     A value is said as "job.seq_len = 0: must be greater than 0"; a field unknown or missing follows its place: "job: ...".
     """
-    from planner.common.limits import LARGEST, too_large  # which raises PlannerError itself
-
     parts: list[str] = []
     limits: list[str] = []
     fields, given, dotted = [], None, where.isidentifier()
@@ -302,6 +301,12 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         alone |= {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
     said = join_messages("; ", parts)
     return PlannerError("{0}.", said, **alone) if dotted else PlannerError("{0}: {1}.", where, said, **alone)
+
+
+def too_large(field: str, shown: str, value: str) -> Message:
+    """What is said of a value beyond ``LARGEST``, wherever it is refused; ``shown``: the field as it stands there."""
+    most, why = LARGEST[field]
+    return Message("{0} = {1}: at most {2} is answered ({3}); give a smaller one", shown, value, grouped(most), why)
 
 
 def _kind(of_pydantic: str) -> str:

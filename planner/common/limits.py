@@ -4,13 +4,6 @@ They lie far above everything that was ever trained, served or paid. Beyond them
 would hold a process for minutes.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from planner.common.errors import PlannerError, brief, grouped
-from planner.common.message import Message
-
 MOST = 2**27
 """Of any count or size: as many tokens as a sequence may have; published widths, heads and vocabularies are smaller."""
 MOST_ELEMENTS = 10**15
@@ -43,18 +36,3 @@ LARGEST: dict[str, tuple[float, str]] = {
     "run.slowest_recovery_s": (10**8, "that is three years"),
     "run.preemption_wait_s": (10**8, "that is three years"),
 }
-
-
-def too_large(field: str, shown: str, value: str) -> Message:
-    """What is said of a value beyond ``LARGEST``, wherever it is refused; ``shown``: the field as it stands there."""
-    most, why = LARGEST[field]
-    return Message("{0} = {1}: at most {2} is answered ({3}); give a smaller one", shown, value, grouped(most), why)
-
-
-def require_answerable(place: str, spec: Any) -> None:
-    """Raise PlannerError where a field of ``spec``, the table ``place`` of a question, is beyond the largest answered."""
-    for field, (most, _) in LARGEST.items():
-        table, name = field.split(".")
-        value = getattr(spec, name, None) if table == place else None
-        if value is not None and value > most:
-            raise PlannerError("{0}.", too_large(field, field, brief(value)), code="size", field=field)

@@ -16,8 +16,9 @@ from message_templates import PLANNER
 from places import DATA
 
 import planner
+from planner.common.answerable import require_answerable
 from planner.common.errors import PlannerError, near
-from planner.common.limits import LARGEST, require_answerable
+from planner.common.limits import LARGEST
 from planner.evidence.measured_runs import read_runs
 from planner.evidence.predictions import predict
 from planner.evidence.study import LEFT_OUT
