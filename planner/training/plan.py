@@ -149,7 +149,7 @@ class Plan:
     def even_routing(self) -> EvenRouting | None:
         """Step and memory with a router forced to be even, where either differs by more than 5 % (``TOLD_FROM``)."""
         load = job_load(self.model, self.job, self.layout.ep)
-        if load == 1.0 or self.model.capacity_factor is not None:
+        if load == 1.0:
             return None
         even = self.job.replaced(routing="forced", expert_load=None)
         columns = as_columns(self.layout, self.num_gpus)
