@@ -58,7 +58,7 @@ def expert_tokens(setting: Setting) -> Number:
 
     Every rank of the expert group sends top_k t pairs and, on average, receives as many; the ranks of an expert's
     tensor-parallel group all see them. A capacity factor c pads or drops to a fixed number (Switch, Fedus et al. 2021), or drops
-    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what is kept times the load, at most c.
+    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what the fullest rank's experts keep.
     """
     m = setting.model
     return float(m.top_k) * setting.sequence_tokens * setting.etp * _surplus(setting)
@@ -67,11 +67,9 @@ def expert_tokens(setting: Setting) -> Number:
 def _surplus(setting: Setting) -> Number:
     """Pairs on the fullest rank over the mean: a rank with all experts has the mean, one of ep at most ep times it."""
     m = setting.model
-    if m.capacity_factor is None:
-        return setting.expert_load
-    if setting.framework.pads_to_capacity:
+    if m.capacity_factor is not None and setting.framework.pads_to_capacity:
         return m.capacity_factor
-    return np.minimum(m.capacity_factor, kept_pairs(m, setting.job) * setting.expert_load)
+    return setting.kept_load
 
 
 def _counts(setting: Setting) -> bool:
@@ -81,7 +79,7 @@ def _counts(setting: Setting) -> bool:
 
 def _imbalance(setting: Setting) -> Number:
     """As the surplus, over what a rank has of its own tokens; without padding to a capacity, which every rank computes."""
-    return _surplus(setting) / kept_pairs(setting.model, setting.job) if _counts(setting) else 1.0
+    return _surplus(setting) / kept_pairs(setting.model, setting.job, setting.ep) if _counts(setting) else 1.0
 
 
 def _own_pairs(setting: Setting) -> Number:

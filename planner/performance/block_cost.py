@@ -270,7 +270,7 @@ def _sent_s(row: Row, message: Number, setting: Setting, cluster: Cluster) -> Ar
     if row.collective is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        load = partial(places_load, setting.model, setting.job, setting.ep)
+        load = partial(places_load, setting.model, setting.job, setting.ep, pads=setting.framework.pads_to_capacity)
         return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride, in_turn=row.in_turn, load=load)
     return collective_s(cluster, row.collective, message, ranks, stride)
 

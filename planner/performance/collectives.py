@@ -118,7 +118,8 @@ def token_exchange_s(
     router takes neighbours of the ``in_turn`` experts (``routing.distinct_places``).
 
     ``token_bytes`` are the fullest rank's, ``load(ranks)`` times the mean. What comes over the network is spread over the ports
-    of a node: the fullest node counts there, ``load(nodes)``, with every token once at most.
+    of a node: the fullest node counts there, ``load(nodes)``, with every token once at most. ``reach`` limits the nodes of a
+    token, not the tokens of a node.
     """
     ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, token_bytes))
     inner = cluster.node.links[0].span or cluster.num_gpus
@@ -132,7 +133,7 @@ def token_exchange_s(
     inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride, captured)
     if load is not None:
         there = np.ceil(nodes)
-        at_nodes = np.minimum(at_nodes * load(there), np.maximum(there * reach, 1.0)) / load(ranks)
+        at_nodes = np.minimum(at_nodes * load(there), there) / load(ranks)
     across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local, captured)
     return np.asarray(np.maximum(inside, across))
 

@@ -18,8 +18,12 @@ from planner.performance.collectives import Exchange, collective_s, distinct_pla
 from planner.performance.evaluation import evaluate
 from planner.performance.roofline import Device, device_s
 from planner.serving.engine import load_engine
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.question import Question
+
+CATALOG = [load_framework(name) for name in framework_names()]
+BY_DEEPSPEED = [stack.name for stack in CATALOG if "DeepSpeed" in stack.description and "zero3" in stack.features]
 
 
 def test_deepseek_sends_a_token_to_fewer_nodes_than_experts() -> None:
@@ -159,3 +163,34 @@ def test_gathers_wait_for_adapters_that_fsdp_wraps_alone(kind: str, waits: bool)
         assert seconds[True] == alone > seconds[False]
     else:
         assert seconds[True] == seconds[False]
+
+
+@pytest.mark.parametrize("name", BY_DEEPSPEED)
+def test_what_shards_by_deepspeed_takes_nothing_of_fsdp(name: str) -> None:
+    """FSDP's wrapping of adapters and what its backward pass keeps belong to FSDP: DeepSpeed's ZeRO-3 wraps no modules."""
+    changes = {"kind": "lora", "adapter": {"rank": 8}, "global_batch_size": 8, "precision": "bf16"}
+    columns = as_columns(Layout(zero=3, micro_batch_size=1, dp=8, recompute="full"), 8)
+    stack = load_framework(name)
+    found = {
+        fsdp: evaluate(
+            Question(
+                model(LLAMA),
+                gpus(8),
+                stack.replaced(adapters_sharded_apart=fsdp, sharded_backward_keeps_inputs=fsdp),
+                job(**changes),
+            ),
+            columns,
+        )
+        for fsdp in (True, False)
+    }
+    asked = evaluate(Question(model(LLAMA), gpus(8), stack, job(**changes)), columns)
+    assert found[True].step.data_parallel_s[0] > found[False].step.data_parallel_s[0] == asked.step.data_parallel_s[0]
+    assert found[True].memory.total_bytes[0] > found[False].memory.total_bytes[0] == asked.memory.total_bytes[0]
+
+
+@pytest.mark.parametrize("name", framework_names())
+def test_a_framework_gathers_as_the_software_that_shards_its_adapters(name: str) -> None:
+    """Adapters that FSDP wraps are gathered by FSDP; peft under DeepSpeed gathers as DeepSpeed does."""
+    stack = load_framework(name)
+    if stack.adapters_sharded_apart or stack.sharded_backward_keeps_inputs:
+        assert stack.provenance["overlap_parameter_gather"].source.startswith("fsdp.overlap_parameter_gather")
