@@ -330,6 +330,7 @@ def test_a_capacity_that_drops_nothing_tells_of_uneven_experts_as_none_does() ->
     dropless, wide = told(None, False), told(1000.0, False)
     assert wide.expert_load == dropless.expert_load
     assert wide.step_time_s == pytest.approx(dropless.step_time_s)
+    assert told(3.0, False).expert_load < dropless.expert_load
     assert told(4.0, True) is None
 
 
