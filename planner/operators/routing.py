@@ -18,7 +18,7 @@ PREFERENCES = 2**16
 """Preferences that are drawn in all: of more experts, fewer routers are drawn, one at least."""
 TABLE_END, TABLE_STEP = 9.0, 1.0 / 256.0
 """The table of the normal distribution ends this many deviations from the mean and has an entry at every step. scipy.special has
-the function, but takes a third of a second to import: a plan takes half of that."""
+the function, but takes a third of a second to import, half of what a whole plan takes."""
 CLOSE, MOST_STEPS = 1e-7, 100
 """A threshold is found once it takes ``top_k`` experts to this part; bisection alone comes there in fewer steps."""
 WIDEST, HALVINGS = 8.0, 14
@@ -71,8 +71,8 @@ def drawn_shares(num_experts: int, top_k: int, skew: float) -> Array:
 def _threshold(preferences: Array, top_k: int, skew: float) -> Array:
     """The tau of each router with sum over e of Phi(b_e - tau) = ``top_k``, shape ``(routers, 1)``.
 
-    Newton's method from the tau of infinitely many experts; bisection where it leaves the bounds, within which all experts
-    would be taken by more than top_k / E, or by less.
+    Newton's method from the tau of infinitely many experts, and bisection where it would leave the bounds: at the lower one each
+    expert is taken with a chance of at least top_k / E, at the upper one with at most that.
     """
     num_experts = preferences.shape[1]
     alone = NORMAL.inv_cdf(1.0 - top_k / num_experts)  # of experts that are all preferred alike
