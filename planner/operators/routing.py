@@ -147,7 +147,7 @@ def distinct_places(places: Number, groups: tuple[int, int], copies: float, in_t
         missed = missed * np.maximum(total - total / n - i, 0.0) / (total - i)
     each = np.maximum(n / total, 1.0)
     apart = chosen * each * (1.0 - np.power(1.0 - 1.0 / each, copies / chosen))
-    return np.where(n <= total, n * (1.0 - missed), apart)
+    return np.asarray(np.where(n <= total, n * (1.0 - missed), apart))
 
 
 def expert_load(model: Model, job: Job, ep: Array) -> Array:
