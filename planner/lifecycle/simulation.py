@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.answerable import require_answerable
 from planner.common.arguments import as_a, as_amount
 from planner.common.arrays import Array, Number, percentiles
 from planner.common.errors import PlannerError
-from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 from planner.lifecycle.failures import describe, simulate_clusters
