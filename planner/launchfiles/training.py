@@ -143,9 +143,10 @@ def _framework(said: Said) -> str:
         if form is not None:
             return form.framework
     adapter = said.has("peft", "bitsandbytes") or bool(f.get("said.peft")) or f.get("said.tuning") in ("lora", "qlora", "dora")
+    by_deepspeed = said.has("deepspeed") or f.get("said.sharder") == "deepspeed"
     if adapter:
-        return "peft"
-    if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
+        return "peft-deepspeed" if by_deepspeed else "peft"
+    if by_deepspeed:
         return "deepspeed-zero"
     if f.get("said.fsdp") or f.get("said.fsdp_table") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
         narrow = f.get("said.fp8") or f.get("said.precision") == "fp8"

@@ -134,7 +134,7 @@ class Framework(Spec):
     # adapters on a frozen model
     # peft keeps A and B in fp32; others in the type of the model; peft until 0.11 in that of 16-bit weights, else in fp32
     adapter_dtype: Literal["fp32", "same", "weights"] = "fp32"
-    halves_adapters: bool = False  # DeepSpeed's fp16 engine holds A and B in 16 bit beside an fp32 copy: no input is cast
+    halves_adapters: bool = False  # A and B multiply in 16 bit (DeepSpeed's fp16 engine): no input is cast
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     clones_quantized_output: bool = False  # peft copies what a 4-bit layer gives before adding (tuners/lora/bnb.py, Linear4bit)
     # FSDP wraps each A and B as a unit of its own: no gather of a layer runs beside computation
