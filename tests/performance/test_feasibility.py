@@ -382,7 +382,7 @@ def test_images_take_their_tokens_of_the_sequence(images: float, tokens: float, 
     gemma, reader = load_model("gemma-3-4b"), load_model("llama-3.2-11b-vision")
     check_images(reader, "job", images, 0, "seq_len", 1.0)
     if refused_:
-        with pytest.raises(PlannerError, match=r"1,024 of seq_len = 1,023"):
+        with pytest.raises(PlannerError, match=r"1,024 of seq_len = 1023"):
             check_images(gemma, "job", images, 0, "seq_len", tokens)
     else:
         check_images(gemma, "job", images, 0, "seq_len", tokens)

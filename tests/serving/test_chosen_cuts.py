@@ -152,7 +152,7 @@ def test_what_no_cut_mends_is_told_of_several_gpus_as_of_one(card: str, fields: 
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize(("prompt", "clients"), [(8000, 64), (4000, 64), (512, 8)])
+@pytest.mark.parametrize(("prompt", "clients"), [(16_000, 64), (8000, 64), (4000, 64), (512, 8)])
 def test_clients_are_served_by_the_cut_that_answers_most_of_them(prompt: int, clients: int) -> None:
     """Also where groups of attention would have room for more requests, but read their prompts one after the other."""
     fields = {"prompt": prompt, "output": 500, "clients": clients, "weights": "fp8-block"}
