@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.answerable import require_answerable
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
-from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model

@@ -66,9 +66,9 @@ state everything, and tools whose settings a table does not tell. Of GPUs it is 
 known. Of precisions, fp8 is many recipes under one name. Generations differ, for old GPUs are measured with old software, and so
 do kinds of job: tuning tools state less. Mixtures of experts exchange and balance, which few tables describe. Of memory it is
 the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies; not the
-kind of model, whose bytes are counted alike: with it the score of peaks left out by source is worse. Of serving it is no die:
-GPUs for graphics were measured with other software than those for computing, so that a die's spread is its software's, and a GPU
-on which nobody measured an engine would have the narrower interval."""
+kind of model, whose bytes are counted alike: with it the score of peaks left out by source is worse. Of serving it is not
+the die: GPUs for graphics were measured with other software than those for computing, so that errors by
+die would be errors of the software, and too small on the die with which the better known software was measured."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 SOURCE_FREEDOM: dict[str, float] = {"step_time": 4.0}
