@@ -215,16 +215,22 @@ def test_software_of_one_source_is_unseen_by_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "framework", "root", "measured"),
+    ("metric", "framework", "parameters", "measured"),
     [
-        ("decode", "vllm-v1", "vllm", True),
-        ("prefill", "vllm-v1", "vllm", True),
-        ("throughput", "tensorrt-llm-1", "tensorrt-llm", True),
-        ("throughput", "vllm-v1", "vllm", False),
+        ("decode", "vllm-v1", 8e9, True),
+        ("prefill", "vllm-v1", 8e9, True),
+        ("throughput", "tensorrt-llm-1", 70.6e9, True),
+        ("throughput", "vllm-v1", 8e9, False),
     ],
 )
-def test_what_serves_is_known_better_where_it_was_measured(metric: Metric, framework: str, root: str, measured: bool) -> None:
-    """An engine on the H100 against software and chips that nobody measured; vLLM's throughput nobody did, either."""
+def test_what_serves_is_known_better_where_it_was_measured(
+    metric: Metric, framework: str, parameters: float, measured: bool
+) -> None:
+    """An engine on the H100, at a size that was measured, against software and chips that nobody measured.
+
+    vLLM's throughput nobody measured, either.
+    """
+    root = framework.rpartition("-")[0]
     known = Subject(
         framework=framework,
         root=root,
@@ -234,7 +240,7 @@ def test_what_serves_is_known_better_where_it_was_measured(metric: Metric, frame
         family="dense",
         num_nodes=1,
         num_gpus=1,
-        parameters=8e9,
+        parameters=parameters,
         precision="16",
         job="one GPU",
         model="8b",
