@@ -212,7 +212,7 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     across = (setting.ep > 1).astype(float)
     arriving: Number = 1.0
     if f.dispatcher == "deepep":
-        arriving = np.where(across > 0, distinct_places(setting.ep, m.router_reach, float(m.top_k), _in_turn(setting)), 1.0)
+        arriving = np.where(across > 0, distinct_places(setting.ep, m.chosen_groups, float(m.top_k), _in_turn(setting)), 1.0)
     moved = (1.0 + arriving / float(m.top_k)) * w * elements
     if f.dispatcher == "hybridep":
         moved = moved * (1.0 - across)
@@ -290,7 +290,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
             changed(
                 communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
                 copies=copies,
-                reach=m.router_reach,
+                groups=m.chosen_groups,
                 in_turn=_in_turn(setting),
                 arriving=arriving if phase == "forward" else 1.0,
             )

@@ -122,19 +122,32 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
     return result
 
 
-def distinct_places(places: Number, reach: float, copies: float, in_turn: float = 0.0) -> Array:
-    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them.
+OPEN = (1, 1)
+"""``Model.chosen_groups`` of a router that chooses from all experts."""
 
-    Drawn without regard to each other, k of r places are r (1 - (1 - 1/r)^k). Of E = ``in_turn`` experts that tokens take in
-    turn, token t the experts (t k + i) mod E with i < k: they begin at every multiple of g = gcd(k, E/r) within a place of E/r,
-    and the mean over those is 1 + (k - g) r / E, at most all.
+
+def distinct_places(places: Number, groups: tuple[int, int], copies: float, in_turn: float = 0.0) -> Array:
+    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on; shape of ``places``.
+
+    Experts stand in G groups of neighbours, ``groups`` = (G, those that a token chooses: C), and come from all of the chosen ones
+    alike, k / C from each: DeepSeek-V3 chooses groups by their two best experts, so that hardly one stays without. Of n <= G
+    places, each with G / n groups, a token lies on n (1 - prod_{i < C} (G - G/n - i) / (G - i)); of n > G, p = n / G of each
+    group, on C p (1 - (1 - 1/p)^(k/C)). Without groups, G = C = 1, that is n (1 - (1 - 1/n)^k).
+
+    Of E = ``in_turn`` experts that tokens take in turn, token t takes the experts (t k + i) mod E with i < k: they begin at every
+    multiple of g = gcd(k, E/n) within a place of E/n, and the mean over those is 1 + (k - g) n / E, at most all.
     """
+    n = np.maximum(np.asarray(places, dtype=float), 1.0)
     if in_turn:
-        r = np.asarray(places, dtype=float)
-        step = np.gcd(int(copies), np.maximum(in_turn / r, 1.0).astype(int))
-        return np.asarray(np.minimum(1.0 + (copies - step) * r / in_turn, r))
-    open_ = np.maximum(np.asarray(places) * reach, 1.0)
-    return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
+        step = np.gcd(int(copies), np.maximum(in_turn / n, 1.0).astype(int))
+        return np.asarray(np.minimum(1.0 + (copies - step) * n / in_turn, n))
+    total, chosen = groups
+    missed = np.ones_like(n)
+    for i in range(chosen):
+        missed = missed * np.maximum(total - total / n - i, 0.0) / (total - i)
+    each = np.maximum(n / total, 1.0)
+    apart = chosen * each * (1.0 - np.power(1.0 - 1.0 / each, copies / chosen))
+    return np.asarray(np.where(n <= total, n * (1.0 - missed), apart))
 
 
 def expert_load(model: Model, job: Job, ep: Array) -> Array:

@@ -137,7 +137,7 @@ class Framework(Spec):
     halves_adapters: bool = False  # DeepSpeed's fp16 engine holds A and B in 16 bit beside an fp32 copy: no input is cast
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     clones_quantized_output: bool = False  # peft copies what a 4-bit layer gives before adding (tuners/lora/bnb.py, Linear4bit)
-    # FSDP wraps each A and B as a unit of its own, and starts no gather before the unit two in front is free
+    # FSDP wraps each A and B as a unit of its own: no gather of a layer runs beside computation
     adapters_sharded_apart: bool = False
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains

@@ -254,6 +254,7 @@ def test_kernels_that_unpack_a_layers_weights(stack: str, kind: str, form: str, 
         ("peft", "bf16-pure", 2 + 4, (4 + 4) + (4 + 2) + 6 + 4, 4.0),  # B's result is cast before the sum
         ("torchtune", "bf16", None, 10, 2.0),
         ("peft-kbit", "bf16", 4 + 2, (2 + 2) + (2 + 4 + 4) + 8, 3.0),  # the layer takes and gives fp32
+        ("peft-kbit", "bf16-pure", None, (4 + 4) + (4 + 4 + 4) + 8, 3.0),  # and so do the adapters: nothing to cast
     ],
 )
 def test_bytes_beside_a_4_bit_layer(
@@ -306,6 +307,18 @@ def test_until_peft_0_4_norms_of_llama_stayed_in_16_bit() -> None:
     )
     assert old == plain
     assert {name for name, *_ in now} - {name for name, *_ in old} >= {"in projection casts", "out projection casts"}
+
+
+def test_adapters_in_fp32_share_the_fp32_input_of_an_upcast_layer() -> None:
+    """huggingface/peft, _cast_input_dtype gives back what has the type already: query, key and value keep one fp32 tensor."""
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8, "target_modules": ["q_proj", "k_proj", "v_proj"]})
+    work = work.replaced(kind="qlora", quantization={"format": "nf4"})
+    rows = {(str(r.name), r.phase): r for r in list(table(model, work, stack="peft-kbit").layers.values())[-1]}
+    assert not [name for name, _ in rows if name.endswith("adapter input")]
+    kept = [float(np.ravel(rows[f"{part} adapter A", "forward"].saved_bytes)[0]) for part in ("query", "key", "value")]
+    assert kept == [4 * 2 * 16 * 64, 0.0, 0.0]
 
 
 def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:

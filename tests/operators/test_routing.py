@@ -15,6 +15,7 @@ import planner
 from planner.common.arrays import Array
 from planner.hardware.cluster import cluster as build_cluster
 from planner.operators.routing import (
+    OPEN,
     distinct_places,
     drawn_shares,
     fullest_rank_load,
@@ -201,8 +202,8 @@ def test_the_fullest_node_is_less_full_than_the_fullest_rank(router: tuple[int, 
 
     cluster = build_cluster("dgx-h100", num_nodes=8)
     load = partial(places_load, mixture, own, ep)
-    mean = token_exchange_s(cluster, 1e8, float(router[1]), 1.0, ep, 1.0)
-    fullest = token_exchange_s(cluster, 1e8 * at_ranks, float(router[1]), 1.0, ep, 1.0, load=load)
+    mean = token_exchange_s(cluster, 1e8, float(router[1]), OPEN, ep, 1.0)
+    fullest = token_exchange_s(cluster, 1e8 * at_ranks, float(router[1]), OPEN, ep, 1.0, load=load)
     assert mean[0] < fullest[0] < at_ranks * mean[0]
 
 
@@ -222,20 +223,38 @@ def test_a_router_of_limited_groups_fills_its_fullest_node_with_more_than_the_me
     mixture, ep = model({**MIXTRAL, "num_experts": 256, "top_k": 8}), np.array([64.0])
     load = partial(places_load, mixture, job(routing_skew=skew), ep)
     cluster, fullest = build_cluster("dgx-h100", num_nodes=8), 1e9 * load(ep)
-    mean = token_exchange_s(cluster, 1e9, 8.0, 0.5, ep, 1.0)[0]
-    part = token_exchange_s(cluster, fullest, 8.0, 0.5, ep, 1.0, load=load)[0] / mean * distinct_places(8.0, 0.5, 8.0) / 8.0
+    mean = token_exchange_s(cluster, 1e9, 8.0, (8, 4), ep, 1.0)[0]
+    part = token_exchange_s(cluster, fullest, 8.0, (8, 4), ep, 1.0, load=load)[0] / mean * 4.0 / 8.0
     assert part == pytest.approx(np.mean(found), rel=0.15)
 
 
 @pytest.mark.parametrize(("places", "copies"), [(2, 1), (4, 2), (4, 3), (8, 4)])
 def test_a_token_meets_as_many_places_as_all_draws_of_them_do(places: int, copies: int) -> None:
-    """The mean over every way to draw its experts' places; where a router reaches half of twice as many, no others."""
+    """The mean over every way to draw its experts' places, of all or of those that follow one another."""
     drawn = np.mean([len(set(draw)) for draw in itertools.product(range(places), repeat=copies)])
-    assert distinct_places(float(places), 1.0, float(copies)) == pytest.approx(drawn)
-    assert distinct_places(2.0 * places, 0.5, float(copies)) == pytest.approx(drawn)
+    assert distinct_places(float(places), OPEN, float(copies)) == pytest.approx(drawn)
     turns = [len({(t * copies + i) % 96 * places // 96 for i in range(copies)}) for t in range(96)]
-    assert distinct_places(float(places), 1.0, float(copies), 96.0) == pytest.approx(sum(turns) / 96)
-    assert distinct_places(1.0, 1.0, float(copies)) == distinct_places(8.0, 0.1, float(copies)) == 1.0
+    assert distinct_places(float(places), OPEN, float(copies), 96.0) == pytest.approx(sum(turns) / 96)
+    assert distinct_places(1.0, OPEN, float(copies)) == distinct_places(1.0, (8, 4), float(copies)) == 1.0
+
+
+@pytest.mark.parametrize(("experts", "groups", "copies"), [(256, (8, 4), 8), (160, (8, 3), 6), (128, (4, 2), 8)])
+def test_a_token_of_limited_groups_meets_as_many_places_as_drawn_tokens_do(
+    experts: int, groups: tuple[int, int], copies: int
+) -> None:
+    """DeepSeek-V3, DeepSeek-V2 and half of four groups: those with the greatest sums of two experts, and the best experts in
+    them. Of few nodes, which hold several groups, a token meets nearly all."""
+    total, chosen = groups
+    scores = np.random.default_rng(3).standard_normal((4000, total, experts // total))
+    best = np.argsort(-np.sort(scores, axis=2)[:, :, -2:].sum(axis=2), axis=1)[:, :chosen]
+    open_ = np.zeros((len(scores), total, 1), dtype=bool)
+    np.put_along_axis(open_, best[:, :, None], True, axis=1)
+    taken = np.argsort(-np.where(open_, scores, -np.inf).reshape(len(scores), experts), axis=1)[:, :copies]
+    for places in (2, 4, 8, 16, 32):
+        met = taken * places // experts
+        drawn = np.mean([(met == place).any(axis=1) for place in range(places)]) * places
+        assert distinct_places(float(places), groups, float(copies)) == pytest.approx(drawn, rel=0.05), places
+    assert distinct_places(float(total), groups, float(copies)) == pytest.approx(chosen)
 
 
 def test_a_plan_shows_even_routing_beside_its_own() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from planner.hardware.cluster import Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.curves import curves_of, load_curves
+from planner.operators.routing import OPEN, distinct_places
 from planner.operators.row import Matmul, Row, alignment, linear
-from planner.performance.collectives import Exchange, collective_s, distinct_places, token_exchange_s
+from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.evaluation import evaluate
 from planner.performance.roofline import Device, device_s
 from planner.serving.engine import load_engine
@@ -28,21 +29,21 @@ BY_DEEPSPEED = [stack.name for stack in CATALOG if "DeepSpeed" in stack.descript
 
 def test_deepseek_sends_a_token_to_fewer_nodes_than_experts() -> None:
     """Eight experts in at most four of eight nodes: never more than four copies on the network (DeepSeek-V3, section 3.2.2)."""
-    nodes = distinct_places(8.0, 0.5, 8.0)
+    nodes = distinct_places(8.0, (8, 4), 8.0)
     assert 3.5 < nodes <= 4.0
-    assert distinct_places(8.0, 1.0, 8.0) > nodes
-    assert distinct_places(1.0, 1.0, 8.0) == 1.0
-    assert distinct_places(1e9, 1.0, 8.0) == pytest.approx(8.0, rel=1e-6)  # ever more places: each expert its own
+    assert distinct_places(8.0, OPEN, 8.0) > nodes
+    assert distinct_places(1.0, OPEN, 8.0) == 1.0
+    assert distinct_places(1e9, OPEN, 8.0) == pytest.approx(8.0, rel=1e-6)  # ever more places: each expert its own
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([8.0, 16.0, 32.0, 64.0]), st.floats(1e6, 1e9), st.sampled_from([2.0, 6.0, 8.0]))
 def test_sending_a_token_once_to_a_node_takes_no_longer_than_once_to_an_expert(ranks: float, tokens: float, k: float) -> None:
     cluster = build_cluster("dgx-h100", num_nodes=8)
-    once = float(token_exchange_s(cluster, tokens, k, 1.0, ranks, 1.0))
+    once = float(token_exchange_s(cluster, tokens, k, OPEN, ranks, 1.0))
     pairs = float(collective_s(cluster, "all_to_all", tokens * k, ranks, 1.0))
     assert once <= pairs * 1.0001
-    assert token_exchange_s(cluster, tokens, k, 1.0, 1.0, 1.0) == 0.0
+    assert token_exchange_s(cluster, tokens, k, OPEN, 1.0, 1.0) == 0.0
 
 
 @pytest.mark.parametrize(
