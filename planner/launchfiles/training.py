@@ -86,7 +86,7 @@ def training_tables(
     num_gpus = _sharding_and_batch(said, table, framework)
     if unread:
         said.notes.append(
-            Message("global_batch_size = {0:,}: the recipe's own is not read; --batch gives it", f["job.global_batch_size"])
+            Message("global_batch_size = {0}: the recipe's own is not read; --batch gives it", f["job.global_batch_size"])
         )
     if num_gpus is not None and "num_nodes" not in table:
         table["num_gpus"] = num_gpus
@@ -704,7 +704,7 @@ def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
     if padded - words < VOCABULARY_STEP * tp:
         return table
     said.notes.append(
-        Message("vocab_size = {0:,}: {1:,} words, padded up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
+        Message("vocab_size = {0}: {1:,} words, padded up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
     )
     return {**({"base": table["name"]} if set(table) == {"name"} else table), "vocab_size": padded}
 

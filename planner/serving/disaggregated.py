@@ -185,7 +185,7 @@ def load_apart(times: Times, rate: float, pools: Pools | None = None) -> Load:
     if not load.stable:
         bound = min(pools.capacities_per_s, key=lambda name: pools.capacities_per_s[name])
         why = Message(
-            "{0:g} requests per second arrive and {1} carries at most {2:.3g}: the queue grows without end", rate, bound, total
+            "{0:,g} requests per second arrive and {1} carries at most {2:.3g}: the queue grows without end", rate, bound, total
         )
         return replace(load, why=why)
     return _measured(times, load, rate, pools)

@@ -369,7 +369,7 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     load = Load(requests_per_s=rate, capacity_requests_per_s=total, utilisation=each / most, stable=each < most)
     if not load.stable:
         why = Message(
-            "{0:g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
+            "{0:,g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
         )
         return replace(load, why=why)
     n = num_simulated(one)

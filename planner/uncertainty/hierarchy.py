@@ -93,8 +93,9 @@ SLOPES: dict[str, dict[str, tuple[float, float]]] = {
 """Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the
 run's size of a multiplication; ``distance``: of ``distances``, which runs of step time tell, so that little is assumed;
 ``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``alone``: 1 where a single GPU exchanges
-nothing; ``unseen``: of ``unseen``, from what releases of one source alone tell, left out with it and left out by their like: root
-mean square errors in the ratio of 1.41 in decoding (nine releases), 1.05 in prefill (four), 1.31 in throughput (one);
+nothing; ``unseen``: of ``unseen``, about the logarithm of the ratio that ``planner fit`` prints for releases of one source alone
+(``evidence.serving.study.unseen_ratio``; docs/accuracy-serving.md): 1.41 in decoding when they were set, 1.05 in prefill, 1.31 in
+throughput, where a single release tells it;
 ``incomplete``: 1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted
 alike at any size, and held-out runs far from the others err no more."""
 ROUNDS = 5

@@ -130,9 +130,9 @@ def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: C
     assert code == 0
     warnings = [note for note in json.loads(out)["notes"] if note.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "job.seq_len = 8,192" in warnings[0]
-    assert "context_length = 4,096" in warnings[0]
-    assert "context_length = 4,096" in run("plan", longer)[1]
+    assert "job.seq_len = 8192" in warnings[0]
+    assert "context_length = 4096" in warnings[0]
+    assert "context_length = 4096" in run("plan", longer)[1]
     for fine in (
         scenario(GOOD, ("seq_len = 2048", "seq_len = 4096")),
         scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"), ('name = "llama-2-7b"', 'base = "llama-2-7b"\ncontext_length = 0')),
