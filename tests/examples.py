@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from planner.hardware.cluster import Accelerator, Cluster, Node, cluster
+from planner.layout_search.space import LayoutGrid
 from planner.model.architecture import Model
 from planner.operators.setting import Setting, distinct_axes
 from planner.workload.framework import Framework, load_framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, as_columns
+from planner.workload.layout import Layout, Layouts, as_columns
 
 ACCELERATOR = Accelerator.build(
     {
@@ -100,3 +102,15 @@ def parts(*amounts: float) -> tuple[float, float, float]:
     b = second - first - 3.0 * c
     unit = abs(third) or 1.0
     return (first - b - c) / unit, b / unit, c / unit
+
+
+def listed(space: LayoutGrid) -> Layouts:
+    """All layouts of a grid, one by one."""
+    parts = []
+    for tp in space.tps:
+        for pp in space.pps(tp):
+            rows = space.rows(tp, pp)
+            for schedules in space.cuts(pp).values():
+                block = space.block(rows, schedules)
+                parts.append(block.at(np.arange(int(np.prod(block.shape)))))
+    return Layouts(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Layouts)})

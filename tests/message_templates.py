@@ -27,6 +27,7 @@ REACHABLE = (
     "calibration/records",
     "calibration/trace",
     "cli",
+    "common/answerable",
     "common/arguments",
     "common/clock",
     "common/assumption",

@@ -265,7 +265,7 @@ def _print_fit(answer: Study, refused: list[Refusal]) -> None:
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
         tell(Message("{0} = {1:.3g} (prior {2:g})", constant.name, value, constant.prior))
     out = len(refused) + len(answer.refused)
-    tell(Message("{0} steps fitted, {1} predicted, {2} rows refused", len(answer.found.residuals), len(answer.runs), out))
+    tell(Message("{0:,} steps fitted, {1:,} predicted, {2:,} rows refused", len(answer.found.residuals), len(answer.runs), out))
     for refusal in (*refused, *answer.refused):
         tell(Message("refused: {0}: {1}", refusal.id, refusal.reason), error=True)
 

@@ -49,7 +49,8 @@ def plain(value: Any) -> Any:
 def show(*renderables: Any) -> None:
     """Tables and lines on standard output, in the language that is spoken.
 
-    As wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be. No line ends in a blank.
+    As wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be. No line ends in a blank. Texts are shown
+    as they stand: "[job.adapter]" is a table, ":fire:" what somebody wrote.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -60,10 +61,11 @@ def show(*renderables: Any) -> None:
 
     shown = [spoken_table(one) if isinstance(one, Table) else one for one in _each(renderables)]
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
-        console = Console(soft_wrap=False, emoji=False)  # a title with ":fire:" is what somebody wrote
+        console = Console(soft_wrap=False, emoji=False, markup=False)
     else:
-        wide = Console(width=WIDEST, emoji=False)
-        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80), emoji=False)
+        wide = Console(width=WIDEST, emoji=False, markup=False)
+        needed = max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80)
+        console = Console(width=needed, emoji=False, markup=False)
     with console.capture() as printed:
         for one in shown:
             if isinstance(one, Table):

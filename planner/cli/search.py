@@ -293,20 +293,24 @@ def _swept(given: Laid, variations: list[Variation]) -> tuple[SweepQuestion, tup
     question = as_sweep(scenario, variations, **given.choice())
     if not given.is_quick or "job.global_batch_size" in question.keys:
         return question, usual
-    batches = {length: _usual_batch(given, length) for length in by_length}
-    if len(set(batches.values())) < 2:
+    batches = {length: batch for length in by_length if (batch := _usual_batch(given, length)) is not None}
+    if {*batches.values()} <= {scenario.cases[0].tables["job"]["global_batch_size"]}:
         return question, usual
     told = ", ".join(f"{batch:,} ({length:,})" for length, batch in batches.items())
-    with_batch: Laid = replace(given, batch=str(batches[by_length[0]]))
+    with_batch: Laid = replace(given, batch=str(next(iter(batches.values()))))
     _, rest = with_batch.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")
     usual = (Message("global_batch_size as usual for each seq_len, not given: {0}", told), *rest)
     return replace(question, usual_batch=batches), usual
 
 
-def _usual_batch(given: Laid, length: Any) -> int:
-    """Sequences of a step at a length, as ``planner plan`` takes them."""
+def _usual_batch(given: Laid, length: Any) -> int | None:
+    """Sequences of a step at a length, as ``planner plan`` takes them; None where it takes no such length: its row says why."""
     asked: Laid = replace(given, seq_len=str(length))
-    return int(asked.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")[0].cases[0].tables["job"]["global_batch_size"])
+    try:
+        scenario, _ = asked.scenario(unread=UNREAD["sweep"], looked_for="job.seq_len")
+    except PlannerError:
+        return None
+    return int(scenario.cases[0].tables["job"]["global_batch_size"])
 
 
 @laying

@@ -71,7 +71,7 @@ def fit_serving(paths: Sequence[Path], report: Path | None, dry_run: bool) -> No
         tell(Message("{0} = {1:.3g} (prior {2:g})", constant.name, value, constant.prior))
     command = " ".join(["planner fit", *(path.name for path in paths)])
     counts = (len(answer.found.residuals), len(answer.runs), len(answer.refused))
-    tell(Message("{0} times fitted, {1} predicted, {2} rows refused", *counts))
+    tell(Message("{0:,} times fitted, {1:,} predicted, {2:,} rows refused", *counts))
     for refusal in answer.refused:
         tell(Message("refused: {0}: {1}", refusal.id, refusal.reason), error=True)
     if not dry_run:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from planner.common.limits import LARGEST
 from planner.common.message import LONGEST_SHOWN, Message, cleaned, join_messages, shown_value
 from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
@@ -27,6 +28,15 @@ def brief(number: float) -> str:
         return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
     order = number.bit_length() * math.log10(2.0) if isinstance(number, int) else math.log10(abs(number))
     return f"{'-' if number < 0 else ''}10^{math.floor(order)}"
+
+
+def grouped(number: float) -> str:
+    """As ``brief``, its digits in groups of three.
+
+    >>> grouped(2**27), grouped(10**24)
+    ('134,217,728', '10^24')
+    """
+    return f"{number:,}" if isinstance(number, int) and abs(number) < 1e21 else brief(number)
 
 
 CODES = {
@@ -168,12 +178,27 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     if elsewhere and name not in known:
         return Message("did you mean {0}?", ", ".join(elsewhere))
     names = _nearest_first(name, known)
-    close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
+    close = _close(name, names)
     if close:
         return Message("did you mean {0}?", ", ".join(close[:limit]))
     if len(names) <= limit + 4:
         return Message("known: {0}", ", ".join(names))
     return Message("known: {0} and {1} more", ", ".join(names[:limit]), len(names) - limit)
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 8) -> str:
+    """The known names that are near, in a list of a message's own; when none is, the first ``limit``.
+
+    >>> nearest("A900", ["a100-sxm4-80gb", "h100-sxm5-80gb", "a40"]), nearest("foo", ["megatron-core", "fsdp"])
+    ('a100-sxm4-80gb, a40', 'fsdp, megatron-core')
+    """
+    name = str(name)[:LONGEST_NAME]
+    names = _nearest_first(name, known)
+    return ", ".join((_close(name, names) or names)[:limit])
+
+
+def _close(name: str, names: Iterable[str]) -> list[str]:
+    return [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
@@ -250,6 +275,7 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
     A value is said as "job.seq_len = 0: must be greater than 0"; a field unknown or missing follows its place: "job: ...".
     """
     parts: list[str] = []
+    limits: list[str] = []
     fields, given, dotted = [], None, where.isidentifier()
     items = error.errors(include_url=False)
     dotted = dotted and all(item["loc"] and item["type"] not in ("extra_forbidden", "missing") for item in items)
@@ -261,6 +287,8 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         given = item.get("input")
         fields.append(field)
         shown = f"{where}.{field}" if dotted else field
+        limit = f"{model.__name__.lower()}.{field}"
+        limits.append(limit if item["type"] == "less_than_equal" and limit in LARGEST else "")
         if item["type"] == "extra_forbidden":
             hint = _unknown(str(location[-1]), _field_names(model, location))
             parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), shown_value(given), hint))
@@ -269,16 +297,24 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         elif item["type"] == "value_error":
             message = str(item.get("ctx", {}).get("error", item["msg"]))
             parts.append(Message("{0}: {1}", shown, message) if location else message)
+        elif limits[-1]:
+            parts.append(too_large(limits[-1], shown, shown_value(given)))
         else:
             parts.append(Message("{0} = {1}: {2}", shown, shown_value(given), _of_pydantic(item)))
     if len(items) > MOST_NAMED:
         parts.append(Message("and {0:,} more", len(items) - MOST_NAMED))
-    kinds = {_kind(str(item["type"])) for item in items}
+    kinds = {"size" if limit else _kind(str(item["type"])) for item, limit in zip(items[:MOST_NAMED], limits, strict=True)}
     alone: dict[str, Any] = {"code": kinds.pop() if len(kinds) == 1 else "input"}
     if len(fields) == 1 and fields[0] != "the whole table":
         alone |= {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
     said = join_messages("; ", parts)
     return PlannerError("{0}.", said, **alone) if dotted else PlannerError("{0}: {1}.", where, said, **alone)
+
+
+def too_large(field: str, shown: str, value: str) -> Message:
+    """What is said of a value beyond ``LARGEST``, wherever it is refused; ``shown``: the field as it stands there."""
+    most, why = LARGEST[field]
+    return Message("{0} = {1}: at most {2} is answered ({3}); give a smaller one", shown, value, grouped(most), why)
 
 
 def _kind(of_pydantic: str) -> str:
@@ -349,7 +385,9 @@ def _of_pydantic(item: Mapping[str, Any]) -> Message:
     shown = item.get("ctx", {}).get(name, "")
     if name == "ge" and shown == LEAST_NUMBER and item["input"] <= 0:
         text, shown = MUST["greater_than"][0], 0
-    number = f"{shown:g}" if isinstance(shown, float) else brief(shown) if isinstance(shown, int) else str(shown)
+    if isinstance(shown, float) and shown.is_integer() and abs(shown) < 1e21:
+        shown = int(shown)
+    number = f"{shown:g}" if isinstance(shown, float) else grouped(shown) if isinstance(shown, int) else str(shown)
     said = Message(text, number) if name else Message(text)
     meant = _meant(item.get("input"), re.findall(r"'([^']*)'", str(shown)))
     return Message("{0}; did you mean {1}?", said, repr(meant)) if meant else said

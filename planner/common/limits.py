@@ -4,14 +4,13 @@ They lie far above everything that was ever trained, served or paid. Beyond them
 would hold a process for minutes.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from planner.common.errors import PlannerError, brief
+MOST = 2**27
+"""Of any count or size: as many tokens as a sequence may have; published widths, heads and vocabularies are smaller."""
+MOST_ELEMENTS = 10**15
+"""Of parameters that are given as one number: published models end at some 10^12."""
 
 LARGEST: dict[str, tuple[float, str]] = {
-    "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
+    "job.seq_len": (MOST, "the longest published context is 10 million tokens"),
     "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
     "job.num_tokens": (10**16, "the largest published corpora hold some 10^13 tokens"),
     "job.num_samples": (10**15, "the largest published corpora hold some 10^13 tokens"),
@@ -37,15 +36,3 @@ LARGEST: dict[str, tuple[float, str]] = {
     "run.slowest_recovery_s": (10**8, "that is three years"),
     "run.preemption_wait_s": (10**8, "that is three years"),
 }
-
-
-def require_answerable(place: str, spec: Any) -> None:
-    """Raise PlannerError where a field of ``spec``, the table ``place`` of a question, is beyond the largest answered."""
-    for field, (most, why) in LARGEST.items():
-        table, name = field.split(".")
-        value = getattr(spec, name, None) if table == place else None
-        if value is not None and value > most:
-            shown = brief(value)
-            raise PlannerError(
-                "{0} = {1}: at most {2} is answered ({3}); give a smaller one.", field, shown, most, why, code="size", field=field
-            )

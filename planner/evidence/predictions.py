@@ -228,7 +228,7 @@ def check_peak(run: Run) -> None:
     rate, peak = per * elements * tokens / run.step_time_s / run.cluster.num_gpus, chip.peak(dtype)
     if rate > peak:
         raise PlannerError(
-            "step_time_s = {0:.4g}: {1:g} flops x {2:.4g} parameters x {3:.4g} tokens on {4} GPUs are {5:.0f} "
+            "step_time_s = {0:.4g}: {1:g} flops x {2:.3g} parameters x {3:,.0f} tokens on {4} GPUs are {5:.0f} "
             "TFLOP/s each, {6} has {7:.0f} in {8}; check batch, length and number of GPUs",
             run.step_time_s,
             per,

@@ -76,8 +76,10 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
             return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
         return workstation(card, gpus_per_node)
     if reference is not None:
-        kept = num_nodes is not None or (_holds(reference, num_gpus) and not _fills_a_box(reference, num_gpus))
-        return reference if kept else _nodes_of_eight(card, num_gpus or 1)
+        if num_nodes is not None or not isinstance(num_gpus, int):
+            return reference
+        kept = _holds(reference, num_gpus) and not _fills_a_box(reference, num_gpus)
+        return reference if kept else _nodes_of_eight(card, num_gpus)
     if not isinstance(num_gpus, int) or num_gpus < 1:
         return workstation(card, 1)
     if isinstance(num_nodes, int) and num_nodes > 0:
@@ -91,18 +93,18 @@ def _evenly(num_gpus: int) -> int:
     return max(n for n in range(1, BOX_GPUS + 1) if num_gpus % n == 0)
 
 
-def _holds(node: Node, num_gpus: int | None) -> bool:
+def _holds(node: Node, num_gpus: int) -> bool:
     """Whether so many GPUs stand in such nodes: in one of them, or evenly in several that a network joins."""
-    if not isinstance(num_gpus, int) or num_gpus <= node.num_gpus:
+    if num_gpus <= node.num_gpus:
         return True
     num_nodes = -(-num_gpus // node.num_gpus)
     return num_gpus % num_nodes == 0 and any(link.kind == "network" for link in node.links)
 
 
-def _fills_a_box(node: Node, num_gpus: int | None) -> bool:
+def _fills_a_box(node: Node, num_gpus: int) -> bool:
     """Whether a cloud rents smaller boxes than the one that so many GPUs on PCIe would stand in."""
     alike = node.provider not in MAKERS and all(link.kind in ("pcie", "network") for link in node.links)
-    return alike and isinstance(num_gpus, int) and node.num_gpus < num_gpus <= BOX_GPUS
+    return alike and node.num_gpus < num_gpus <= BOX_GPUS
 
 
 def chosen_node(accelerator: str | None, machine: Cluster) -> tuple[str, ...]:

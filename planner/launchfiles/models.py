@@ -178,7 +178,7 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
         notes.append(Message("model: the sizes are those of {0}{1}", found[0], others))
         return {"name": found[0]}
     if "vocab_size" not in fields and words is not None:
-        notes.append(Message("vocab_size = {0:,}, as its tokenizer's", words))
+        notes.append(Message("vocab_size = {0}, as its tokenizer's", words))
         return {"name": "of the launch file", **fields, "vocab_size": words}
     if "vocab_size" not in fields:
         raise PlannerError(

@@ -72,6 +72,6 @@ def accumulated(said: Said, micro: int, ranks: int | None) -> int | None:
     if not said.has("ms-swift") or ranks is None or f.get("said.accumulation") is not None or whole(f, "job.global_batch_size"):
         return None
     steps = -(-LEAST_BATCH // (micro * ranks))
-    text = "gradient_accumulation_steps = {0}, ms-swift's default: at least {1} sequences a step"
+    text = "gradient_accumulation_steps = {0}, ms-swift's default: at least {1:,} sequences a step"
     said.notes.append(Message(text, steps, LEAST_BATCH))
     return steps

@@ -86,7 +86,7 @@ def training_tables(
     num_gpus = _sharding_and_batch(said, table, framework)
     if unread:
         said.notes.append(
-            Message("global_batch_size = {0:,}: the recipe's own is not read; --batch gives it", f["job.global_batch_size"])
+            Message("global_batch_size = {0}: the recipe's own is not read; --batch gives it", f["job.global_batch_size"])
         )
     if num_gpus is not None and "num_nodes" not in table:
         table["num_gpus"] = num_gpus
@@ -299,6 +299,27 @@ def _redone_modules(said: Said, *, experts: bool) -> None:
         said.fields["framework.recompute_modules"] = CORE_ATTENTION
 
 
+def _capacity(said: Said, dispatcher: str) -> None:
+    """What Megatron-Core refuses of experts with a capacity (megatron/core/transformer/transformer_config.py).
+
+    Padding without one is refused by all of its releases, the allgather dispatcher with one by many: that is a note.
+    """
+    capacity, pads = said.fields.get("model.capacity_factor"), bool(said.fields.get("framework.pads_to_capacity"))
+    if pads and capacity is None:
+        raise PlannerError(
+            "framework.pads_to_capacity = true: Megatron-Core refuses --moe-pad-expert-input-to-capacity without a capacity; "
+            "give --moe-expert-capacity-factor, or leave it out."
+        )
+    if capacity is not None and dispatcher == "allgather":
+        said.notes.append(
+            Message(
+                "moe-expert-capacity-factor = {0}: many releases of Megatron-Core do not start with it and the allgather "
+                "dispatcher, the default; --moe-token-dispatcher-type alltoall is what they take",
+                capacity,
+            )
+        )
+
+
 def _experts(said: Said, *, experts: bool) -> None:
     """How tokens reach their experts, and over how many GPUs an expert is cut."""
     f = said.fields
@@ -313,6 +334,8 @@ def _experts(said: Said, *, experts: bool) -> None:
         dispatcher = "allgather"  # the default of --moe-token-dispatcher-type (megatron/training/arguments.py)
     if dispatcher is not None and experts:
         f["framework.dispatcher"] = dispatcher
+    if said.has("megatron") and experts:
+        _capacity(said, str(dispatcher))
     if said.has("megatron") and experts and "layout.etp" not in f:
         f["layout.etp"] = f.get("layout.tp", 1)  # Megatron-Core: as tensor-model-parallel-size
     if (cut := f.get("said.experts_cut")) is not None and experts:  # DeepSpeed: whole by default
@@ -681,7 +704,7 @@ def _padded(said: Said, table: dict[str, Any]) -> dict[str, Any]:
     if padded - words < VOCABULARY_STEP * tp:
         return table
     said.notes.append(
-        Message("vocab_size = {0:,}: {1:,} words, padded up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
+        Message("vocab_size = {0}: {1:,} words, padded up to a multiple of {2:,} on each of {3} ranks", padded, words, step, tp)
     )
     return {**({"base": table["name"]} if set(table) == {"name"} else table), "vocab_size": padded}
 

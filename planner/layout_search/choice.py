@@ -115,22 +115,22 @@ def _why(result: SearchResult) -> tuple[str, ...]:
 def _chosen(equals: int, fitting: int, sure: str, valid: str) -> Message:
     if fitting == 1:
         return Message("layout chosen: the only one that fits with a probability of {0} or more (valid: {1})", sure, valid)
-    found, noise = f"{fitting:,}", f"{NOISE:.0%}"
+    noise = f"{NOISE:.0%}"
     if equals == 1:
         return Message(
-            "layout chosen: the fastest, no other is within {0} of it; {1} layouts fit with a probability of {2} or more "
+            "layout chosen: the fastest, no other is within {0} of it; {1:,} layouts fit with a probability of {2} or more "
             "(valid: {3})",
             noise,
-            found,
+            fitting,
             sure,
             valid,
         )
     return Message(
-        "layout chosen: the simplest of {0} within {1} of the fastest; {2} layouts fit with a probability of "
+        "layout chosen: the simplest of {0:,} within {1} of the fastest; {2:,} layouts fit with a probability of "
         "{3} or more (valid: {4})",
-        f"{equals:,}",
+        equals,
         noise,
-        found,
+        fitting,
         sure,
         valid,
     )

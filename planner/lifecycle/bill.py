@@ -31,7 +31,7 @@ from planner.prices.ownership import (
 )
 from planner.prices.price import Price
 from planner.training.plan import Plan
-from planner.uncertainty.dollars import at_price, held_usd
+from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]
@@ -41,6 +41,8 @@ MONTH_S = 365.25 / 12.0 * DAY_S
 ITEMS = ("gpu_hours", "commitment", "spares", "storage", "egress", "transfer", "preprocessing", "tax")
 HELD = ("gpu_hours", "commitment", "spares")
 """Items that follow from how long GPUs are held, at their price."""
+ROUNDING = 1e-12
+"""A part of a cost that is less than this is the rounding of its sums."""
 
 
 class Costs(Spec):
@@ -271,15 +273,17 @@ def mean_of(money: Interval) -> float:
 def _held(result: WholeRun, hours: Interval, price: Price) -> dict[str, Interval]:
     """Dollars of the GPUs: hours of the run, hours that a term binds and nothing uses, spares for as long as the run.
 
-    A term that binds longer than the run costs the same however long that takes: the ends of both items add up to it.
+    A term that binds longer than the run costs the same however long that takes: the ends of both items add up to those of
+    ``held_usd``, in the parts that the expected run uses and leaves.
     """
-    gpus, rented = result.plan.num_gpus, at_price(hours.scaled(price.usd_per_gpu_hour), price)
-    seconds, spares = hours.scaled(HOUR_S / gpus), result.run.spare_nodes * result.plan.cluster.node.num_gpus
+    gpus, spares = result.plan.num_gpus, result.run.spare_nodes * result.plan.cluster.node.num_gpus
+    seconds = hours.scaled(HOUR_S / gpus)
     both = held_usd(seconds, gpus, price)
-    share = rented.expected / both.expected if both.expected else 1.0
+    used = hours.expected * price.usd_per_gpu_hour / both.expected if both.expected else 1.0
+    unused = 1.0 - used if used < 1.0 - ROUNDING else 0.0
     return {
-        "gpu_hours": both.scaled(share) if share < 1.0 - 1e-12 else rented,
-        "commitment": both.scaled(1.0 - share) if share < 1.0 - 1e-12 else _exact(0.0),
+        "gpu_hours": both.scaled(1.0 - unused),
+        "commitment": both.scaled(unused),
         "spares": held_usd(seconds, spares, price) if spares else _exact(0.0),
     }
 

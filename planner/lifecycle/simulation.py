@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.answerable import require_answerable
 from planner.common.arguments import as_a, as_amount
 from planner.common.arrays import Array, Number, percentiles
 from planner.common.errors import PlannerError
-from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 from planner.lifecycle.failures import describe, simulate_clusters
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
 from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
-from planner.operators.routing import job_load
+from planner.operators.routing import job_load, kept_pairs
 from planner.performance import interruptions
 from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.ownership import constants
@@ -369,6 +369,16 @@ def _interval(expected: float, values: NDArray[np.float64], why: str = "") -> In
     return Interval(expected=expected, lower=min(low, expected), upper=max(high, expected), why=why)
 
 
+def _dropped(answer: Plan, shares: Array | None) -> float:
+    """Part of the token-expert pairs beyond the capacity: of the shares that ``run`` gives, else what the step drops."""
+    factor = answer.model.capacity_factor
+    if factor is None:
+        return 0.0
+    if shares is not None:
+        return dropped_share(shares, factor)
+    return 1.0 - float(kept_pairs(answer.model, answer.job, np.array([float(answer.layout.ep)]))[0])
+
+
 def _result(
     answer: Plan,
     spec: Run,
@@ -387,8 +397,7 @@ def _result(
     found = {**vars(expected[0]), **vars(expected[1]), **once}
     causes = {name: float(found[name][0]) for name in CAUSES}
     wall = sum(causes.values())
-    factor = answer.model.capacity_factor
-    dropped = 0.0 if shares is None or factor is None else dropped_share(shares, factor)
+    dropped = _dropped(answer, shares)
     step = step_time_interval(loaded)
     paid = spec.ramp_up_s / 2.0  # nodes come in evenly: on average they are paid for half of that time
     hours = gpu_hours(walls - paid, float(answer.num_gpus))

@@ -190,9 +190,10 @@ class Model(Spec):
     _roles: tuple[int, ...] = PrivateAttr(default=())  # of each layer; set by with_roles
 
     @property
-    def router_reach(self) -> float:
-        """The part of an expert-parallel group that a token's experts may lie on (DeepSeek-V3: 4 of 8 groups)."""
-        return self.router_top_groups / self.router_groups if self.router_groups and self.router_top_groups else 1.0
+    def chosen_groups(self) -> tuple[int, int]:
+        """(groups of experts, those that a token's experts may come from): DeepSeek-V3 (8, 4); (1, 1) where all are open."""
+        limited = 0 < self.router_top_groups < self.router_groups
+        return (self.router_groups, self.router_top_groups) if limited else (1, 1)
 
     @model_validator(mode="before")
     @classmethod

@@ -4,12 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from planner.common.limits import MOST, MOST_ELEMENTS
 from planner.common.spec import Spec
 
-MOST = 2**27
-"""Of any count or size: as many tokens as a sequence may have; published widths, heads and vocabularies are smaller."""
-MOST_ELEMENTS = 10**15
-"""Of parameters that are given as one number: published models end at some 10^12."""
 Positive = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 Count = Annotated[int, Field(ge=0, le=MOST, strict=True)]
 Elements = Annotated[int, Field(ge=0, le=MOST_ELEMENTS, strict=True)]

@@ -318,6 +318,8 @@ def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Num
 class _Casts:
     """How adapters take their layer's input: ``up`` to the fp32 that they are kept in, ``back`` to 16 bit for their products.
 
+    Only what changes its type is cast: an fp32 norm's result is what fp32 products read, one tensor for all adapters beside it.
+
     peft casts to the adapters' type (tuners/lora/layer.py, _cast_input_dtype), autocast back; beside a bitsandbytes layer it
     leaves casting to autocast (tuners/lora/bnb.py, requires_conversion). Without autocast the products are in fp32, but where
     master copies are: then what is multiplied is in 16 bit.
@@ -327,6 +329,7 @@ class _Casts:
     back: bool
     beside_quantized: bool  # by bitsandbytes
     result: float  # bytes of an element of what the layer itself takes and gives
+    in_fp32: bool  # the products
 
     @classmethod
     def of(cls, setting: Setting, weights: _Weights) -> _Casts:
@@ -337,15 +340,11 @@ class _Casts:
         halved = f.halves_adapters or f.mixed_precision == "master_weights"
         fp32 = adapter_dtype(setting.job, f) == "fp32" and setting.width < 4 and not halved
         autocast = setting.job.precision != "bf16-pure"
-        wide = weights.in_fp32(setting) and autocast
-        up = fp32 and not f.fused_adapters and not (bnb and autocast)
-        back = (up or wide) and autocast
-        return cls(up=up, back=back, beside_quantized=bnb, result=4.0 if wide else setting.width)
-
-    @property
-    def in_fp32(self) -> bool:
-        """Whether the products are."""
-        return self.up and not self.back
+        wide = weights.in_fp32(setting) and setting.width < 4
+        up = fp32 and not wide and not f.fused_adapters and not (bnb and autocast)
+        in_fp32 = fp32 and not autocast and not f.fused_adapters
+        back = (up or wide) and not in_fp32
+        return cls(up=up, back=back, beside_quantized=bnb, result=4.0 if wide else setting.width, in_fp32=in_fp32)
 
     def copies(self, adapter: Adapter) -> bool:
         """Whether each adapter keeps an input of its own: cast, or dropped out."""
@@ -387,8 +386,8 @@ def _sum_passes(setting: Setting, row: Row, linear: Linear, casts: _Casts) -> tu
     """(bytes moved per element of the output, kernels) that scale what B gives and add it to the base layer's output: two
     kernels, one, or one more tensor that a kernel reads which is there anyway.
 
-    fp32 products are cast to 16 bit after the sum, beside a bitsandbytes layer before it; peft first copies what a 4-bit layer
-    gives (``clones_quantized_output``).
+    fp32 products are cast to 16 bit after the sum, beside a bitsandbytes layer before it, and not at all where that layer gives
+    fp32; peft first copies what a 4-bit layer gives (``clones_quantized_output``).
     """
     w, f = setting.width, setting.framework
     if f.fused_adapters or f.compile:
@@ -398,6 +397,8 @@ def _sum_passes(setting: Setting, row: Row, linear: Linear, casts: _Casts) -> tu
     own, launched = 2.0 * casts.result * copied, 2.0 + copied
     if not casts.in_fp32:
         return 3.0 * w + 2.0 * casts.result + own, launched
+    if casts.result >= 4:
+        return 8.0 + 12.0 + own, launched
     added = (4.0 + w) + 3.0 * w if casts.beside_quantized else (8.0 + w) + (4.0 + w)
     return 8.0 + added + own, launched + 1.0
 
@@ -413,6 +414,8 @@ def _sum_gradient_bytes(setting: Setting, casts: _Casts) -> tuple[float, float]:
     w = setting.width
     if not casts.in_fp32:
         return 2.0 * w, 1.0
+    if casts.result >= 4:
+        return 8.0, 1.0
     return (w + 4.0) * (1.0 if casts.beside_quantized else 2.0) + 8.0, 2.0 if casts.beside_quantized else 3.0
 
 
@@ -428,7 +431,9 @@ def _adapters_forward(
         shared = 0.0 if base_kept or tensor in kept else 1.0
         kept.add(tensor)
         # the layer's input once, or each adapter's own copy of it; with dropout a mask, too
-        saved = (w + (1.0 if adapter.dropout > 0 else 0.0)) * inputs if copied else shared * _input_bytes(setting, row, inputs)
+        saved = (
+            (w + (1.0 if adapter.dropout > 0 else 0.0)) * inputs if copied else shared * _input_bytes(setting, row, inputs, casts)
+        )
         group: ShardGroup = "expert" if row.shard_group == "expert" else "dense"
         own = b if group == "expert" else 1.0  # each expert has its A; the groups of one projection (DeepSeek-V4) share theirs
         name = Message("{0} adapter", linear.part)
@@ -453,8 +458,10 @@ def _adapters_forward(
         yield Row(name=summed, block=row.block, phase="forward", bytes_moved=over * outputs, kernels=launched)
 
 
-def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
-    """What keeping the base layer's input takes: as its row says, or where another row holds it, counted here."""
+def _input_bytes(setting: Setting, row: Row, elements: Number, casts: _Casts) -> Number:
+    """What keeping an input takes: as the row says, or where another row holds it, counted here; what is in fp32 as such."""
+    if casts.in_fp32:
+        return 4.0 * elements
     known = np.asarray(row.saved_bytes)
     return row.saved_bytes if np.all(known > 0) else setting.input_width * elements
 
@@ -541,7 +548,7 @@ def _adapters_backward(
             name=Message("{0} input gradient sum", name),
             block=row.block,
             phase="backward",
-            bytes_moved=(passes * setting.width + moved) * inputs,
+            bytes_moved=(passes * casts.result + moved) * inputs,
             kernels=own + kernels,
         )
         yield _scaled(back, flow)

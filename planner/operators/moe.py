@@ -58,7 +58,7 @@ def expert_tokens(setting: Setting) -> Number:
 
     Every rank of the expert group sends top_k t pairs and, on average, receives as many; the ranks of an expert's
     tensor-parallel group all see them. A capacity factor c pads or drops to a fixed number (Switch, Fedus et al. 2021), or drops
-    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what is kept times the load, at most c.
+    without padding (Megatron-Core unless --moe-pad-expert-input-to-capacity is given): what the fullest rank's experts keep.
     """
     m = setting.model
     return float(m.top_k) * setting.sequence_tokens * setting.etp * _surplus(setting)
@@ -67,11 +67,9 @@ def expert_tokens(setting: Setting) -> Number:
 def _surplus(setting: Setting) -> Number:
     """Pairs on the fullest rank over the mean: a rank with all experts has the mean, one of ep at most ep times it."""
     m = setting.model
-    if m.capacity_factor is None:
-        return setting.expert_load
-    if setting.framework.pads_to_capacity:
+    if m.capacity_factor is not None and setting.framework.pads_to_capacity:
         return m.capacity_factor
-    return np.minimum(m.capacity_factor, kept_pairs(m, setting.job) * setting.expert_load)
+    return setting.kept_load
 
 
 def _counts(setting: Setting) -> bool:
@@ -81,7 +79,7 @@ def _counts(setting: Setting) -> bool:
 
 def _imbalance(setting: Setting) -> Number:
     """As the surplus, over what a rank has of its own tokens; without padding to a capacity, which every rank computes."""
-    return _surplus(setting) / kept_pairs(setting.model, setting.job) if _counts(setting) else 1.0
+    return _surplus(setting) / kept_pairs(setting.model, setting.job, setting.ep) if _counts(setting) else 1.0
 
 
 def _own_pairs(setting: Setting) -> Number:
@@ -205,13 +203,16 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock). Without fused kernels
     (Megatron-LM, --moe-permute-fusion) PyTorch's indexing gathers, and adds one element after the other on the way back;
     torch.compile gathers in kernels that stream, and adds likewise.
+
+    What exceeds a capacity is dropped before it, and padding is written (Megatron-Core, moe_utils.py, ``num_out_tokens`` and
+    ``drop_and_pad`` of permute). Pairs that travel are permuted where their tokens are, others on their experts' rank.
     """
     m, w, f = setting.model, setting.width, setting.framework
-    elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
+    elements = (_own_pairs(setting) if f.dispatcher in PAIRS else expert_tokens(setting)) * float(m.hidden_size)
     across = (setting.ep > 1).astype(float)
     arriving: Number = 1.0
     if f.dispatcher == "deepep":
-        arriving = np.where(across > 0, distinct_places(setting.ep, m.router_reach, float(m.top_k), _in_turn(setting)), 1.0)
+        arriving = np.where(across > 0, distinct_places(setting.ep, m.chosen_groups, float(m.top_k), _in_turn(setting)), 1.0)
     moved = (1.0 + arriving / float(m.top_k)) * w * elements
     if f.dispatcher == "hybridep":
         moved = moved * (1.0 - across)
@@ -289,7 +290,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
             changed(
                 communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
                 copies=copies,
-                reach=m.router_reach,
+                groups=m.chosen_groups,
                 in_turn=_in_turn(setting),
                 arriving=arriving if phase == "forward" else 1.0,
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Number, Positions, distinct_values
 from planner.model.architecture import LayerKind, Model
-from planner.operators.routing import expert_load
+from planner.operators.routing import kept_load
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts, Recompute
@@ -95,9 +95,9 @@ class Setting:
         return (self.recompute >= Recompute.SELECTIVE).astype(float)
 
     @cached_property
-    def expert_load(self) -> Array:
-        """Tokens of the fullest rank of the expert-parallel group over the mean."""
-        return expert_load(self.model, self.job, self.ep)
+    def kept_load(self) -> Array:
+        """Tokens of the fullest rank of the expert-parallel group over the mean, less what its experts drop."""
+        return kept_load(self.model, self.job, self.ep)
 
     @property
     def unquantized_dtype(self) -> str:

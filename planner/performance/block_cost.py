@@ -193,7 +193,7 @@ def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curve
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(rows):
         if row.collective is not None and row.group is not None and together[row.group]:
-            alike.setdefault((row.collective, row.group, row.copies, row.reach, row.in_turn), []).append(i)
+            alike.setdefault((row.collective, row.group, row.copies, row.groups, row.in_turn), []).append(i)
     for members in alike.values():
         first = rows[members[0]]
         message = stacked([rows[i].communication_bytes for i in members], setting.tp.shape)
@@ -270,8 +270,8 @@ def _sent_s(row: Row, message: Number, setting: Setting, cluster: Cluster) -> Ar
     if row.collective is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        load = partial(places_load, setting.model, setting.job, setting.ep)
-        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride, in_turn=row.in_turn, load=load)
+        load = partial(places_load, setting.model, setting.job, setting.ep, pads=setting.framework.pads_to_capacity)
+        return token_exchange_s(cluster, message, row.copies, row.groups, ranks, stride, in_turn=row.in_turn, load=load)
     return collective_s(cluster, row.collective, message, ranks, stride)
 
 

@@ -103,7 +103,7 @@ def token_exchange_s(
     cluster: Cluster,
     token_bytes: Number,
     copies: float,
-    reach: float,
+    groups: tuple[int, int],
     ranks: Number,
     stride: Number,
     captured: bool = False,
@@ -114,11 +114,11 @@ def token_exchange_s(
 
     A token crosses the network once for each other node that has experts of it, and a node's inner links once for each rank
     (DeepSeek-V3 report, section 3.2.2: DeepEP; NVIDIA's HybridEP likewise). Both legs run as a pipeline: the slower counts.
-    With r = ``reach`` x ``ranks`` places to choose from, k experts lie on r (1 - (1 - 1/r)^k) of them; on fewer where a forced
-    router takes neighbours of the ``in_turn`` experts (``routing.distinct_places``).
+    Those are ``routing.distinct_places`` of ``ranks`` and of nodes, under limited ``groups`` and ``in_turn``.
 
     ``token_bytes`` are the fullest rank's, ``load(ranks)`` times the mean. What comes over the network is spread over the ports
-    of a node: the fullest node counts there, ``load(nodes)``, with every token once at most.
+    of a node: the fullest node counts there, ``load(nodes)``, with every token once at most: ``groups`` limit the nodes of a
+    token, not the tokens of a node.
     """
     ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, token_bytes))
     inner = cluster.node.links[0].span or cluster.num_gpus
@@ -127,12 +127,12 @@ def token_exchange_s(
             inner = link.span or cluster.num_gpus
     local = np.clip(np.floor(inner / stride), 1.0, ranks)
     nodes = np.maximum(ranks / local, 1.0)
-    at_ranks, at_nodes = (distinct_places(places, reach, copies, in_turn) for places in (ranks, nodes))
+    at_ranks, at_nodes = (distinct_places(places, groups, copies, in_turn) for places in (ranks, nodes))
     # as nccl-tests count an all-to-all: what a rank sends if its own share counts too
     inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride, captured)
     if load is not None:
         there = np.ceil(nodes)
-        at_nodes = np.minimum(at_nodes * load(there), np.maximum(there * reach, 1.0)) / load(ranks)
+        at_nodes = np.minimum(at_nodes * load(there), there) / load(ranks)
     across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local, captured)
     return np.asarray(np.maximum(inside, across))
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.answerable import require_answerable
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
-from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
@@ -152,7 +152,7 @@ def encoder_notes(model: Model, job: Job) -> tuple[str, ...]:
         return ()
     return (
         Message(
-            "{0}: seq_len = {1:,} tokens for the encoder, {2:,} for the decoder (job.target_len); tokens of a step are the "
+            "{0}: the encoder reads {1:,} tokens (job.seq_len), the decoder {2:,} (job.target_len); tokens of a step are the "
             "encoder's. No measured run of an encoder-decoder stands behind this",
             model.name,
             job.seq_len,
@@ -187,7 +187,7 @@ def check_images(model: Model, table: str, images: float, patches: int, field: s
         needed = 0.0 if model.reads_images else images * (tower.tokens_per_image or 0)
         if needed > tokens:
             raise PlannerError(
-                "{0}.images = {1:g}: of {2:,} tokens each, they need {3:,.0f} of {4} = {5:,.0f}; use fewer, or more tokens.",
+                "{0}.images = {1:g}: of {2:,} tokens each, they need {3:,.0f} of {4} = {5:.0f}; use fewer, or more tokens.",
                 table,
                 images,
                 tower.tokens_per_image,
@@ -229,7 +229,7 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
         return ()
     return (
         Message(
-            "warning: job.seq_len = {0:,} is beyond the context_length = {1:,} of {2}: the model has not learned positions "
+            "warning: job.seq_len = {0} is beyond the context_length = {1} of {2}: the model has not learned positions "
             "that far; extend its context (other rotary frequencies), or train on shorter sequences",
             job.seq_len,
             model.context_length,
@@ -251,10 +251,11 @@ def step_notes(job: Job) -> tuple[str, ...]:
     meant = max(round(job.global_batch_size**2 / job.tokens_per_step), 1)
     return (
         Message(
-            "warning: a step is {0:,.0f} tokens; the largest published is {1:,} (Kimi K2): job.global_batch_size = {2:,} counts "
-            "sequences, not tokens; {2:,} tokens would be {3:,}",
+            "warning: a step is {0:,.0f} tokens; the largest published is {1:,} (Kimi K2): job.global_batch_size = {2} counts "
+            "sequences, not tokens; {3:,} tokens would be {4:,}",
             job.tokens_per_step,
             PUBLISHED_STEP_TOKENS,
+            job.global_batch_size,
             job.global_batch_size,
             meant,
         ),
@@ -827,7 +828,7 @@ def check_teacher(model: Model, job: Job) -> None:
     teacher = teacher_model(job.teacher)
     if teacher.vocab_size != model.vocab_size:
         raise PlannerError(
-            "job.teacher.model = {0!r}: has a vocabulary of {1} words and {2} one of {3}; a student learns the "
+            "job.teacher.model = {0!r}: has a vocabulary of {1:,} words and {2} one of {3:,}; a student learns the "
             "teacher's probabilities word by word, so take models of one vocabulary.",
             job.teacher.model,
             teacher.vocab_size,
@@ -836,7 +837,7 @@ def check_teacher(model: Model, job: Job) -> None:
         )
     if job.teacher.cached_top_k is not None and job.teacher.cached_top_k > model.vocab_size:
         raise PlannerError(
-            "job.teacher.cached_top_k = {0}: the vocabulary has {1} words.", job.teacher.cached_top_k, model.vocab_size
+            "job.teacher.cached_top_k = {0}: the vocabulary has {1:,} words.", job.teacher.cached_top_k, model.vocab_size
         )
     if not both_speak(teacher, model):
         raise PlannerError("job.teacher.model = {0!r}: teacher and student must both be language models.", job.teacher.model)

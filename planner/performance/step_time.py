@@ -186,8 +186,8 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
     kernels hold some of the GPU's processors, and on Hopper multiplications that own all of them wait for a second turn
     (``Curves.exchange_contention``). In a pipeline FSDP
-    does this once a step (``once_a_step``). Where each adapter is a unit of its own (``Framework.adapters_sharded_apart``) the
-    next layer's gather does not start before this one's last adapters are done. Shards on the host come in before each gather,
+    does this once a step (``once_a_step``). Where each adapter is a unit of its own (``Framework.adapters_sharded_apart``) no
+    gather runs beside computation. Shards on the host come in before each gather,
     and their gradients go back (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
     """
     dense, expert = block.dense_parameters, block.expert_parameters

@@ -21,7 +21,7 @@ import numpy as np
 from planner.common import clock, data
 from planner.common.arguments import as_day
 from planner.common.arrays import Number
-from planner.common.errors import PlannerError, as_text, near, one_of, unknown_field
+from planner.common.errors import PlannerError, as_text, near, nearest, one_of, unknown_field
 from planner.common.message import Message, join_messages
 from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
@@ -404,9 +404,10 @@ def _estimated(accelerator: str, term: str) -> Price:
     known = accelerator_names()
     if accelerator not in known or accelerator == "cpu":
         raise PlannerError(
-            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. Of those with quotes, {1}.",
+            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. With quotes: {1}.",
             accelerator,
-            near(accelerator, sorted({p.accelerator for p in load_prices()})),
+            nearest(accelerator, {p.accelerator for p in load_prices()}),
+            code="unknown",
         )
     (intercept, *slopes), _, cards = _book().hedonic
     logarithm = intercept + float(np.dot(slopes, _features(load_accelerator(accelerator))))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from planner.common import data
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, nearest
 from planner.common.spec import Spec, read_table
 from planner.common.units import HOUR_S
 from planner.hardware.cluster import Cluster
@@ -123,9 +123,10 @@ def find_purchase(accelerator: str) -> Purchase:
     if not quotes:
         known = sorted({p.accelerator for p in purchases()})
         raise PlannerError(
-            "cost.own: the catalog has no purchase price of {0}; give cost.own.purchase_usd_per_gpu. Of those with prices, {1}.",
+            "cost.own: the catalog has no purchase price of {0}; give cost.own.purchase_usd_per_gpu. With prices: {1}.",
             accelerator,
-            near(accelerator, known),
+            nearest(accelerator, known),
+            code="unknown",
         )
     kind = "server" if any(p.covers == "server" for p in quotes) else "card"
     alike = [p for p in quotes if p.covers == kind]

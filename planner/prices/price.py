@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from planner.common import clock, data
+from planner.common.answerable import require_answerable
 from planner.common.arguments import as_amount
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text
-from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 

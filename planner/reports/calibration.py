@@ -33,7 +33,7 @@ def comparison_table(title: str, comparison: Comparison) -> RenderableType:
     lines = [
         Line(
             Message(
-                "{0}: {1:.0f} rows, median error {2:.1%}, worst {3:.1%}, bias {4:+.1%}",
+                "{0}: {1:,.0f} rows, median error {2:.1%}, worst {3:.1%}, bias {4:+.1%}",
                 metric,
                 *(s[name] for name in ("rows", "median", "worst", "bias")),
             )

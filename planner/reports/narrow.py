@@ -86,4 +86,4 @@ def _line(cells: Sequence[str], wide: Sequence[int], right: Sequence[bool]) -> s
 
 
 def _plain(cell: object) -> str:
-    return cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
+    return cell.plain if isinstance(cell, Text) else str(cell)

@@ -61,7 +61,9 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
     shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, q.top, len(front))).astype(int))]
     some = len(shown) < len(front)
-    part = Message("{0} of {1} rows, evenly spaced; --out writes all", len(shown), len(front)) if some else Message("all rows")
+    part = (
+        Message("{0:,} of {1:,} rows, evenly spaced; --out writes all", len(shown), len(front)) if some else Message("all rows")
+    )
     lines.append(_rows(Message("front in time, dollars and memory headroom ({0})", part), shown, q, outlook_of))
     if len(q.setups) > 1:
         lines.append(_rows("best of each cluster, framework and price", table[table["best_of_cluster"]], q, outlook_of))

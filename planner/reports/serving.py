@@ -102,7 +102,7 @@ def speculative_words(d: Deployment) -> str:
     if spec is None:
         return "-"
     draft = spec.draft or Message("n-gram look-up")
-    return Message("{0}: {1} tokens, {2:.0%} accepted", draft, spec.tokens, spec.acceptance)
+    return Message("{0}: {1:,} tokens, {2:.0%} accepted", draft, spec.tokens, spec.acceptance)
 
 
 def _context(d: Deployment) -> str:

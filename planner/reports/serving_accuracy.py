@@ -14,13 +14,14 @@ from planner.common.files import write_texts
 from planner.evidence.held_out import uncertainty_text
 from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
-from planner.evidence.serving.study import FIGURES, LEFT_OUT, LIKE, ServingStudy
+from planner.evidence.serving.study import FEWEST, FIGURES, LEFT_OUT, LIKE, ServingStudy, Unseen, unseen_errors
 from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
 from planner.serving.engine import ENGINES
 from planner.serving.intervals import RESIDUALS
 from planner.uncertainty.effects import SERVING_UNCERTAINTY
+from planner.uncertainty.hierarchy import SLOPES
 
 HOW = (
     "*In-sample*: the constants saw the measurement. *Without its like*: they were fitted without all measurements of that "
@@ -48,6 +49,8 @@ def report(found: ServingStudy, command: str, picture: str) -> str:
         _figures(found),
         "## Intervals\n",
         _half_widths(found),
+        "## Releases that nobody measured\n",
+        _unseen(unseen_errors(found)),
         "## By source and engine\n",
         _groups(found),
         "## Memory\n",
@@ -86,6 +89,26 @@ def _half_widths(found: ServingStudy) -> str:
         "inside, or far fewer than nine of ten. Medians.\n\n"
     )
     return said + _table(["figure", *header, *ending], sorted(rows))
+
+
+def _unseen(errors: Iterable[Unseen]) -> str:
+    """How much more unmeasured releases err, and the factor on the width that is assumed before any run is looked at."""
+    said = (
+        "How much wider intervals are for a release that nobody measured is fitted, from an assumed factor on. That comes from "
+        f"releases that one source alone measured, {FEWEST} times or more. *Ratio*: their root mean square error without their "
+        "source, so that nothing is known of the release, over that without their like, so that its other measurements are; the "
+        "geometric mean over releases.\n\n"
+    )
+    rows = [
+        [
+            of.metric,
+            ", ".join(of.releases) or "-",
+            f"{of.ratio:.2f}" if of.releases else "-",
+            f"{np.exp(SLOPES[of.metric]['unseen'][0]):.2f}",
+        ]
+        for of in errors
+    ]
+    return said + _table(["metric", "releases", "ratio", "assumed factor"], rows)
 
 
 def _width_cells(found: ServingStudy, at: np.ndarray[Any, Any]) -> list[str]:

@@ -45,6 +45,6 @@ def table_of(title: str, found: Sequence[ServingPrediction], refused: Sequence[R
             end_section=name == "~all",
         )
     reasons = Counter(r.reason.split(";")[0] for r in refused).most_common(6)
-    lines = [Line(Message("{0} rows refused, most because:" if reasons else "{0} rows refused", len(refused)), style="dim")]
+    lines = [Line(Message("{0:,} rows refused, most because:" if reasons else "{0:,} rows refused", len(refused)), style="dim")]
     lines += [Line(Message("  {0}: {1}", n, reason), style="dim") for reason, n in reasons]
     return Group(table, *lines)

@@ -67,12 +67,12 @@ def _apart(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict
     }
 
 
-def most_full_per_s(times: Times) -> float:
+def most_full_per_s(times: Times, places: int | None = None) -> float:
     """What ``full_per_s`` cannot exceed, without a simulation; infinite where it is not known."""
     s = times.setting.serving
     if s.prefill_pool is not None:
         return np.inf
-    return most_per_s(replica(times, room_of(times))) * s.dp / (1.0 - s.response_cache_hit_rate)
+    return most_per_s(replica(times, room_of(times, places))) * s.dp / (1.0 - s.response_cache_hit_rate)
 
 
 def full_per_s(times: Times, places: int | None = None) -> float:

@@ -130,12 +130,14 @@ def simulate(
     shared_s: Array | None = None,
     clients: int | None = None,
     between_s: float = 0.0,
+    asked_by: str = "",
 ) -> Outcome:
     """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s`` when it is alone.
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
     ``clients``: a closed loop. So many requests arrive as ``requests.arrivals_s`` says, the last of them before the first can
     come back, and each of the others ``between_s`` after one is done.
+    ``asked_by``: the field of [serving] that asks for so many requests; "" where none does.
 
     First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
     it can use raises ValueError: whoever calls has checked that one sequence fits. PlannerError where prompts take more than
@@ -147,16 +149,7 @@ def simulate(
         raise ValueError(Message("a request of {0:,.0f} tokens exceeds the cache of {1:,.0f}", need.max(), most))
     passes = float(np.sum(server.passes(requests.prompts)))
     if passes > MOST_PASSES:
-        raise PlannerError(
-            "serving: {0:,} prompts in chunks of {1:,.0f} tokens take {2:,.0f} passes; at most {3:,} are followed; give larger "
-            "chunks (chunked_prefill_tokens, pass_tokens) or fewer requests (num_requests).",
-            len(need),
-            server.chunk_tokens,
-            passes,
-            MOST_PASSES,
-            code="size",
-            field="serving",
-        )
+        raise _too_many(len(need), server.chunk_tokens, passes, asked_by)
     shared_s = np.zeros(len(need)) if shared_s is None else shared_s
     given = (server, requests, work_s, shared_s, clients, between_s)
     if len(need) > KEPT_REQUESTS:
@@ -167,8 +160,31 @@ def simulate(
     return found or _keep(asked, _Loop(*given).run())
 
 
-MOST_PASSES = 1_000_000
-"""Passes with parts of prompts that are followed at most; 200,000 take some seconds."""
+def _too_many(prompts: int, chunk_tokens: float, passes: float, asked_by: str) -> PlannerError:
+    """The error of too many passes: fewer requests are a remedy only where a field asks for them."""
+    field, figures = "serving.chunked_prefill_tokens", (prompts, chunk_tokens, passes, MOST_PASSES)
+    if not asked_by:
+        return PlannerError(
+            "serving: {0:,} prompts in chunks of {1:,.0f} tokens take {2:,.0f} passes; at most {3:,} are simulated, and the "
+            "capacity is that of so many prompts; give larger chunks (chunked_prefill_tokens, pass_tokens).",
+            *figures,
+            code="size",
+            field=field,
+        )
+    return PlannerError(
+        "serving: {0:,} prompts in chunks of {1:,.0f} tokens take {2:,.0f} passes; at most {3:,} are simulated; give larger "
+        "chunks (chunked_prefill_tokens, pass_tokens) or fewer requests ({4}).",
+        *figures,
+        asked_by,
+        code="size",
+        field=field,
+    )
+
+
+USUAL_PASSES = 200_000
+"""Passes with parts of prompts that a simulation takes where nobody asks for more: some seconds."""
+MOST_PASSES = 5 * USUAL_PASSES
+"""Passes with parts of prompts that are simulated at most."""
 KEPT, KEPT_REQUESTS = 64, 20_000
 """Simulations that are kept, and the most requests of one that is: 40 MB. Bounds, tables and texts of one deployment ask for the
 same ones again, a deployment that is answered twice for all of its own."""

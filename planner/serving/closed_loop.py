@@ -36,7 +36,7 @@ def run_loop(one: Replica, requests: Requests, clients: int) -> Outcome:
     """Serve ``requests`` from ``clients``; an answer and the next request pass the server's front."""
     work, shared = one.work_s(requests.prompts), one.shared_s(requests.prompts)
     between = _front_s(one, requests)
-    return simulate(one.server, requests, work, shared, clients=clients, between_s=between)
+    return simulate(one.server, requests, work, shared, clients=clients, between_s=between, asked_by="clients")
 
 
 def _front_s(one: Replica, requests: Requests) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from planner.common.answerable import require_answerable
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
-from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.units import GIB
 from planner.hardware.cluster import Cluster

@@ -17,10 +17,10 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.prices.price import Price
 from planner.serving import intervals as sure
-from planner.serving.batch_figures import batch_figures, full_per_s
+from planner.serving.batch_figures import batch_figures, full_per_s, most_full_per_s
 from planner.serving.engine import Engine
 from planner.serving.expense import Expense, expense
-from planner.serving.load import Load, most_per_s, replica, room_of, slots_of
+from planner.serving.load import Load, slots_of
 from planner.serving.memory import KINDS, memory
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
@@ -102,13 +102,14 @@ class Deployment:
     @cached_property
     def capacity_requests_per_s(self) -> float | None:
         """Requests per second of all replicas whose queues are never empty; None when it does not fit, or where lengths are drawn
-        that the cache does not hold. Simulated when it is first asked for, by the load or here."""
+        that the cache does not hold. Simulated when it is first asked for, by the load or here. No less than what its clients are
+        served, which another simulation counts."""
         if self.requests_per_s is None:
             return None
         if self.load is not None and self.load.clients is None:
             return self.load.capacity_requests_per_s
         try:
-            return full_per_s(self.times)
+            return max(full_per_s(self.times), 0.0 if self.load is None else self.load.requests_per_s)
         except PlannerError:
             return None
 
@@ -228,6 +229,4 @@ def capacity_of(d: Deployment, places: int | None = None) -> float:
 
 def most_of(d: Deployment, places: int | None = None) -> float:
     """What ``capacity_of`` cannot exceed, in no time; infinite where it is not known."""
-    if d.serving.prefill_pool is not None:
-        return np.inf
-    return most_per_s(replica(d.times, room_of(d.times, places))) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)
+    return most_full_per_s(d.times, places)

@@ -19,7 +19,18 @@ from planner.serving.batching import Outcome, simulate
 from planner.serving.closed_loop import met, throughput
 from planner.serving.engine import memory_fraction
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, Replica, capacity_per_s, counted, measured, num_simulated, replica, require_room, server_s
+from planner.serving.load import (
+    Load,
+    Replica,
+    asked_by,
+    capacity_per_s,
+    counted,
+    measured,
+    num_simulated,
+    replica,
+    require_room,
+    server_s,
+)
 from planner.serving.memory import limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson
@@ -120,7 +131,9 @@ class Pools:
         for k in range(x):
             own = slice(k, None, x)
             part = _part(firsts, own)
-            found = simulate(before.server, part, before.work_s(part.prompts), before.shared_s(part.prompts))
+            found = simulate(
+                before.server, part, before.work_s(part.prompts), before.shared_s(part.prompts), asked_by=asked_by(s)
+            )
             admitted[own], ready[own] = found.admitted_s, _sent(found.first_s, sending[own])
             busy += found.busy_s
         order = np.argsort(ready, kind="stable")
@@ -172,7 +185,7 @@ def load_apart(times: Times, rate: float, pools: Pools | None = None) -> Load:
     if not load.stable:
         bound = min(pools.capacities_per_s, key=lambda name: pools.capacities_per_s[name])
         why = Message(
-            "{0:g} requests per second arrive and {1} carries at most {2:.3g}: the queue grows without end", rate, bound, total
+            "{0:,g} requests per second arrive and {1} carries at most {2:.3g}: the queue grows without end", rate, bound, total
         )
         return replace(load, why=why)
     return _measured(times, load, rate, pools)

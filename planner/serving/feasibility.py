@@ -111,7 +111,7 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     _require_parts(setting)
     if draft is not None and draft.model.vocab_size != m.vocab_size:
         raise PlannerError(
-            "serving.speculative.draft = {0!r}: its vocabulary has {1} words, that of {2} {3}; a draft model must "
+            "serving.speculative.draft = {0!r}: its vocabulary has {1:,} words, that of {2} {3:,}; a draft model must "
             "share the vocabulary.",
             draft.model.name,
             draft.model.vocab_size,
@@ -430,7 +430,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     if s.max_context is not None and context > s.max_context:
         found.append(
             Message(
-                "serving.max_context = {0:,}: the longest requests have {1:,.0f} tokens; the server refuses those, and all are "
+                "serving.max_context = {0}: the longest requests have {1:,.0f} tokens; the server refuses those, and all are "
                 "counted",
                 s.max_context,
                 context,
@@ -451,7 +451,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     if limit and context > limit:
         found.append(
             Message(
-                "serving.prompt + serving.output reach {0:,.0f} tokens, beyond model.{1} = {2:,} of {3}: quality is not "
+                "serving.prompt + serving.output reach {0:,.0f} tokens, beyond model.{1} = {2} of {3}: quality is not "
                 "to be expected there without longer positions",
                 context,
                 field,

@@ -14,12 +14,13 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.serving.batching import Outcome, Server, along, simulate
+from planner.serving.batching import USUAL_PASSES, Outcome, Server, along, simulate
 from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson, sample
 from planner.serving.setting import Setting
+from planner.serving.spec import LEAST_REQUESTS, Serving
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WARM_UP, TAIL = 0.1, 0.05
@@ -261,16 +262,15 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
 
 
-USUAL_PASSES = 200_000
-"""With parts of prompts, that a simulation follows where nobody asks for more: some seconds."""
-LEAST_REQUESTS = 100
-"""That percentiles are taken of; what ``serving.num_requests`` is at least."""
+DRAWN = 1000
+"""Prompts whose passes are counted before it is known how many are simulated."""
 
 
 def _affordable(one: Replica) -> int:
-    """Requests that take part in ``USUAL_PASSES`` passes."""
-    mean = np.array([mean_tokens(one.times.setting.serving.prompt)])
-    return int(USUAL_PASSES / float(one.server.passes(mean)[0]))
+    """Requests that take part in ``USUAL_PASSES`` passes: prompts of unlike lengths take more than one of the mean length."""
+    s = one.times.setting.serving
+    prompts = sample(s.prompt, DRAWN, np.random.default_rng(s.seed))
+    return int(USUAL_PASSES / float(np.mean(one.server.passes(prompts))))
 
 
 def num_simulated(one: Replica) -> int:
@@ -369,12 +369,12 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     load = Load(requests_per_s=rate, capacity_requests_per_s=total, utilisation=each / most, stable=each < most)
     if not load.stable:
         why = Message(
-            "{0:g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
+            "{0:,g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
         )
         return replace(load, why=why)
     n = num_simulated(one)
     requests = poisson(each, n, s.prompt, s.output, s.seed)
-    return measured(load, times.setting, requests, _simulated(one, requests), counted(n))
+    return measured(load, times.setting, requests, _simulated(one, requests, asked_by(s)), counted(n))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -387,7 +387,7 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     n = num_simulated(one)
     requests = poisson(each, n, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = measured(empty, times.setting, requests, _simulated(one, requests), counted(n))
+    load = measured(empty, times.setting, requests, _simulated(one, requests, asked_by(s)), counted(n))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
@@ -412,10 +412,15 @@ def counted(n: int) -> slice:
     return slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
 
 
-def _simulated(one: Replica, requests: Requests) -> Outcome:
+def asked_by(s: Serving) -> str:
+    """The field that says how many requests are simulated; "" where nobody does."""
+    return "clients" if s.clients is not None else "num_requests" if "num_requests" in s.model_fields_set else ""
+
+
+def _simulated(one: Replica, requests: Requests, asked_by: str = "") -> Outcome:
     """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
     require_room(one, requests)
-    return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
+    return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts), asked_by=asked_by)
 
 
 def server_s(engine: Engine, prompts: Array) -> Array:

@@ -428,7 +428,7 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     e, message = setting.engine, row.communication_bytes
     if row.copies is not None:
         graph = e.custom_all_reduce and row.phase == "decode"
-        return token_exchange_s(setting.cluster, message, row.copies, row.reach, float(ranks), float(stride), captured=graph)
+        return token_exchange_s(setting.cluster, message, row.copies, row.groups, float(ranks), float(stride), captured=graph)
     exchange = Exchange(e.dispatch_rate, e.dispatch_latency_s) if setting.dispatcher == "deepep" else None
     # attention groups hold as many tokens each in the graphs of decoding, prompts of any length in prefill
     ways = {"all_gather": e.gathers_prompts, "reduce_scatter": e.scatters_prompts}

@@ -654,7 +654,7 @@ def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> lis
             for way, width in (("dispatch", there), ("combine", back))
         ]
     if by == "one-sided" or (by == "deepep" and shape.phase == "prefill"):
-        once = {"copies": k, "reach": m.router_reach}
+        once = {"copies": k, "groups": m.chosen_groups}
         rows = [changed(row, communication_bytes=row.communication_bytes / k, **once) for row in rows]
     gather = communication("gather hidden", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
     return [*rows, gather]

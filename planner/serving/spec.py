@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from planner.common.arrays import Number
+from planner.common.limits import MOST
 from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.operators.expert_load import zipf_load
@@ -22,7 +23,9 @@ MOST_CLIENTS = 16_384
 
 
 MOST_VARIED = 100
-"""Standard deviations of lengths over their mean: those of published traces are 0.5 to 3."""
+"""Standard deviation of lengths over their mean: a guard against slips of the pen, far above what requests do. Assumed."""
+LEAST_REQUESTS = 100
+"""Simulated: of fewer a 99th percentile is the largest of them."""
 
 
 class Lengths(Spec):
@@ -33,7 +36,7 @@ class Lengths(Spec):
     """
 
     kind: Literal["fixed", "lognormal", "uniform", "histogram"] = "fixed"
-    mean: Annotated[float, Field(gt=0, le=2**27)] | None = None
+    mean: Annotated[float, Field(gt=0, le=MOST)] | None = None
     standard_deviation: Annotated[float, Field(ge=0)] | None = None
     low: Positive | None = None
     high: Positive | None = None
@@ -67,7 +70,7 @@ class Lengths(Spec):
         if self.standard_deviation and self.mean and self.standard_deviation > MOST_VARIED * self.mean:
             raise ValueError(
                 Message(
-                    "standard_deviation = {0:g}: more than {1} times mean = {2:g}; real requests vary by a few times it",
+                    "standard_deviation = {0:g}: more than {1} times mean = {2:g}; give a smaller one, or a larger mean",
                     self.standard_deviation,
                     MOST_VARIED,
                     self.mean,
@@ -179,7 +182,7 @@ class Serving(Spec):
     expert_zipf: Annotated[float, Field(ge=0, le=4)] = 0.0  # exponent of the experts' popularity; 0 = all alike
     expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # None = random, rebalanced with copies
     redundant_experts: Annotated[int, Field(ge=0, le=65_536, strict=True)] = 0  # copies of full experts, on all ranks together
-    num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
+    num_requests: Annotated[int, Field(ge=LEAST_REQUESTS, le=5_000_000, strict=True)] = 20_000  # simulated
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
     @field_validator("weights", mode="before")

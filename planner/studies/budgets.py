@@ -58,13 +58,14 @@ def budgeted(result: SearchResult, outlook_of: Callable[[int], Outlook], progres
             some = some[: len(bills)]
             table.attrs["complete"] = False
             stopped = Message(
-                "budget_usd is of {0} of {1} rows: it was stopped before the others were simulated", len(some), len(table)
+                "budget_usd is of {0:,} of {1:,} rows: it was stopped before the others were simulated", len(some), len(table)
             )
             table.attrs["notes"] = [*table.attrs["notes"], stopped]
         usd[some] = [np.nan if bill is None else bill.budget_usd.expected for bill in bills]
         if len(some) == MOST_ROWS < len(table) and np.isfinite(usd).any():
             said = Message(
-                "budget_usd is of {0} of {1} rows: a simulated run each, of so many rows at most; with fewer rows all have one",
+                "budget_usd is of {0:,} of {1:,} rows: a simulated run each, of so many rows at most; with fewer rows all have "
+                "one",
                 len(some),
                 len(table),
             )

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from planner.common.assumption import Assumption, vars_of
 from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster, host_usable_bytes
 from planner.layout_search.choice import Bolder
 from planner.model.architecture import Model
-from planner.operators.routing import job_load
+from planner.operators.routing import job_load, kept_load
 from planner.performance.evaluation import evaluate
 from planner.performance.risk import FitRule, fit_rule
 from planner.prices.price import Price
@@ -34,7 +36,8 @@ TOLD_FROM = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class EvenRouting:
-    """The same layout where the router is forced to be even, as benchmarks do; ``expert_load`` is the plan's own."""
+    """The same layout where the router is forced to be even, as benchmarks do; ``expert_load`` is the plan's own, less what a
+    capacity drops."""
 
     expert_load: float
     step_time_s: float
@@ -148,9 +151,9 @@ class Plan:
     @cached_property
     def even_routing(self) -> EvenRouting | None:
         """Step and memory with a router forced to be even, where either differs by more than 5 % (``TOLD_FROM``)."""
-        load = job_load(self.model, self.job, self.layout.ep)
-        if load == 1.0 or self.model.capacity_factor is not None:
+        if job_load(self.model, self.job, self.layout.ep) == 1.0:
             return None
+        load = float(kept_load(self.model, self.job, np.array([float(self.layout.ep)]))[0])
         even = self.job.replaced(routing="forced", expert_load=None)
         columns = as_columns(self.layout, self.num_gpus)
         found = evaluate(replace(self.question, job=even), columns)

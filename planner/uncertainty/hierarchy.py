@@ -66,9 +66,9 @@ state everything, and tools whose settings a table does not tell. Of GPUs it is 
 known. Of precisions, fp8 is many recipes under one name. Generations differ, for old GPUs are measured with old software, and so
 do kinds of job: tuning tools state less. Mixtures of experts exchange and balance, which few tables describe. Of memory it is
 the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies; not the
-kind of model, whose bytes are counted alike: with it the score of peaks left out by source is worse. Of serving it is no die:
-GPUs for graphics were measured with other software than those for computing, so that a die's spread is its software's, and a GPU
-on which nobody measured an engine would have the narrower interval."""
+kind of model, whose bytes are counted alike: with it the score of peaks left out by source is worse. Of serving it is not
+the die: GPUs for graphics were measured with other software than those for computing, so that errors by
+die would be errors of the software, and too small on the die with which the better known software was measured."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 SOURCE_FREEDOM: dict[str, float] = {"step_time": 4.0}
@@ -93,8 +93,9 @@ SLOPES: dict[str, dict[str, tuple[float, float]]] = {
 """Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the
 run's size of a multiplication; ``distance``: of ``distances``, which runs of step time tell, so that little is assumed;
 ``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``alone``: 1 where a single GPU exchanges
-nothing; ``unseen``: of ``unseen``, from what releases of one source alone tell, left out with it and left out by their like: root
-mean square errors in the ratio of 1.41 in decoding (nine releases), 1.05 in prefill (four), 1.31 in throughput (one);
+nothing; ``unseen``: of ``unseen``, about the logarithm of the ratio that ``planner fit`` prints for releases of one source alone
+(``evidence.serving.study.unseen_ratio``; docs/accuracy-serving.md): 1.41 in decoding when they were set, 1.05 in prefill, 1.31 in
+throughput, where a single release tells it;
 ``incomplete``: 1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted
 alike at any size, and held-out runs far from the others err no more."""
 ROUNDS = 5

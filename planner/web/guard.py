@@ -90,11 +90,11 @@ def _require_field(key: str, value: Any, where: str) -> None:
         and not isinstance(value, bool)
         and largest < value <= LARGEST_NUMBER
     ):
-        raise PlannerError("{0}.{1} = {2:,}: the web page accepts at most {3:,}.", where, key, value, largest)
+        raise PlannerError("{0}.{1} = {2}: the web page accepts at most {3:,}.", where, key, value, largest)
 
     least = SMALLEST.get(key)
     if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and value < least:
-        raise PlannerError("{0}.{1} = {2:,}: the web page accepts at least {3:,}.", where, key, value, least)
+        raise PlannerError("{0}.{1} = {2}: the web page accepts at least {3:,}.", where, key, value, least)
 
 
 def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]:

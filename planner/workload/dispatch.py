@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.workload.attention import attention_notes, attention_on, compute_capability
-from planner.workload.framework import Framework, Module, modules_of
+from planner.workload.framework import Framework, Module, framework_names, load_framework, modules_of
 from planner.workload.layout import Layout
 
 NODE_GPUS = 8
@@ -21,15 +22,33 @@ CAPABILITIES = (9, 10)
 
 
 def dispatcher_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
-    """The framework with the dispatcher that "auto" stands for on this fabric.
+    """The framework with the dispatcher that "auto" stands for on this fabric, and that runs under a capacity.
 
     DeepEP on Hopper and Blackwell whose GPUs NVLink joins inside a server, HybridEP where it joins a rack, NCCL's all-to-all
-    on everything else (SOURCE) and where experts are padded to a capacity, which the other two do not do (Megatron-Core,
-    token_dispatcher.py, MoEFlexTokenDispatcher).
+    on everything else (SOURCE). Under a capacity NCCL's too, where nobody names another one than the framework's own: recipes
+    that drop tokens refuse all others (Megatron-Bridge, apply_moe_token_drop). One that is named is taken, unless experts are
+    padded to the capacity: DeepEP and HybridEP cannot (Megatron-Core, token_dispatcher.py, MoEFlexTokenDispatcher).
     """
-    if framework.dispatcher != "auto" or not model.num_experts:
+    named = framework.dispatcher
+    if not model.num_experts:
         return framework
-    return framework.replaced(dispatcher="alltoall") if model.capacity_factor is not None else _by_fabric(framework, cluster)
+    if model.capacity_factor is None:
+        return _by_fabric(framework, cluster) if named == "auto" else framework
+    if named == "auto" or (named in LIBRARIES and named == _usual_dispatcher(framework.name)):
+        return framework.replaced(dispatcher="alltoall")
+    if named in LIBRARIES and framework.pads_to_capacity:
+        raise PlannerError(
+            "framework.dispatcher = {0!r}: does not pad experts to a capacity; give framework.dispatcher = alltoall, or "
+            "framework.pads_to_capacity = false.",
+            named,
+        )
+    return framework
+
+
+@lru_cache(maxsize=256)
+def _usual_dispatcher(name: str) -> str:
+    """The dispatcher of the catalog's framework of this name; none of a framework that the catalog does not have."""
+    return load_framework(name).dispatcher if name in framework_names() else ""
 
 
 @lru_cache(maxsize=256)
@@ -91,6 +110,9 @@ def stack_notes(framework: Framework, cluster: Cluster, model: Model, layout: La
     if model.num_experts and not framework.fused_permutation and framework.permutation_option:
         notes = (*notes, Message("tokens are permuted without fused kernels; {0} fuses them", framework.permutation_option))
     runs = stack.dispatcher
+    if framework.dispatcher in LIBRARIES and runs != framework.dispatcher:
+        said = Message("experts' tokens travel by alltoall, not {0}: experts have a capacity", LIBRARIES[framework.dispatcher])
+        return (*notes, said)
     if framework.dispatcher != "auto" or layout.ep == 1 or runs not in LIBRARIES:
         return notes
     said = Message(

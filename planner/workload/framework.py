@@ -121,7 +121,7 @@ class Framework(Spec):
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     weighs_in_fp32: bool = False  # outputs are cast to fp32 for that, and back
-    fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
+    fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation, one per operation and tensor
     checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
@@ -137,7 +137,7 @@ class Framework(Spec):
     halves_adapters: bool = False  # DeepSpeed's fp16 engine holds A and B in 16 bit beside an fp32 copy: no input is cast
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     clones_quantized_output: bool = False  # peft copies what a 4-bit layer gives before adding (tuners/lora/bnb.py, Linear4bit)
-    # FSDP wraps each A and B as a unit of its own, and starts no gather before the unit two in front is free
+    # FSDP wraps each A and B as a unit of its own: no gather of a layer runs beside computation
     adapters_sharded_apart: bool = False
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from planner.common.answerable import require_answerable
 from planner.common.errors import PlannerError, as_text, unknown_field
-from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_of_field, cluster_table, node_of_field

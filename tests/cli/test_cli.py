@@ -108,13 +108,19 @@ def _layout(fields: dict[str, Any]) -> str:
     return "\n".join(f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None)
 
 
-def test_a_title_and_a_label_are_printed_as_they_are_written(run: Run, scenario: Callable[..., Path]) -> None:
-    path = scenario(GOOD + '\n[[compare]]\nlabel = "b :fire: c"\njob = { seq_len = 1024 }\n')
-    path.write_text('title = "a :fire: b"\n' + path.read_text().replace("title =", "# title =", 1))
+@pytest.mark.parametrize("mark", [":fire:", "[bold]", "[/bold]", "[job.adapter]"])
+@pytest.mark.parametrize("columns", ["", "40"])
+def test_a_title_and_a_label_are_printed_as_they_are_written(
+    columns: str, mark: str, run: Run, scenario: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a terminal's library reads in them, at any width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    path = scenario(GOOD + f'\n[[compare]]\nlabel = "b {mark} c"\njob = {{ seq_len = 1024 }}\n')
+    path.write_text(f'title = "a {mark} b"\n' + path.read_text().replace("title =", "# title =", 1))
     code, out, _ = run("compare", path)
     assert code == 0
-    assert "a :fire: b" in out
-    assert "b :fire: c" in out
+    assert f"a {mark} b" in out
+    assert f"b {mark} c" in out
 
 
 def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: Callable[..., Path]) -> None:
@@ -124,9 +130,9 @@ def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: C
     assert code == 0
     warnings = [note for note in json.loads(out)["notes"] if note.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "job.seq_len = 8,192" in warnings[0]
-    assert "context_length = 4,096" in warnings[0]
-    assert "context_length = 4,096" in run("plan", longer)[1]
+    assert "job.seq_len = 8192" in warnings[0]
+    assert "context_length = 4096" in warnings[0]
+    assert "context_length = 4096" in run("plan", longer)[1]
     for fine in (
         scenario(GOOD, ("seq_len = 2048", "seq_len = 4096")),
         scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"), ('name = "llama-2-7b"', 'base = "llama-2-7b"\ncontext_length = 0')),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import GOOD, Run
+from message_templates import PLANNER
 from places import DATA
 
 import planner
+from planner.common.answerable import require_answerable
 from planner.common.errors import PlannerError, near
-from planner.common.limits import LARGEST, require_answerable
+from planner.common.limits import LARGEST
 from planner.evidence.measured_runs import read_runs
 from planner.evidence.predictions import predict
 from planner.evidence.study import LEFT_OUT
@@ -122,7 +125,8 @@ def test_the_nearest_name_comes_first(arguments: tuple[str, ...], first: str, ru
 def test_quotes_are_offered_of_the_nearest_gpus_only(run: Run, scenario: Any) -> None:
     with pytest.raises(PlannerError) as caught:
         find_price("h100-sxm6-80gb")
-    assert "did you mean h100-sxm5-80gb" in str(caught.value)
+    assert "With quotes: h100-sxm5-80gb, " in str(caught.value)
+    assert caught.value.code == "unknown"
     assert str(caught.value).count(",") < 9
 
 
@@ -203,10 +207,38 @@ def test_absurd_sizes_are_refused_with_the_limit(field: str, most: int) -> None:
         model = as_model({**base, **(change if place == "model" else {})})
         asked = job(**(change if place == "job" else {}))
         if wrong:
-            with pytest.raises(PlannerError, match=rf"{field} = {most + 1}: at most {most} is answered"):
+            with pytest.raises(PlannerError, match=rf"{field} = {most + 1}: at most {most:,} is answered"):
                 check_sizes(model, asked)
         else:
             check_sizes(model, asked)
+
+
+@pytest.mark.parametrize("field", ["model.hidden_size", "model.vocab_size", "model.num_heads", "serving.num_requests"])
+def test_a_size_is_refused_alike_wherever_it_is_read(field: str) -> None:
+    """Also where the field's own bound is met first: its reason is said, and what would be right."""
+    place, name = field.split(".")
+    spec: Any = {"model": Model, "serving": Serving}[place]
+    given = as_model("gpt2").model_dump(exclude={"provenance"}) if place == "model" else {"prompt": 1, "output": 1}
+    with pytest.raises(PlannerError) as by_field:
+        spec.build({**given, name: 10**10}, place)
+    with pytest.raises(PlannerError) as by_table:
+        require_answerable(place, SimpleNamespace(**{name: 10**10}))
+    assert str(by_field.value) == str(by_table.value)
+    assert by_field.value.code == by_table.value.code == "size"
+
+
+def test_a_list_of_known_names_follows_a_semicolon_or_a_colon() -> None:
+    """ "did you mean a?" ends a message; within a sentence of its own a list is that of ``nearest``."""
+    wrong = []
+    for path in sorted(PLANNER.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)):
+                continue
+            for i, value in enumerate(call.args[1:]):
+                if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "near":
+                    before = str(call.args[0].value).partition(f"{{{i}")[0]
+                    wrong += [] if before.endswith(("; ", ": ")) else [f"{path.name}:{call.lineno}"]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("field", LARGEST)
@@ -215,7 +247,7 @@ def test_every_limit_names_a_field_and_holds_at_its_edge(field: str) -> None:
     most = LARGEST[field][0]
     require_answerable(place, SimpleNamespace(**{name: most}))
     for wrong in (most + 1, 10**250):
-        with pytest.raises(PlannerError, match=rf"^{field} = .*: at most {most} is answered") as caught:
+        with pytest.raises(PlannerError, match=rf"^{field} = .*: at most {most:,} is answered") as caught:
             require_answerable(place, SimpleNamespace(**{name: wrong}))
         assert len(str(caught.value)) <= 250
     tables: dict[str, Any] = {"job": Job, "model": Model, "cluster": Cluster, "serving": Serving, "run": WholeRun, "price": Price}

@@ -19,6 +19,14 @@ from planner.common.translation import templates, translated
 from planner.prices.price import Price
 
 ERRORS = {"PlannerError", "ValueError"}
+SEPARATED = re.compile(r"[\w}] = \{[^{}]*:[^{}]*,[^{}]*\}")
+"""The value of a field with separators."""
+UNSEPARATED = re.compile(
+    r"\{(\d+)(?::(?:d|g|\.\d+f|\.[4-9]g))?\} (?:tokens|sequences|requests|positions|words|parameters|layouts|rows)\b"
+)
+"""A number without separators, and what it counts."""
+NUMBERS_IN_WORDS = {"count", "_number", "_sure"}
+"""Functions that write a number as text for people."""
 Source = Mapping[Path, Sequence[ast.Call | ast.JoinedStr]]
 
 
@@ -84,6 +92,52 @@ def test_no_sentence_of_a_numeric_package_is_an_fstring(package: str, source: So
                 if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 7:
                     bad.append(f"{path.relative_to(PLANNER)}:{node.lineno}")
     assert not bad, "write Message('{0} ...', value): " + ", ".join(bad)
+
+
+def test_the_value_of_a_field_is_as_a_file_takes_it() -> None:
+    """``serving.max_context = 8,192`` is no TOML: separators are for numbers within the words."""
+    bad = []
+    for path in sorted(PLANNER.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                text = ast.unparse(node)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            else:
+                continue
+            bad += [f"{path.relative_to(PLANNER)}:{node.lineno}: {one}" for one in SEPARATED.findall(text)]
+    assert not bad, "write {0} after the name of a field: " + ", ".join(bad)
+
+
+def test_numbers_within_the_words_have_separators() -> None:
+    """131,072 tokens are read at a glance, 131072 are not; three digits (``{0:.3g}``) are written so by ``Message``."""
+    bad = []
+    for path in sorted(PLANNER.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = list(ast.walk(tree))
+        texts = {
+            target.id
+            for node in nodes
+            if isinstance(node, ast.Assign) and _is_text(node.value, set())
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        shown: set[tuple[int, str]] = set()  # blanks that text stands in: id of the template, number
+        for node in nodes:
+            if isinstance(node, ast.Call) and node.args:
+                arguments = {str(i) for i, value in enumerate(node.args[1:]) if _is_text(value, texts)}
+                shown |= {(id(node.args[0]), number) for number in arguments}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found = [m for m in UNSEPARATED.finditer(node.value) if (id(node), m[1]) not in shown]
+                bad += [f"{path.relative_to(PLANNER)}:{node.lineno}: {m[0]}" for m in found]
+    assert not bad, "write {0:,}: " + ", ".join(bad)
+
+
+def _is_text(value: ast.expr, texts: set[str]) -> bool:
+    """Whether a value is a number in words already, by the functions that make it."""
+    called = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""
+    return called in NUMBERS_IN_WORDS or (isinstance(value, ast.Name) and value.id in texts)
 
 
 def nested() -> PlannerError:

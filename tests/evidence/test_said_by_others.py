@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from planner.evidence.held_out import COORDINATES, Held, fit_held, said_by_others
+from planner.evidence.serving.study import FEWEST, unseen_ratio
 
 SOURCES, MODELS, RUNS = 10, 3, 4
 
@@ -49,3 +50,22 @@ def test_a_run_is_judged_by_what_the_others_tell_alone(held: Held) -> None:
     after, _ = said_by_others(Held(**{**vars(held), "frame": moved}), parts)
     assert after[first] == pytest.approx(before[first], abs=1e-12)
     assert np.all(np.abs(after[parts[1]] - before[parts[1]]) > 0.01)
+
+
+def test_how_much_more_a_release_errs_that_nobody_else_measured_by_hand() -> None:
+    """Twice and half as much: no more in the mean. What two sources measured does not count, nor what was measured few times."""
+    runs = {"twice": (0.2, 0.1), "eightfold": (0.4, 0.05), "half": (0.1, 0.2), "shared": (0.9, 0.1), "few": (0.9, 0.1)}
+
+    def told(*names: str) -> tuple[tuple[str, ...], float]:
+        rows = [(name, f"{name} {i % 2 if name == 'shared' else 0}") for name in names for i in range(FEWEST - (name == "few"))]
+        signs = np.where(np.arange(len(rows)) % 3, 1.0, -1.0)
+        columns = {"framework": np.array([name for name, _ in rows]), "source": np.array([source for _, source in rows])}
+        found = unseen_ratio("decode", columns, *(signs * np.array([runs[name][k] for name, _ in rows]) for k in (0, 1)))
+        return found.releases, found.ratio
+
+    assert told("twice", "shared", "few") == (("twice",), pytest.approx(2.0))
+    assert told("half", "twice") == (("half", "twice"), pytest.approx(1.0))
+    assert told("eightfold", "twice") == (("eightfold", "twice"), pytest.approx(4.0))
+    releases, ratio = told("shared", "few")
+    assert releases == ()
+    assert np.isnan(ratio)

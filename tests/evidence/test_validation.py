@@ -330,6 +330,13 @@ PLAIN = {
 ADAPTED = {**PLAIN, "model": "Qwen-7B", "method": "lora", "lora_rank": "8", "lora_targets": "all-linear"}
 
 
+@pytest.mark.parametrize("words", [LABELS["said"], *LABELS["noted"].values()])
+def test_words_within_longer_words_stand_before_them(words: dict[str, Any]) -> None:
+    """The last words that notes hold win, so that the longer ones must come last."""
+    ordered = list(words)
+    assert not [(short, long) for i, long in enumerate(ordered) for short in ordered[i + 1 :] if short in long]
+
+
 def as_read(row: dict[str, str]) -> Any:
     """What a row asks, or why it is refused."""
     try:

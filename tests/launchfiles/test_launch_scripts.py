@@ -270,6 +270,39 @@ def test_experts_of_megatron_deepspeed(tmp_path: Path) -> None:
     planner.plan(**dense, explain=False)
 
 
+OF_EXPERTS = (
+    f"torchrun --nproc_per_node 8 pretrain_gpt.py {MODEL} --micro-batch-size 1 --global-batch-size 8 --bf16 --num-experts 8 "
+    "--moe-router-topk 2 --expert-model-parallel-size 8 "
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--moe-expert-capacity-factor 1.25", True),  # allgather is what Megatron takes where no dispatcher is named
+        ("--moe-expert-capacity-factor 1.25 --moe-token-dispatcher-type allgather", True),
+        ("--moe-expert-capacity-factor 1.25 --moe-token-dispatcher-type alltoall", False),
+        ("--moe-expert-capacity-factor 1.25 --moe-pad-expert-input-to-capacity --moe-token-dispatcher-type alltoall", False),
+        ("--moe-token-dispatcher-type allgather", False),
+        ("", False),
+    ],
+)
+def test_a_capacity_that_many_releases_of_megatron_refuse_is_told(options: str, told: bool, tmp_path: Path) -> None:
+    """transformer_config.py: moe_expert_capacity_factor only with the alltoall dispatcher."""
+    found = read(tmp_path, run=f"{OF_EXPERTS} {options}\n")
+    assert any("moe-expert-capacity-factor" in str(note) for note in found.notes) == told
+    assert planner.plan(**found.tables, explain=False).num_gpus == 8
+
+
+@pytest.mark.parametrize("more", ["", "--moe-token-dispatcher-type alltoall"])
+def test_padding_to_a_capacity_that_is_not_given_is_refused(more: str, tmp_path: Path) -> None:
+    """transformer_config.py: moe_pad_expert_input_to_capacity needs a capacity factor; of a dense model it says nothing."""
+    pads = f"--moe-pad-expert-input-to-capacity {more}\n"
+    with pytest.raises(planner.PlannerError, match="without a capacity"):
+        read(tmp_path, run=OF_EXPERTS + pads)
+    read(tmp_path, run=OF_EXPERTS.partition("--num-experts")[0] + pads)
+
+
 def test_a_script_of_ones_own_with_megatrons_options_is_megatrons(tmp_path: Path) -> None:
     """Pai-Megatron-Patch starts pretrain_llama.py and its like with options in variables that may not be set."""
     inner = (

@@ -1029,7 +1029,7 @@ def test_the_longest_requests_beyond_the_servers_context_are_told_of(tmp_path: P
         long = {"serving.prompt": {"kind": "uniform", "low": 100, "high": high}, "serving.output": 100}
         tables = read(tmp_path, files, cluster=H100, over=long).tables
         warnings = serve(**tables).warnings
-        assert told == any("serving.max_context = 8,192: the longest requests have 9,100 tokens" in line for line in warnings)
+        assert told == any("serving.max_context = 8192: the longest requests have 9,100 tokens" in line for line in warnings)
 
 
 @pytest.mark.parametrize("command", CONTEXTS)

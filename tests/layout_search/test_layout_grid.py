@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
+from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, listed, model
 
 import planner
 from planner.common.errors import PlannerError
@@ -27,18 +27,6 @@ from planner.workload.question import Question
 
 def grid(fields_: dict[str, Any], stack: str, count: int, **job_fields: Any) -> LayoutGrid:
     return LayoutGrid(question=Question(model(fields_), gpus(count), framework(stack), job(**job_fields)))
-
-
-def listed(space: LayoutGrid) -> Layouts:
-    """All layouts of a grid, one by one."""
-    parts = []
-    for tp in space.tps:
-        for pp in space.pps(tp):
-            rows = space.rows(tp, pp)
-            for schedules in space.cuts(pp).values():
-                block = space.block(rows, schedules)
-                parts.append(block.at(np.arange(int(np.prod(block.shape)))))
-    return Layouts(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Layouts)})
 
 
 def as_set(layouts: Layouts) -> set[tuple[float, ...]]:

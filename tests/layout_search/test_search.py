@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import Run
-from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
+from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, listed, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import PATIENCE_S
-from test_layout_grid import listed
 
 import planner
 from planner.common import files

@@ -143,6 +143,24 @@ def test_a_bill_states_the_hours_that_nothing_uses(result: WholeRun) -> None:
         assert getattr(bill.budget_usd, end) == pytest.approx(bill.total_usd.expected)
 
 
+@pytest.mark.parametrize("other_use", [0.0, 0.5])
+@pytest.mark.parametrize("days", [(100, 120, 150), (320, 350, 400), (320, 373, 437), (400, 450, 500)])
+def test_hours_and_the_rest_of_a_term_add_up_to_what_holding_the_gpus_costs(
+    days: tuple[int, ...], other_use: float, result: WholeRun
+) -> None:
+    """Of both ends, for runs below, astride and above a year's term: no run costs less than the term does."""
+    price = Price(usd_per_gpu_hour=2.0, term="reserved-1-year", other_use=other_use)
+    bound = replace(result, plan=replace(result.plan, price=price))
+    gpus = bound.plan.num_gpus
+    hours = replace(bound.gpu_hours, **dict(zip(("lower", "expected", "upper"), (24.0 * gpus * d for d in days), strict=True)))
+    items = bill_of(replace(bound, gpu_hours=hours), {}, TODAY).items_usd
+    assert (items["commitment"].expected > 0.0) == (days[1] < 365)
+    assert items["gpu_hours"].expected == pytest.approx(2.0 * hours.expected)
+    for end, day in zip(("lower", "expected", "upper"), days, strict=True):
+        by_hand = 2.0 * 24.0 * gpus * (day + max(365 - day, 0) * (1.0 - other_use))
+        assert getattr(items["gpu_hours"], end) + getattr(items["commitment"], end) == pytest.approx(by_hand), end
+
+
 def test_every_line_is_its_quantity_times_its_unit_price_with_a_source(result: WholeRun) -> None:
     """Tax is on all others; a spare node of eight is rented as long as the run's own node; transfer by hand: 200 USD."""
     spare = replace(result, run=result.run.replaced(spare_nodes=1))

@@ -38,6 +38,7 @@ from planner.operators.expert_load import (
     read_histogram,
     zipf_shares,
 )
+from planner.operators.routing import kept_share
 from planner.performance.interruptions import Interruptions, Losses, daly_interval_s, expected_losses, young_interval_s
 from planner.prices.ownership import constants, power_w_per_gpu
 from planner.prices.price import Price
@@ -48,9 +49,9 @@ DAY, HOUR = 86400.0, 3600.0
 NEVER: dict[str, Any] = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}
 
 
-def moe(num_nodes: int = 2, **job: Any) -> Plan:
+def moe(num_nodes: int = 2, capacity: float | None = None, **job: Any) -> Plan:
     return planner.plan(
-        model="mixtral-8x7b",
+        model={"base": "mixtral-8x7b", "capacity_factor": capacity} if capacity else "mixtral-8x7b",
         cluster={"node": "dgx-h100", "num_nodes": num_nodes},
         job={"seq_len": 4096, "global_batch_size": 256, "num_tokens": 10**11, "routing": "forced", **job},
         layout={"tp": 2, "sequence_parallel": True, "ep": 8, "zero": 1},
@@ -506,6 +507,19 @@ def test_stragglers_are_the_expected_maximum() -> None:
     assert straggler_factor(0.05, 1) == 1.0
     draws = np.random.default_rng(0).standard_normal((20_000, 64)).max(axis=1).mean()
     assert straggler_factor(0.05, 64) == pytest.approx(1 + 0.05 * draws, rel=1e-3)
+
+
+def test_a_run_drops_what_its_step_drops() -> None:
+    """Without shares in [run]: what drawn routers keep; nothing of even ones, nor without a capacity."""
+    for capacity, job, dropped in (
+        (1.0, {"routing": "unforced", "routing_skew": 0.3}, 1.0 - kept_share(8, 2, 0.3, 1.0)),
+        (0.5, {"routing": "forced"}, 0.5),
+        (1.0, {"routing": "forced"}, 0.0),
+        (None, {"routing": "unforced", "routing_skew": 0.3}, 0.0),
+    ):
+        found = expected_run(moe(capacity=capacity, **job), NEVER)
+        assert found.dropped_share == pytest.approx(dropped)
+        assert any("overflow the capacity" in note for note in found.notes) == (dropped > 0.0)
 
 
 def test_expert_load() -> None:

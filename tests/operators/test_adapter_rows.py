@@ -40,11 +40,10 @@ def tuning_job(batch: int, sequence: int, adapter: dict[str, Any], precision: st
     return Job.build(fields, "test")
 
 
-def table(model: Model, work: Job, recompute: str = "none", stack: str = "huggingface") -> Table:
+def table(model: Model, work: Job, recompute: str = "none", stack: str = "huggingface", release: str = "") -> Table:
     columns = as_columns(Layout(micro_batch_size=work.global_batch_size, dp=1, recompute=recompute), 1)  # type: ignore[arg-type]
-    return build_table(
-        distinct_axes(columns, tuned_model(model, work), eager() if stack == "huggingface" else framework(stack), work)[0]
-    )
+    runs = eager() if stack == "huggingface" else framework(stack, release=release)
+    return build_table(distinct_axes(columns, tuned_model(model, work), runs, work)[0])
 
 
 def layer_bytes(model: Model, work: Job, recompute: str = "none") -> list[float]:
@@ -255,6 +254,7 @@ def test_kernels_that_unpack_a_layers_weights(stack: str, kind: str, form: str, 
         ("peft", "bf16-pure", 2 + 4, (4 + 4) + (4 + 2) + 6 + 4, 4.0),  # B's result is cast before the sum
         ("torchtune", "bf16", None, 10, 2.0),
         ("peft-kbit", "bf16", 4 + 2, (2 + 2) + (2 + 4 + 4) + 8, 3.0),  # the layer takes and gives fp32
+        ("peft-kbit", "bf16-pure", None, (4 + 4) + (4 + 4 + 4) + 8, 3.0),  # and so do the adapters: nothing to cast
     ],
 )
 def test_bytes_beside_a_4_bit_layer(
@@ -290,6 +290,35 @@ def test_a_4_bit_layer_that_an_fp32_norm_feeds_casts_in_and_out() -> None:
     assert ("out projection casts", "forward") not in plain
     for name in ("activation", "rotary"):
         assert upcast[name, "forward"] == 2 * plain[name, "forward"]
+
+
+def test_until_peft_0_4_norms_of_llama_stayed_in_16_bit() -> None:
+    """peft 0.3, prepare_model_for_int8_training: layer_norm_names = ["layer_norm"]; Llama's is input_layernorm."""
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8}, "fp16").replaced(kind="qlora", quantization={"format": "int8"})
+    now, plain, old = (
+        [
+            (str(row.name), row.phase, float(np.ravel(row.bytes_moved)[0]))
+            for block in table(model, work, stack=stack, release=release).layers.values()
+            for row in block
+        ]
+        for stack, release in (("peft-kbit", ""), ("peft", ""), ("peft-kbit", "0.3"))
+    )
+    assert old == plain
+    assert {name for name, *_ in now} - {name for name, *_ in old} >= {"in projection casts", "out projection casts"}
+
+
+def test_adapters_in_fp32_share_the_fp32_input_of_an_upcast_layer() -> None:
+    """huggingface/peft, _cast_input_dtype gives back what has the type already: query, key and value keep one fp32 tensor."""
+    fields = {**llama_sizes(64, 4, 2, 176), "num_hidden_layers": 2}
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(2, 16, {"rank": 8, "target_modules": ["q_proj", "k_proj", "v_proj"]})
+    work = work.replaced(kind="qlora", quantization={"format": "nf4"})
+    rows = {(str(r.name), r.phase): r for r in list(table(model, work, stack="peft-kbit").layers.values())[-1]}
+    assert not [name for name, _ in rows if name.endswith("adapter input")]
+    kept = [float(np.ravel(rows[f"{part} adapter A", "forward"].saved_bytes)[0]) for part in ("query", "key", "value")]
+    assert kept == [4 * 2 * 16 * 64, 0.0, 0.0]
 
 
 def test_peft_until_0_11_kept_adapters_in_the_type_of_16_bit_weights() -> None:

@@ -397,8 +397,13 @@ def test_the_router_keeps_a_number_for_each_expert_and_each_choice() -> None:
 
 
 def test_the_host_waits_for_counts_of_tokens_only_where_it_launches_by_them() -> None:
-    """Dropless experts outside of a CUDA graph: with a capacity, or in a graph of the step, shapes are known beforehand."""
+    """Outside of a CUDA graph of the step, unless experts are padded to a capacity: only then are shapes known beforehand."""
     name = "token counts to the host"
+    for capacity, pads, waits in ((None, False, True), (None, True, True), (1.25, False, True), (1.25, True, False)):
+        there = small({**MIXTRAL, "capacity_factor": capacity}, "megatron-core", pads_to_capacity=pads)
+        counts = one(mixture_of_experts(there, there.model.layer_kinds[0]), name)
+        assert counts.host_waits == waits, (capacity, pads)
+        assert amount(counts, "host_s") == there.framework.expert_host_s > 0  # as many launches
     for graphs in ("none", "layers"):
         there, rows = routed(cuda_graphs=graphs)
         assert amount(one(rows, name), "host_s") == there.framework.expert_host_s > 0

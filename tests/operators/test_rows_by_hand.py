@@ -232,6 +232,21 @@ def test_a_token_is_copied_for_each_of_its_experts(dispatcher: str, ep: int, vec
         assert both(rows, name) == pytest.approx((vectors * 2 * T * 512,) * 2), name
 
 
+@pytest.mark.parametrize(("dispatcher", "vectors"), [("alltoall", 1 + 1 / 2), ("deepep", 1 + 4 * (1 - (3 / 4) ** 2) / 2)])
+@pytest.mark.parametrize(("capacity", "pads"), [(None, False), (0.75, False), (1000.0, False), (1.25, True)])
+def test_the_pairs_that_are_permuted_are_those_that_are_sent_or_computed(
+    dispatcher: str, vectors: float, capacity: float | None, pads: bool
+) -> None:
+    """Of a token's own rank where each pair travels (those that experts compute over the imbalance), else of the experts'."""
+    changes, cut = {"dispatcher": dispatcher, "pads_to_capacity": pads}, Layout(ep=4, dp=4, micro_batch_size=B)
+    there = setting({**MIXTRAL, "capacity_factor": capacity}, "megatron-core", cut, changes, seq_len=S, routing_skew=0.8)
+    rows = mixture_of_experts(there, there.model.layer_kinds[0])
+    product = one(rows, "in projection")
+    computed = amount(product, "flops") / (2 * 512 * 3072)
+    pairs = computed / amount(product, "imbalance") if dispatcher == "alltoall" else computed
+    assert both(rows, "permute") == pytest.approx((vectors * 2 * pairs * 512,) * 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "gathers", "adds"),
     [
@@ -354,9 +369,9 @@ def test_what_exceeds_a_capacity_is_dropped_and_nothing_padded(capacity: float, 
 def test_a_forced_router_drops_nothing_below_a_capacity_of_one() -> None:
     for capacity, share in ((0.5, 0.5), (1.0, 1.0), (2.0, 1.0)):
         there = setting({**MIXTRAL, "capacity_factor": capacity}, "megatron-core", Layout(ep=4, dp=4), None, routing="forced")
-        assert kept_pairs(there.model, there.job) == pytest.approx(share)
+        assert kept_pairs(there.model, there.job, there.ep)[0] == pytest.approx(share)
         assert amount(one(mixture_of_experts(there, there.model.layer_kinds[0]), "in projection"), "imbalance") == 1.0
-    assert kept_pairs(there.model.model_copy(update={"capacity_factor": None}), there.job) == 1.0
+    assert kept_pairs(there.model.model_copy(update={"capacity_factor": None}), there.job, there.ep)[0] == 1.0
 
 
 @pytest.mark.parametrize("skew", [0.3, 0.8])

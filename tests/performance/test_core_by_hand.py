@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster, host_link_rate
 from planner.hardware.curves import load_curves
-from planner.operators.routing import distinct_places
+from planner.operators.routing import OPEN, distinct_places
 from planner.operators.row import FusedAttention, Matmul, Row, linear
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
@@ -143,10 +143,10 @@ def test_a_token_crosses_the_network_once_for_a_node_and_then_once_for_a_rank(
     ranks: int, stride: int, local: int, nodes: int
 ) -> None:
     """Both legs as a pipeline; of 6 experts, as many places as all draws meet on average."""
-    at_ranks, at_nodes = (float(distinct_places(float(n), 1.0, 6.0)) for n in (ranks, nodes))
+    at_ranks, at_nodes = (float(distinct_places(float(n), OPEN, 6.0)) for n in (ranks, nodes))
     inside = law(1e-5, 1e7 * at_ranks * (local - 1) / local / NEAR) if local > 1 else 0.0
     across = law(1e-5 * np.log2(nodes), 1e7 * at_nodes * (nodes - 1) / nodes / FAR) if nodes > 1 else 0.0
-    found = float(token_exchange_s(gpus(32), 1e7, 6.0, 1.0, float(ranks), float(stride)))
+    found = float(token_exchange_s(gpus(32), 1e7, 6.0, OPEN, float(ranks), float(stride)))
     assert found == pytest.approx(max(inside, across), rel=1e-9)
 
 

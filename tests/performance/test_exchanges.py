@@ -13,32 +13,37 @@ from hypothesis import strategies as st
 from planner.hardware.cluster import Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.curves import curves_of, load_curves
+from planner.operators.routing import OPEN, distinct_places
 from planner.operators.row import Matmul, Row, alignment, linear
-from planner.performance.collectives import Exchange, collective_s, distinct_places, token_exchange_s
+from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.evaluation import evaluate
 from planner.performance.roofline import Device, device_s
 from planner.serving.engine import load_engine
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.question import Question
+
+CATALOG = [load_framework(name) for name in framework_names()]
+BY_DEEPSPEED = [stack.name for stack in CATALOG if "DeepSpeed" in stack.description and "zero3" in stack.features]
 
 
 def test_deepseek_sends_a_token_to_fewer_nodes_than_experts() -> None:
     """Eight experts in at most four of eight nodes: never more than four copies on the network (DeepSeek-V3, section 3.2.2)."""
-    nodes = distinct_places(8.0, 0.5, 8.0)
+    nodes = distinct_places(8.0, (8, 4), 8.0)
     assert 3.5 < nodes <= 4.0
-    assert distinct_places(8.0, 1.0, 8.0) > nodes
-    assert distinct_places(1.0, 1.0, 8.0) == 1.0
-    assert distinct_places(1e9, 1.0, 8.0) == pytest.approx(8.0, rel=1e-6)  # ever more places: each expert its own
+    assert distinct_places(8.0, OPEN, 8.0) > nodes
+    assert distinct_places(1.0, OPEN, 8.0) == 1.0
+    assert distinct_places(1e9, OPEN, 8.0) == pytest.approx(8.0, rel=1e-6)  # ever more places: each expert its own
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([8.0, 16.0, 32.0, 64.0]), st.floats(1e6, 1e9), st.sampled_from([2.0, 6.0, 8.0]))
 def test_sending_a_token_once_to_a_node_takes_no_longer_than_once_to_an_expert(ranks: float, tokens: float, k: float) -> None:
     cluster = build_cluster("dgx-h100", num_nodes=8)
-    once = float(token_exchange_s(cluster, tokens, k, 1.0, ranks, 1.0))
+    once = float(token_exchange_s(cluster, tokens, k, OPEN, ranks, 1.0))
     pairs = float(collective_s(cluster, "all_to_all", tokens * k, ranks, 1.0))
     assert once <= pairs * 1.0001
-    assert token_exchange_s(cluster, tokens, k, 1.0, 1.0, 1.0) == 0.0
+    assert token_exchange_s(cluster, tokens, k, OPEN, 1.0, 1.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -159,3 +164,34 @@ def test_gathers_wait_for_adapters_that_fsdp_wraps_alone(kind: str, waits: bool)
         assert seconds[True] == alone > seconds[False]
     else:
         assert seconds[True] == seconds[False]
+
+
+@pytest.mark.parametrize("name", BY_DEEPSPEED)
+def test_what_shards_by_deepspeed_takes_nothing_of_fsdp(name: str) -> None:
+    """FSDP's wrapping of adapters and what its backward pass keeps belong to FSDP: DeepSpeed's ZeRO-3 wraps no modules."""
+    changes = {"kind": "lora", "adapter": {"rank": 8}, "global_batch_size": 8, "precision": "bf16"}
+    columns = as_columns(Layout(zero=3, micro_batch_size=1, dp=8, recompute="full"), 8)
+    stack = load_framework(name)
+    found = {
+        fsdp: evaluate(
+            Question(
+                model(LLAMA),
+                gpus(8),
+                stack.replaced(adapters_sharded_apart=fsdp, sharded_backward_keeps_inputs=fsdp),
+                job(**changes),
+            ),
+            columns,
+        )
+        for fsdp in (True, False)
+    }
+    asked = evaluate(Question(model(LLAMA), gpus(8), stack, job(**changes)), columns)
+    assert found[True].step.data_parallel_s[0] > found[False].step.data_parallel_s[0] == asked.step.data_parallel_s[0]
+    assert found[True].memory.total_bytes[0] > found[False].memory.total_bytes[0] == asked.memory.total_bytes[0]
+
+
+@pytest.mark.parametrize("name", framework_names())
+def test_a_framework_gathers_as_the_software_that_shards_its_adapters(name: str) -> None:
+    """Adapters that FSDP wraps are gathered by FSDP; peft under DeepSpeed gathers as DeepSpeed does."""
+    stack = load_framework(name)
+    if stack.adapters_sharded_apart or stack.sharded_backward_keeps_inputs:
+        assert stack.provenance["overlap_parameter_gather"].source.startswith("fsdp.overlap_parameter_gather")

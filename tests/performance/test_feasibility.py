@@ -351,7 +351,7 @@ def test_the_first_broken_rule_explains_a_layout_and_counts_it_once() -> None:
         (asked("t5-base", multi_token_prediction=1), "encoder-decoder"),
         (asked("bart-base", seq_len=1024, target_len=1025), "position table"),
         (asked("llama-3-8b", kind="distil", teacher={"model": "gpt2"}), "one vocabulary"),
-        (asked("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b", "cached_top_k": 128_257}), "128256 words"),
+        (asked("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b", "cached_top_k": 128_257}), "128,256 words"),
     ],
 )
 def test_what_no_layout_can_mend_is_refused_at_once(question: Question, words: str) -> None:
@@ -382,7 +382,7 @@ def test_images_take_their_tokens_of_the_sequence(images: float, tokens: float, 
     gemma, reader = load_model("gemma-3-4b"), load_model("llama-3.2-11b-vision")
     check_images(reader, "job", images, 0, "seq_len", 1.0)
     if refused_:
-        with pytest.raises(PlannerError, match=r"1,024 of seq_len = 1,023"):
+        with pytest.raises(PlannerError, match=r"1,024 of seq_len = 1023"):
             check_images(gemma, "job", images, 0, "seq_len", tokens)
     else:
         check_images(gemma, "job", images, 0, "seq_len", tokens)

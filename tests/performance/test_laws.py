@@ -573,7 +573,7 @@ def test_layers_of_experts_take_at_least_as_long_as_their_host() -> None:
     quick, slow, _ = steps(capacity_factor=1.25)
     assert passes < slow < passes + quick  # of an expert's share only that it is no more than a capacity is known
     quick, ahead, _ = steps(pads=True, capacity_factor=1.25)
-    assert passes < ahead < slow  # every expert's share is known: as many launches, and the host waits for nothing before them
+    assert passes < ahead < slow  # every expert's share is known: as many launches, and nothing to wait for (COUNTED, below)
     graphs = framework("megatron-core").replaced(expert_host_s=host, cuda_graphs="full")
     assert (
         float(evaluate(Question(model(MIXTRAL), gpus(8), graphs, job()), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0])
@@ -581,20 +581,35 @@ def test_layers_of_experts_take_at_least_as_long_as_their_host() -> None:
     )
 
 
-def test_what_comes_before_the_count_of_tokens_hides_no_host_work_forward() -> None:
-    """The host reads the router's counts: what it launches after that waits for attention forward, not backward."""
+COUNTED = [(None, False, True), (None, True, True), (1.25, False, True), (1.25, True, False)]
+"""Capacity, whether experts are padded to it, whether the host waits for the router's counts."""
 
-    def passes(count: float) -> tuple[float, float]:
-        stack = framework("megatron-core").replaced(expert_host_s=count)
+
+@pytest.mark.parametrize(("capacity", "pads", "waits"), COUNTED)
+def test_what_comes_before_the_count_of_tokens_hides_no_host_work_forward(
+    capacity: float | None, pads: bool, waits: bool
+) -> None:
+    """The host reads the router's counts: what it launches after that waits for attention forward, not backward. Experts that are
+    padded to a capacity need no counts: a layer whose launches take longer than its device takes exactly as long as they do."""
+
+    def passes(count: float, layers: int) -> tuple[float, float, float]:
+        stack = framework("megatron-core", pads_to_capacity=pads, expert_host_s=count, host_s_per_kernel=0.0)
+        whole = model({**MIXTRAL, "capacity_factor": capacity, "num_layers": layers})
         layout = as_columns(Layout(ep=8, dp=8), 8)
-        step = evaluate(Question(model(MIXTRAL), gpus(8), stack, job(seq_len=32768, global_batch_size=8)), layout).step
-        return float(step.forward_s[0]), float(step.backward_s[0])
+        step = evaluate(Question(whole, gpus(8), stack, job(seq_len=32768, global_batch_size=8)), layout).step
+        return float(step.forward_s[0]), float(step.backward_s[0]), float(step.expert_parallel_s[0])
 
-    host = MIXTRAL["num_layers"] * 0.1
-    (forward, backward), (waiting, behind) = passes(0.0), passes(0.1)
-    assert waiting > host + 0.5 * forward  # attention of long sequences, before the router
-    assert waiting < host + forward
-    assert behind < host + 0.1 * backward  # launched while the device still works
+    def of_layers(count: float) -> tuple[float, float, float]:
+        some, more = passes(count, 2), passes(count, 5)
+        return more[0] - some[0], more[1] - some[1], more[2] - some[2]
+
+    host = 3 * 0.1
+    (forward, _, _), (waiting, behind, exchanged) = of_layers(0.0), of_layers(0.1)
+    assert behind + exchanged / 2 == pytest.approx(host)  # launched while the device still works or exchanges
+    if waits:
+        assert host + 0.5 * forward < waiting < host + forward  # attention of long sequences, before the router
+    else:
+        assert waiting + exchanged / 2 == pytest.approx(host)
 
 
 @pytest.mark.parametrize(("stack", "forward", "backward"), [("megatron-core", 10.0, 10.0), ("torchtitan", 38.0, 10.0)])

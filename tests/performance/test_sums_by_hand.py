@@ -191,8 +191,9 @@ def test_of_what_computation_hides_it_loses_its_contention(zero: int, exposed: f
     hidden costs computation 0.25. Gradients go once a step under ZeRO 0 and 1, parameters under 1 and 2."""
     sync = SimpleNamespace(
         layouts=SimpleNamespace(zero=np.array([zero])),
-        framework=SimpleNamespace(overlap_gradient_reduction=0.5, overlap_parameter_gather=0.25),
+        framework=SimpleNamespace(overlap_gradient_reduction=0.5),
         gathers_16=False,
+        gather_overlap=0.25,
         contention=0.25,
         reduce_s=lambda dense, expert: np.array([8.0]),
         gather_s=lambda dense, expert: np.array([16.0]),
@@ -331,11 +332,11 @@ def synchronization(**changes: Any) -> Any:
         "expert_shard_ranks": np.array([2.0]), "ep": np.array([3.0]), "etp": np.array([5.0]), "zero": np.array([3]),
         "pp": np.array([1]),
     } | changes.pop("layouts", {})  # fmt: skip
-    stack = SimpleNamespace(overlap_gradient_reduction=0.25, overlap_parameter_gather=0.5)
+    stack = SimpleNamespace(overlap_gradient_reduction=0.25)
     fields_ = {
         "cluster": gpus(8), "framework": stack, "layouts": SimpleNamespace(**layouts), "gather_width": 2.0, "reduce_width": 4.0,
         "contention": 0.25, "kept_width": 4.0, "away": np.zeros(1), "returned_s": np.array([2e-9]), "added_s": np.array([1e-9]),
-        "gathers_16": False,
+        "gathers_16": False, "gather_overlap": 0.5,
     }  # fmt: skip
     return Synchronization(**{**fields_, **changes})
 
@@ -396,6 +397,13 @@ def test_gathers_and_sums_of_a_micro_batch_by_hand(
     monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
     sync = synchronization(layouts={"zero": np.array([zero]), "pp": np.array([pp])}, gathers_16=keeps)
     assert float(sharded_block_s(sync, BLOCK)[0]) == seconds
+
+
+def test_gathers_beside_adapters_that_are_wrapped_alone_hide_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gathers of 16 s in full, and sums of 8 s of which a quarter hides at 0.25 a second."""
+    monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
+    monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
+    assert float(sharded_block_s(synchronization(gather_overlap=0.0), BLOCK)[0]) == 16 + 16 + 8 - 0.75 * 2
 
 
 def test_what_lies_on_the_host_comes_in_before_each_gather(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,15 +36,15 @@ def done(d: Deployment) -> float:
     return float((d.load.requests_per_s if d.load is not None else d.requests_per_s) or 0.0)
 
 
-def every_cut(d: Deployment, **fields: Any) -> list[Deployment]:
-    """The same question in every cut that surely fits."""
+def every_cut(d: Deployment, *, sure: bool = True, **fields: Any) -> list[Deployment]:
+    """The same question in every cut that fits, ``sure``: that surely fits."""
     found = []
     for cut in cuts(d.model, d.cluster, d.engine):
         try:
             found.append(asked(d.model.name, d.cluster.accelerator.name, d.cluster.num_gpus, **fields, **cut))
         except PlannerError:
             continue
-    return [one for one in found if one.certainty == "fits"]
+    return [one for one in found if (one.certainty == "fits" if sure else one.fits)]
 
 
 @st.composite
@@ -152,11 +152,11 @@ def test_what_no_cut_mends_is_told_of_several_gpus_as_of_one(card: str, fields: 
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize(("prompt", "clients"), [(8000, 64), (4000, 64), (512, 8)])
+@pytest.mark.parametrize(("prompt", "clients"), [(16_000, 64), (8000, 64), (4000, 64), (512, 8)])
 def test_clients_are_served_by_the_cut_that_answers_most_of_them(prompt: int, clients: int) -> None:
     """Also where groups of attention would have room for more requests, but read their prompts one after the other."""
     fields = {"prompt": prompt, "output": 500, "clients": clients, "weights": "fp8-block"}
     chosen = asked("deepseek-v3", "h200-sxm-141gb", 8, **fields)
-    others = every_cut(chosen, **fields)
+    others = every_cut(chosen, sure=False, **fields)
     assert len({(d.serving.tp, d.serving.ep) for d in others}) > 2
     assert done(chosen) >= max(map(done, others)) * (1.0 - 1e-9)

@@ -18,6 +18,7 @@ from planner.serving import serve
 from planner.serving.batching import Outcome, Server, simulate
 from planner.serving.closed_loop import closed_loop, loop_figures, near_figures, run_loop
 from planner.serving.curves import client_curve
+from planner.serving.deployment import capacity_of
 from planner.serving.engine import load_engine
 from planner.serving.intervals import figure_of
 from planner.serving.load import capacity_per_s, replica, room_of, server_s
@@ -345,3 +346,13 @@ def test_the_slowest_first_tokens_of_many_clients_take_longer_than_the_median() 
     times = serving_times(load_model("llama-3.1-8b"), prompt=512, output=128)
     ttft = closed_loop(times, 64).ttft_s
     assert ttft["p95"] > 1.1 * ttft["p50"]
+
+
+@pytest.mark.parametrize("clients", [1, 16, 64, 128])
+def test_clients_are_never_served_more_than_the_capacity(clients: int) -> None:
+    """Where the cache holds fewer of them than there are, two simulations of one queue count its rate."""
+    asked = {"prompt": 16_000, "output": 500, "clients": clients}
+    d = serve(model="deepseek-v3", cluster={"node": "dgx-h200", "num_gpus": 8}, serving=asked)
+    assert d.load is not None
+    assert d.load.requests_per_s <= (d.capacity_requests_per_s or 0.0)
+    assert d.capacity_requests_per_s == pytest.approx(capacity_of(d), rel=0.03)

@@ -19,7 +19,9 @@ from planner.serving.experts import distinct_experts
 from planner.serving.load import (
     Load,
     Replica,
+    _affordable,
     _summary,
+    capacity_per_s,
     counted,
     measured,
     most_per_s,
@@ -270,6 +272,33 @@ def test_fewer_requests_of_many_passes_are_simulated_where_nobody_says_how_many(
     """100,000 tokens in chunks of 512 are 196 passes each; 200,000 passes are followed."""
     asked = {"prompt": 100_000, "output": 10, "requests_per_s": 1.0, "chunked_prefill_tokens": chunk, **given}
     assert num_simulated(replica(serving_times(model(LLAMA), **asked))) == n
+
+
+def test_prompts_of_unlike_lengths_take_their_own_passes() -> None:
+    """Half of 1 token, half of 1,023 in chunks of 512: 1 and 2 passes, where the mean of 512 takes 1."""
+    prompt = {"kind": "histogram", "values": [1, 1023], "weights": [1, 1]}
+    asked = {"prompt": prompt, "output": 10, "requests_per_s": 1.0, "chunked_prefill_tokens": 512}
+    one = replica(serving_times(model(LLAMA), **asked))
+    assert _affordable(one) == pytest.approx(200_000 / 1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("given", "remedy"), [("num_requests", True), ("clients", True), ("", False)])
+def test_fewer_requests_are_a_remedy_only_where_a_field_asks_for_them(given: str, remedy: bool) -> None:
+    one = Server(step_s=np.ones(3), token_s=np.zeros(3), pass_s=1.0, slots=2, cache_tokens=1e9, chunk_tokens=4.0)
+    prompts = np.full(2, 4.0 * MOST_PASSES)
+    with pytest.raises(PlannerError) as caught:
+        simulate(one, Requests(arrivals_s=np.zeros(2), prompts=prompts, outputs=np.ones(2)), prompts, asked_by=given)
+    assert (f"fewer requests ({given})" in str(caught.value)) is remedy
+    assert ("fewer" in str(caught.value)) is remedy
+    assert "larger chunks" in caught.value.remedy
+
+
+def test_a_capacity_of_too_many_passes_names_no_number_of_requests() -> None:
+    """It is counted of as many prompts as it takes, whatever num_requests says."""
+    asked = {"prompt": 100_000, "output": 10, "requests_per_s": 1.0, "chunked_prefill_tokens": 1, "num_requests": 100}
+    with pytest.raises(PlannerError, match="the capacity is that of so many prompts") as caught:
+        capacity_per_s(replica(serving_times(model(LLAMA), **asked)))
+    assert "num_requests" not in str(caught.value)
 
 
 def test_more_passes_than_can_be_followed_are_refused_at_once() -> None:

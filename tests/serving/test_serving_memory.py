@@ -208,7 +208,7 @@ def test_weight_only_formats_run_on_any_gpu() -> None:
 def test_a_context_beyond_the_models_is_a_warning_that_names_the_field() -> None:
     answer = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 8000, "output": 64})
     assert answer.fits
-    assert any("model.context_length = 4,096" in warning for warning in answer.warnings)
+    assert any("model.context_length = 4096" in warning for warning in answer.warnings)
 
 
 def test_popular_experts_cost_what_their_placement_makes_of_the_fullest_rank() -> None:

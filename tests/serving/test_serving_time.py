@@ -245,7 +245,7 @@ def test_images_of_a_loaded_server_take_its_time_and_those_in_the_prefix_cache_d
     [
         ("llama-3-8b", {"images": 1.0}, "serving.images = 1: llama-3-8b has no vision encoder"),
         (SEEING, {"images": 1.0}, "serving.image_patches = 0"),
-        ("gemma-3-4b", {"images": 64.0}, "they need 16,384 of prompt = 2,000"),
+        ("gemma-3-4b", {"images": 64.0}, "they need 16,384 of prompt = 2000"),
     ],
 )
 def test_images_that_cannot_be_seen_are_refused(name: str, fields: dict[str, float], words: str) -> None:

@@ -452,6 +452,24 @@ def test_a_sweep_over_lengths_asks_what_a_plan_of_each_length_asks(run: Run) -> 
     assert "--seq-len" in wrong
 
 
+@pytest.mark.parametrize("bad", ["-4", "0", "2048.5", "1e30"])
+def test_a_length_that_cannot_be_is_a_row_beside_the_others(bad: str, run: Run) -> None:
+    """As a bad value of any field; the lengths beside it keep the batch of their own plans."""
+    asked = ("llama-3-8b", "--on", "8xh100", "--layout", "tp2 zero1 sp mbs1")
+    status, out, _ = run("sweep", *asked, "--vary", f"job.seq_len={bad},16384", "--json")
+    assert status == 0
+    wrong, right = json.loads(out)["rows"]
+    assert wrong["error"].startswith("job.seq_len = ")
+    assert right["step_time_s"] == json.loads(run("plan", *asked, "--seq-len", "16384", "--json")[1])["step_time_s"]
+
+
+def test_a_row_says_the_whole_of_its_error(run: Run) -> None:
+    """Names of tables stand in brackets, which are no markup."""
+    status, out, _ = run("sweep", "gpt2", "--on", "rtx-4090", "--vary", "job.kind=pretrain,lora")
+    assert status == 0
+    assert "[job.adapter]" in out
+
+
 def test_a_type_that_cannot_hold_a_model_says_what_it_takes() -> None:
     """140 GB of 16-bit weights on two cards of 24 GB and a desktop's host: not that it does not fit, but by how much."""
     why = sizes("llama-3.3-70b", "lora", accelerator="rtx-3090", gpus=2).left_out["rtx-3090-24gb"]

@@ -319,6 +319,21 @@ def test_uneven_experts_are_told_where_they_cost(load: float, told: bool) -> Non
         assert found.even_routing.peak_total_bytes == pytest.approx(even.peak_total_bytes)
 
 
+def test_a_capacity_that_drops_nothing_tells_of_uneven_experts_as_none_does() -> None:
+    """Without padding; padded, no rank has more than another, and nothing is told."""
+
+    def told(capacity: float | None, pads: bool) -> Any:
+        m = model({**MIXTRAL, "hidden_size": 1024, "expert_ffn_hidden_size": 8192, "capacity_factor": capacity})
+        stack = {"name": "megatron-core", "dispatcher": "alltoall", "pads_to_capacity": pads}
+        return asked(model=m, framework=stack, job={**JOB, "expert_load": 2.5}, layout={"ep": 4, "zero": 1}).even_routing
+
+    dropless, wide = told(None, False), told(1000.0, False)
+    assert wide.expert_load == dropless.expert_load
+    assert wide.step_time_s == pytest.approx(dropless.step_time_s)
+    assert told(3.0, False).expert_load < dropless.expert_load
+    assert told(4.0, True) is None
+
+
 def test_how_sure_it_fits_is_said_in_words() -> None:
     """Surely at most the accepted risk; else only probably."""
     found = asked()

@@ -278,7 +278,7 @@ def test_cached_logits_take_six_bytes_each() -> None:
         ({"kind": "lora", "adapter": {"rank": 8}, "optimizer": "muon"}, "optimizer = 'muon'"),
         ({"adapter": {"rank": 8}}, "adapters belong to lora"),
         ({"kind": "distil"}, "needs the table"),
-        ({"kind": "distil", "teacher": {"model": "gpt2"}}, "a vocabulary of 50257 words and llama one of 1024"),
+        ({"kind": "distil", "teacher": {"model": "gpt2"}}, "a vocabulary of 50,257 words and llama one of 1,024"),
         ({"kind": "distil", "teacher": {"model": "no-such-model"}}, "no-such-model"),
     ],
 )

@@ -8,11 +8,13 @@ import pytest
 from examples import LLAMA, MIXTRAL, model
 
 import planner
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster
 from planner.model.catalog import load_model
 from planner.training.plan import Plan
-from planner.workload.dispatch import dispatcher_on, modules_on, runs_deepep, stack_on
-from planner.workload.framework import load_framework
+from planner.workload.dispatch import dispatcher_on, modules_on, runs_deepep, stack_notes, stack_on
+from planner.workload.framework import framework_names, load_framework
+from planner.workload.layout import Layout
 
 CORE = load_framework("megatron-core")
 QUESTION: dict[str, Any] = {"model": "qwen3-30b-a3b", "job": {"seq_len": 4096, "global_batch_size": 64, "num_steps": 10}}
@@ -38,6 +40,27 @@ def test_the_fabric_decides(node: str, usual: str) -> None:
     assert dispatcher_on(CORE.replaced(dispatcher="allgather"), on, model(MIXTRAL)).dispatcher == "allgather"
     padded = dispatcher_on(CORE, on, model(MIXTRAL, capacity_factor=1.0))
     assert padded.dispatcher == "alltoall"
+
+
+@pytest.mark.parametrize("stack", sorted(name for name in framework_names() if load_framework(name).dispatcher != "alltoall"))
+@pytest.mark.parametrize("pads", [True, False])
+def test_under_a_capacity_a_framework_takes_what_its_recipes_allow(stack: str, pads: bool) -> None:
+    """Megatron-Bridge, apply_moe_token_drop: alltoall or it does not start. Another one that somebody names cannot pad (Megatron-
+    Core, MoEFlexTokenDispatcher); without padding it is taken."""
+    on, capped = cluster("dgx-h100", num_nodes=2), model(MIXTRAL, capacity_factor=1.0)
+    own = load_framework(stack).replaced(pads_to_capacity=pads)
+    runs = stack_on(own, on, capped)
+    assert runs.dispatcher == "alltoall"
+    assert stack_on(runs, on, capped) == runs
+    said = "\n".join(stack_notes(own, on, capped, Layout(ep=8)))
+    assert ("alltoall, not DeepEP" in said) == (own.dispatcher == "deepep")
+    assert stack_on(own, on, model(LLAMA)).dispatcher == own.dispatcher or own.dispatcher == "auto"
+    other = own.replaced(dispatcher="hybridep")
+    if pads:
+        with pytest.raises(PlannerError, match="pad experts to a capacity"):
+            stack_on(other, on, capped)
+    else:
+        assert stack_on(other, on, capped).dispatcher == "hybridep"
 
 
 @pytest.mark.parametrize(

@@ -120,4 +120,4 @@ def check(run: ServingRun) -> None:
     elif run.quantity not in ("memory", "saturated") and run.batch > 1:
         fits = largest_batch(loose, max(run.prompt, 1.0), run.prompt + run.output)
         if fits < run.batch:
-            raise PlannerError("batch = {0}: only {1} sequences fit; the others waited", run.batch, fits)
+            raise PlannerError("batch = {0}: only {1:,} sequences fit; the others waited", run.batch, fits)

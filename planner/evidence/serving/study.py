@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from planner.evidence.serving.held_out import fit_serving_held
 from planner.evidence.serving.residuals import classify
 from planner.evidence.serving.runs import ServingRun
 from planner.serving.intervals import remembered
+from planner.uncertainty.hierarchy import unseen
 from planner.uncertainty.interval import NORMAL_95, Metric, ResidualClass, Subject, interval
 
 LIKE = "engine, GPU and model"
@@ -39,6 +40,8 @@ FIGURES: dict[Metric, tuple[str, ...]] = {
     "decode": ("decode", "batched", "loop_token"), "prefill": ("prefill", "loop_first"), "throughput": ("saturated",),
 }  # fmt: skip
 """Which measurements make the intervals of which times."""
+FEWEST = 10
+"""Measurements of a release that its errors are told by at least; of fewer, chance decides."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -166,6 +169,41 @@ def _judged_by_like(runs: Sequence[ServingRun], held: Sequence[Held], like: Vect
         inside[mine] = np.abs(-like[mine] - mean) <= NORMAL_95 * deviation
         half[mine] = _half_widths(mean, deviation)
     return inside, half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """How much more the releases err that one source alone measured, where that source is left out."""
+
+    metric: Metric
+    releases: tuple[str, ...]
+    ratio: float  # 1 where knowing a release's other measurements helps nothing; nan without a release
+
+
+def unseen_errors(found: ServingStudy) -> tuple[Unseen, ...]:
+    """Of each metric: errors of releases that nobody else measured, left out with their source over left out with their like."""
+    errors = []
+    for held in found.held:
+        mine = np.array([run.figure in FIGURES[held.metric] for run in found.runs])
+        columns = {name: held.frame[name].to_numpy() for name in ("framework", "source")}
+        errors.append(unseen_ratio(held.metric, columns, found.left_out["source"][mine], found.left_out[LIKE][mine]))
+    return tuple(errors)
+
+
+def unseen_ratio(metric: Metric, columns: Mapping[str, Any], without_source: Vector, without_like: Vector) -> Unseen:
+    """Geometric mean over releases of the ratio of their root mean square errors.
+
+    ``columns``: framework and source of each run, (runs,); the errors are log(predicted / measured), (runs,). A release is one
+    that no other source has (``hierarchy.unseen``), of FEWEST runs or more. Left out with its source nothing of it is known; left
+    out with its like (LIKE) its runs on other GPUs and with other models are.
+    """
+    names, alone = np.asarray(columns["framework"]).astype(str), unseen(columns) == 1.0
+    releases = tuple(name for name in sorted(set(names[alone].tolist())) if (alone & (names == name)).sum() >= FEWEST)
+    if not releases:
+        return Unseen(metric=metric, releases=(), ratio=float("nan"))
+    rows = [alone & (names == name) for name in releases]
+    logs = [0.5 * np.log(np.mean(without_source[at] ** 2) / np.mean(without_like[at] ** 2)) for at in rows]
+    return Unseen(metric=metric, releases=releases, ratio=float(np.exp(np.mean(logs))))
 
 
 def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +59,16 @@ def page() -> None:
     sections[str(chosen)]()
 
 
-@remembered
-def _shipped(key: str) -> pd.DataFrame:
+@st.cache_resource(show_spinner=False)
+def _shipped() -> pd.DataFrame:
+    """The shipped pairs, one table for all sessions: nobody changes it."""
     return load_pairs()
 
 
 def _accuracy() -> None:
     _bottom_line()
     st.markdown(t("evidence.accuracy_text"))
-    _pairs_view(_shipped(""), "shipped")
+    _pairs_view(_shipped(), "shipped", lambda metric, by: _of_shipped(f"{metric}.{by}.{language()}", metric, by))
     with st.expander(t("evidence.intervals")):
         st.markdown(t("evidence.intervals_text"))
         measured = [
@@ -99,8 +101,8 @@ def _bottom_line() -> None:
     st.html(f"<p class='answer'>{words}</p>")
 
 
-def _pairs_view(table: pd.DataFrame, key: str) -> None:
-    """Predicted against measured with hover, and errors by group."""
+def _pairs_view(table: pd.DataFrame, key: str, drawn: Callable[[str, str], tuple[Figure, list[dict[str, Any]]]]) -> None:
+    """Predicted against measured with hover, and errors by group; ``drawn`` gives both of a metric and a column of groups."""
     have = [m for m in METRICS if (table["metric"] == m).any()]
     left, right = st.columns(2)
     metric = left.selectbox(
@@ -112,10 +114,7 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
         format_func=lambda n: t(f"evidence.by_{n}"),
         key=f"evidence.by.{key}.{language()}",
     )
-    if key == "shipped":
-        figure, groups = _of_shipped(f"{metric}.{by}.{language()}", metric, by)
-    else:
-        figure, groups = _figure_and_errors(table, metric, by)
+    figure, groups = drawn(metric, by)
     charts.show(figure, key=f"evidence.{key}")
     formats = {"median": "%.1f%%", "p90": "%.1f%%", "bias": "%+.1f%%", "inside": "%.0f%%"}
     config = {t(f"evidence.{name}"): st.column_config.NumberColumn(format=form) for name, form in formats.items()}
@@ -126,7 +125,7 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
 
 @remembered
 def _of_shipped(key: str, _metric: str, _by: str) -> tuple[Figure, list[dict[str, Any]]]:
-    return _figure_and_errors(_shipped(""), _metric, _by)
+    return _figure_and_errors(_shipped(), _metric, _by)
 
 
 def _figure_and_errors(table: pd.DataFrame, metric: str, by: str) -> tuple[Figure, list[dict[str, Any]]]:
@@ -203,7 +202,7 @@ def _own() -> None:
             return
     table, refused = st.session_state[key]
     if len(table):
-        _pairs_view(table, "own")
+        _pairs_view(table, "own", lambda metric, by: _figure_and_errors(table, metric, by))
     if refused:
         with st.expander(t("evidence.refused", count=len(refused)), expanded=not len(table)):
             for name, reason in refused[:200]:
