@@ -4,8 +4,6 @@ Further fields are allowed: the harness may say more than is read here. Bounds l
 products that the fits form stay finite.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
