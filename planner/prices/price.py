@@ -188,8 +188,8 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
         raise PlannerError("price.usd_per_gpu_hour = {0!r}: must be a number of US dollars.", usd_per_gpu_hour)
     if not 0 <= usd_per_gpu_hour < math.inf:
         raise PlannerError("price.usd_per_gpu_hour = {0}: must be finite and not negative.", usd_per_gpu_hour)
-    price = Price(usd_per_gpu_hour=usd_per_gpu_hour, term=term)
-    require_answerable("price", price)  # first: a whole number may be too large for a float
+    price = Price(usd_per_gpu_hour=usd_per_gpu_hour, term=term)  # refuses a whole number that no float holds
+    require_answerable("price", price)
     return replace(price, usd_per_gpu_hour=float(usd_per_gpu_hour))
 
 
