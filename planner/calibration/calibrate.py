@@ -138,9 +138,13 @@ def kept_kernels(record: Record, accelerator: Accelerator) -> dict[str, float]:
 def kernel_of(sample: Sample) -> Kernel | None:
     """The product of a sample; None for fp8 (its casts are counted apart), uneven groups and groups launched one by one."""
     x = sample.shape
-    if sample.name == "matmul":
+    if (sample.family, sample.name) == ("gemm", "matmul"):
         return Kernel(dtype=sample.dtype, layout=str(x["layout"]), m=int(x["m"]), n=int(x["n"]), k=int(x["k"]))
-    if sample.name != "grouped_mm" or x["spread"] != "balanced" or sample.extra.get("kernel") == "loop":
+    if (
+        (sample.family, sample.name) != ("grouped_gemm", "grouped_mm")
+        or x["spread"] != "balanced"
+        or sample.extra.get("kernel") == "loop"
+    ):
         return None
     return Kernel(
         dtype=sample.dtype, layout="nt", groups=int(x["experts"]), m=int(x["tokens_per_expert"]), n=int(x["n"]), k=int(x["k"])
@@ -198,7 +202,7 @@ def _with_curves(accelerator: Accelerator, curves: Curves) -> Accelerator:
 
 def _sliced(card: Accelerator, whole: Accelerator, record: Record) -> Accelerator:
     """A MIG slice: the GPU's peaks by its share of the multiprocessors, the bandwidth by its share of the memory."""
-    sms = float((record.device.model_extra or {}).get("num_sms", 0.0))
+    sms = float(record.device.num_sms or 0)
     if not sms or not whole.num_sms:
         raise PlannerError(
             "device.name = {0!r}: a MIG slice whose multiprocessors are unknown; give --base a profile of it.", record.device.name
@@ -372,7 +376,7 @@ def _host_s_of_group(record: Record, card: Accelerator) -> tuple[float, Fit | No
     def seconds(x: Array) -> Array:
         return np.asarray(np.maximum(np.exp(x[0]) + groups * np.exp(x[1]), device))
 
-    first = np.log([measured.min() / 2.0, (measured / groups).min()])
+    first = np.clip(np.log([measured.min() / 2.0, (measured / groups).min()]), -17.9, -0.1)  # a search starts within its bounds
     fit = least_squares(lambda x: np.log(seconds(x) / measured), first, bounds=(-18.0, 0.0), loss="soft_l1", f_scale=0.1)
     errors = np.abs(seconds(fit.x) / measured - 1.0)
     label, median, worst = f"host time of a group, {dtype}", float(np.median(errors)), float(errors.max())
@@ -460,7 +464,7 @@ def _node(record: Record, accelerator: Accelerator) -> tuple[Node, list[Fit]]:
     """A node of as many devices as the record has ranks on one machine, its link, and between several machines another one."""
     if record.ranks == 1:
         return single_node(accelerator), []
-    per_node = int((record.device.model_extra or {}).get("ranks_per_node", record.ranks))
+    per_node = record.device.ranks_per_node or record.ranks
     several = per_node < record.ranks
     near, fits = _link(record, "node" if several else "world", accelerator, per_node)
     links = [near]
@@ -493,6 +497,8 @@ def _link(record: Record, span: str, accelerator: Accelerator, gpus: int) -> tup
 
 def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, float], Fit]:
     """t = latency + x / bus + c sqrt(latency x / bus), least squares on its logarithm."""
+    if not all(s.bytes for s in samples):
+        raise PlannerError("{0}: bytes = 0.0: a collective moves bytes; measure again with --only collectives.", name)
     x = np.array([s.bytes * float(bus_factor(name, float(ranks))) for s in samples])
     seconds = np.array([s.time.median_s for s in samples if s.time is not None])
 
@@ -500,8 +506,8 @@ def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, f
         latency, wire = math.exp(p[0]), x / math.exp(p[1])
         return np.asarray(latency + wire + p[2] * np.sqrt(latency * wire))
 
-    start = np.array([math.log(seconds.min()), math.log((x / seconds).max()), 0.5])
-    bounds = ([-25.0, 10.0, 0.0], [5.0, 35.0, 10.0])
+    bounds = np.array([-25.0, 10.0, 0.0]), np.array([5.0, 35.0, 10.0])
+    start = np.clip([math.log(seconds.min()), math.log((x / seconds).max()), 0.5], bounds[0] + 0.1, bounds[1] - 0.1)
     found = least_squares(lambda p: np.log(predict(p) / seconds), start, bounds=bounds, loss="soft_l1", f_scale=0.1)
     errors = np.abs(predict(found.x) / seconds - 1.0)
     fit = Fit(name=name, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max()))

@@ -72,7 +72,7 @@ def measured(folder: Path, options: Options, run: Run | None = None) -> Measured
         write_text(folder / SHAPES, json.dumps({"products": [_listed(one) for one in options.products]}))
     _measure(first, options, run, ranks=1)
     paths, record = [first], read_record(first)
-    gpus = int((record.device.model_extra or {}).get("num_devices", 1))
+    gpus = record.device.num_devices
     if gpus > 1 and record.device.kind == "cuda" and not options.alone:
         several = folder / f"record-x{gpus}.json"
         _measure(several, options, run, ranks=gpus)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from planner.calibration.sample_tables import EXTRAS, SHAPES, Bytes, Extra, Seconds
 from planner.common.errors import PlannerError, explain
 from planner.common.message import Message
 from planner.common.spec import read_table
@@ -22,6 +23,7 @@ SCHEMA = "planner kernel record"
 VERSION = 1
 STEP_FAMILIES = ("training", "distributed_steps")
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1e24)]
 
 
 class _Strict(BaseModel):
@@ -31,10 +33,10 @@ class _Strict(BaseModel):
 class Time(_Strict):
     """Quantiles of the repeats, seconds."""
 
-    median_s: Positive
-    p10_s: Positive
-    p90_s: Positive
-    minimum_s: Positive
+    median_s: Seconds
+    p10_s: Seconds
+    p90_s: Seconds
+    minimum_s: Seconds
     repeats: Annotated[int, Field(ge=1)]
     noisy: bool
 
@@ -55,10 +57,10 @@ class Sample(_Strict):
     status: Literal["measured", "skipped"]
     reason: str
     time: Time | None
-    flops: Annotated[float, Field(ge=0)]
-    bytes: Annotated[float, Field(ge=0)]
-    flops_per_s: Positive | None
-    bytes_per_s: Positive | None
+    flops: Annotated[float, Field(ge=0, le=1e30)]
+    bytes: Bytes
+    flops_per_s: Rate | None
+    bytes_per_s: Rate | None
     error: Annotated[float, Field(ge=0)] | None
     extra: dict[str, Any]
     checksum: str
@@ -82,8 +84,11 @@ class Device(BaseModel):
 
     kind: Literal["cuda", "cpu"]
     name: str
-    memory_bytes: Positive
+    memory_bytes: Annotated[float, Field(gt=0, le=1e18)]
     num_threads: Annotated[int, Field(ge=1)]
+    num_devices: Annotated[int, Field(ge=0)] = 1
+    num_sms: Annotated[int, Field(ge=1)] | None = None
+    ranks_per_node: Annotated[int, Field(ge=1)] | None = None
     before: dict[str, Any]
     after: dict[str, Any]
 
@@ -130,7 +135,23 @@ def record_of(data: dict[str, Any], where: str) -> Record:
     for i, sample in enumerate(data["samples"]):
         _check_sum(f"{where}: samples.{i}", sample)
     _check_sum(where, data)
+    for i, one in enumerate(record.samples):
+        _check_tables(f"{where}: samples.{i}", one)
     return record
+
+
+def _check_tables(where: str, sample: Sample) -> None:
+    """PlannerError where the harness would have written no such shape, or no such extra, for this family."""
+    tables: list[tuple[str, type[BaseModel] | None, dict[str, Any]]] = [("shape", SHAPES.get(sample.family), sample.shape)]
+    if sample.status == "measured":
+        tables.append(("extra", EXTRAS.get(sample.family, Extra), sample.extra))
+    for name, table, given in tables:
+        if table is None:
+            continue
+        try:
+            table.model_validate(given)
+        except ValidationError as error:
+            raise explain(error, f"{where}.{name}", table) from None
 
 
 def read_records(paths: Sequence[Path]) -> Record:
@@ -219,7 +240,7 @@ def record_runs(
             continue
         try:
             runs += _runs_of(name, sample, accelerator, node or single_node(accelerator), framework)
-        except (PlannerError, KeyError) as error:
+        except PlannerError as error:
             refused.append(Refusal(id=name, reason=Message("{0}: {1}", type(error).__name__, error)))
     return runs, refused
 

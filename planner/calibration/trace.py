@@ -141,7 +141,7 @@ def _checked(path: Path, index: int, event: dict[str, Any]) -> dict[str, Any]:
         value = event.get(field)
         try:
             times[field] = math.nan if value is None or isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             times[field] = math.nan
         if not math.isfinite(times[field]) or (field == "dur" and times[field] < 0):
             raise PlannerError("{0}: traceEvents.{1}.{2} = {3!r}: must be microseconds.", path, index, field, value)

@@ -265,6 +265,10 @@ def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
+MOST_NAMED = 8
+"""Wrong fields that one paragraph names; a long list has the same mistake in each of its rows."""
+
+
 def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerError:
     """Turn pydantic's report into one paragraph that names place, field, value and remedy.
 
@@ -275,7 +279,9 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
     fields, given, dotted = [], None, where.isidentifier()
     items = error.errors(include_url=False)
     dotted = dotted and all(item["loc"] and item["type"] not in ("extra_forbidden", "missing") for item in items)
-    for item in items:
+    if len(items) > MOST_NAMED:  # what is given and unknown says more than what is missing beside it
+        items = sorted(items, key=lambda item: item["type"] != "extra_forbidden")
+    for item in items[:MOST_NAMED]:
         location = tuple(item["loc"])
         field = ".".join(str(p) for p in location) or "the whole table"
         given = item.get("input")
@@ -295,7 +301,9 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
             parts.append(too_large(limits[-1], shown, shown_value(given)))
         else:
             parts.append(Message("{0} = {1}: {2}", shown, shown_value(given), _of_pydantic(item)))
-    kinds = {"size" if limit else _kind(str(item["type"])) for item, limit in zip(items, limits, strict=True)}
+    if len(items) > MOST_NAMED:
+        parts.append(Message("and {0:,} more", len(items) - MOST_NAMED))
+    kinds = {"size" if limit else _kind(str(item["type"])) for item, limit in zip(items[:MOST_NAMED], limits, strict=True)}
     alone: dict[str, Any] = {"code": kinds.pop() if len(kinds) == 1 else "input"}
     if len(fields) == 1 and fields[0] != "the whole table":
         alone |= {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}

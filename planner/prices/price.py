@@ -7,7 +7,7 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -186,11 +186,11 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
     """A price the user gives. Zero is allowed; negative, NaN and infinite ones raise PlannerError."""
     if isinstance(usd_per_gpu_hour, bool) or not isinstance(usd_per_gpu_hour, int | float):
         raise PlannerError("price.usd_per_gpu_hour = {0!r}: must be a number of US dollars.", usd_per_gpu_hour)
-    if not math.isfinite(usd_per_gpu_hour) or usd_per_gpu_hour < 0:
+    if not 0 <= usd_per_gpu_hour < math.inf:
         raise PlannerError("price.usd_per_gpu_hour = {0}: must be finite and not negative.", usd_per_gpu_hour)
-    price = Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
+    price = Price(usd_per_gpu_hour=usd_per_gpu_hour, term=term)  # refuses a whole number that no float holds
     require_answerable("price", price)
-    return price
+    return replace(price, usd_per_gpu_hour=float(usd_per_gpu_hour))
 
 
 def gpu_hours(seconds: Number, num_gpus: Number) -> Number:

@@ -94,10 +94,10 @@ def _half_widths(found: ServingStudy) -> str:
 def _unseen(errors: Iterable[Unseen]) -> str:
     """How much more unmeasured releases err, and the factor on the width that is assumed before any run is looked at."""
     said = (
-        "How much wider intervals are for a release that nobody measured is fitted, from an assumed factor on. That comes from "
-        f"releases that one source alone measured, {FEWEST} times or more. *Ratio*: their root mean square error without their "
-        "source, so that nothing is known of the release, over that without their like, so that its other measurements are; the "
-        "geometric mean over releases.\n\n"
+        "The model of errors begins with an assumed factor by which an interval is wider for a release that nobody measured. It "
+        f"comes from releases that one source alone measured, {FEWEST} times or more. *Ratio*: their root mean square error "
+        "without their source, so that nothing is known of the release, over that without their like, so that its other "
+        "measurements are; the geometric mean over releases.\n\n"
     )
     rows = [
         [

@@ -177,6 +177,7 @@ def test_own_time_of_nested_operators_adds_up(tmp_path: Path) -> None:
         ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": "now", "dur": 1}]', r"traceEvents\.0\.ts = 'now'"),
         ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": -1}]', r"traceEvents\.0\.dur = -1"),
         ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": NaN}]', "microseconds"),
+        (f'[{{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": {10**400}, "dur": 1}}]', "microseconds"),
         ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": 0}]', "no time"),
         ("[" * 100_000, "cannot be read"),
     ],
