@@ -106,9 +106,11 @@ def test_what_holds_at_a_risk_has_that_probability(lower: float, upper: float, r
         assert sure == pytest.approx(1.0 - risk, abs=1e-9) or (most == 80e9 and sure > 1.0 - risk)  # the whole of the GPU
 
 
-def test_half_of_the_measured_peaks_lie_where_the_law_says_that_half_do() -> None:
+@pytest.mark.parametrize(("said", "chance"), [(0.5, 0.095), (0.75, 0.05), (0.9, 0.045), (0.97, 0.025)])
+def test_as_many_of_the_measured_peaks_lie_inside_as_the_law_says_within_chance(said: float, chance: float) -> None:
     """The catalog's peaks around the catalog's predictions, a source of n as sqrt(n): near ones and far ones, where a normal law
-    would have 35 % in place of half, and none in a hundred in place of three."""
+    would have 35 % in place of half, and none in a hundred in place of three. ``chance``: two standard errors over the 21 sources;
+    of what lies outside 0.97, of which they hold too few to tell, less than all of it."""
     frame = load_held_out()
     assert frame is not None
     peaks = frame[frame["metric"] == "memory"]
@@ -116,9 +118,8 @@ def test_half_of_the_measured_peaks_lie_where_the_law_says_that_half_do() -> Non
     lower, upper = np.log(np.array(found)).T
     x = STUDENT_95 * (2.0 * peaks["residual"].to_numpy() - lower - upper) / (upper - lower)
     weights = peaks.groupby("source")["id"].transform("size").to_numpy() ** -0.5
-    for said in (0.5, 0.75, 0.9, 0.97):
-        inside = np.average(np.abs(2.0 * student_below(x) - 1.0) <= said, weights=weights)
-        assert inside == pytest.approx(said, abs=0.06), said
+    inside = np.average(np.abs(2.0 * student_below(x) - 1.0) <= said, weights=weights)
+    assert inside == pytest.approx(said, abs=chance)
 
 
 @pytest.mark.parametrize(("sure", "chance"), [(0.75, 0.07), (0.9, 0.045), (0.95, 0.028)])
