@@ -109,7 +109,7 @@ def test_what_holds_at_a_risk_has_that_probability(lower: float, upper: float, r
 @pytest.mark.parametrize(("said", "chance"), [(0.5, 0.095), (0.75, 0.05), (0.9, 0.045), (0.97, 0.025)])
 def test_as_many_of_the_measured_peaks_lie_inside_as_the_law_says_within_chance(said: float, chance: float) -> None:
     """The catalog's peaks around the catalog's predictions, a source of n as sqrt(n): near ones and far ones, where a normal law
-    would have 35 % in place of half, and none in a hundred in place of three. ``chance``: two standard errors over the 21 sources;
+    would have 35 % in place of half, and none in a hundred in place of three. ``chance``: two standard errors over 21 sources;
     of what lies outside 0.97, of which they hold too few to tell, less than all of it."""
     frame = load_held_out()
     assert frame is not None
