@@ -143,7 +143,7 @@ def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any
     code, _, err = run("validate", RECORD, "--accelerator", "A900")
     assert (code, "--accelerator = 'A900'" in err) == (2, True)
     code, _, err = run("validate", RECORD, "--accelerator", "cpu", "--framework", "kernel")
-    assert (code, "--framework = 'kernel'" in err, "did you mean kernels?" in err) == (2, True, True)
+    assert (code, "--framework = 'kernel'" in err, "did you mean kernels" in err) == (2, True, True)  # the nearest first
     assert load_accelerator("cpu") is load_accelerator("cpu")
     assert load_framework("kernels") is load_framework("kernels")
 
