@@ -68,7 +68,7 @@ class Grouped(_Open):
 class Collective(Stream):
     """Over the ranks of one machine (node), one rank of each (across), or all (world)."""
 
-    ranks: Annotated[int, Field(ge=2, le=LARGEST["cluster.num_gpus"][0])]
+    ranks: Annotated[int, Field(ge=1, le=LARGEST["cluster.num_gpus"][0])]
     span: Literal["world", "node", "across"] = "world"
 
 

@@ -413,7 +413,7 @@ def _result(
         gpu_hours=modelled_hours,
         budget_s=_no_surer(_budget(spec, wall, field), modelled),
         budget_gpu_hours=_no_surer(budget_hours, modelled_hours),
-        goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls),
+        goodput=_interval(causes["compute"] / wall, np.minimum(simulated[0].compute / walls, 1.0)),
         causes_s=causes,
         mean_wall_s=float(walls.mean()),
         interruptions=_interval(float(expected[1].interruptions[0]), simulated[1].interruptions),

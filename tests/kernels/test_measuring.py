@@ -35,7 +35,7 @@ def _one_thread_and_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def case(build: Callable[[Session], Work], dtype: str = "fp32", m: int = 1) -> Case:
-    return Case(family="gemm", name="matmul", shape={"m": m}, dtype=dtype, build=build)
+    return Case(family="gemm", name="matmul", shape={"m": m, "n": 1, "k": 1, "layout": "nn"}, dtype=dtype, build=build)
 
 
 def refuse(error: Exception) -> Callable[[Session], Work]:

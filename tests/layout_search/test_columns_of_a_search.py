@@ -78,8 +78,8 @@ def test_preemptions_lengthen_the_ranked_time_and_nothing_of_a_row(on_demand: pd
 @pytest.mark.parametrize(
     ("gib", "wanted"),
     [
-        (1.4, Layout(tp=1, zero=1, micro_batch_size=64)),
-        (1.6, Layout(tp=4, pp=2, micro_batch_size=2)),
+        (1.7, Layout(tp=1, zero=1, micro_batch_size=64)),
+        (1.55, Layout(tp=4, pp=2, micro_batch_size=64)),
         (2.0, Layout(tp=16)),
         (2.0, Layout(tp=1, pp=8)),
     ],
@@ -157,7 +157,7 @@ def test_each_row_of_a_search_has_its_upper_bound_inside_the_card(gib: float) ->
 
 
 def test_what_was_looked_at_besides_is_said_of_each_cluster_as_of_itself_alone() -> None:
-    alone, both = of_card(1.8), of_card(1.8, 80.0)
+    alone, both = of_card(1.78), of_card(1.78, 80.0)
     assert alone.question.wide
     assert both.question.wide == f"{both.question.setups[0].where}: {alone.question.wide}"
     assert of_card(80.0).question.wide == ""

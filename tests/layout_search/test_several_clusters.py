@@ -17,8 +17,10 @@ def test_clusters_of_a_list_are_searched_as_alone() -> None:
     both = planner.search(model="llama-3-8b", cluster=["8xh100", "8xa100-80gb"], job=JOB, top=400)
     assert set(both["accelerator"]) == {"h100-sxm5-80gb", "a100-sxm4-80gb"}
     alone = planner.search(model="llama-3-8b", cluster="8xa100-80gb", job=JOB)
-    best = both[both["accelerator"] == "a100-sxm4-80gb"].iloc[0]
-    assert (best["layout"], best["step_time_s"]) == (alone.iloc[0]["layout"], alone.iloc[0]["step_time_s"])
+    there = both[both["accelerator"] == "a100-sxm4-80gb"].set_index("layout")["step_time_s"]
+    for layout, seconds in alone.head(5).set_index("layout")["step_time_s"].items():  # the simplest of equals is first among all
+        assert there[layout] == seconds
+    assert there.min() == alone["step_time_s"].min()
     assert planner.search(model="llama-3-8b", cluster=["8xh100", "8xh100"], job=JOB).equals(
         planner.search(model="llama-3-8b", cluster="8xh100", job=JOB)
     )

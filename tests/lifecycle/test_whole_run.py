@@ -601,7 +601,7 @@ def test_the_field_factor_multiplies_the_work(answer: Plan) -> None:
     # the error of the factor widens the step time's own interval
     assert field.wall_s.upper / field.wall_s.lower > plain.wall_s.upper / plain.wall_s.lower
     assert "published runs took" in field.wall_s.why
-    assert field.goodput.upper < 1
+    assert field.goodput.upper <= 1.0  # also where software is quicker than is modelled
     assert field.goodput.expected == pytest.approx(plain.goodput.expected / field_factor().factor, rel=0.02)
 
 

@@ -12,7 +12,7 @@ from serving_examples import LLAMA, chips, deployment, model, serving_times
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.serving import closed_loop
-from planner.serving.closed_loop import _seconds, _throughput, loop_figures, near_figures
+from planner.serving.closed_loop import _seconds, throughput, loop_figures, near_figures
 from planner.serving.deploy import answer
 from planner.serving.intervals import figure_of
 from planner.serving.nearest import _cuts, _wider
@@ -111,9 +111,9 @@ def test_throughput_between_the_first_round_and_the_last_arrival() -> None:
     clients in between: all answers over the whole time."""
     arrived = np.array([0.0, 0.0, 1.25, 2.25, 3.25, 5.25])
     found: Any = SimpleNamespace(done_s=np.array([2.0, 1.0, 3.0, 4.0, 5.0, 6.0]), arrived_s=arrived, end_s=8.0)
-    assert _throughput(found, 2, 0.25) == pytest.approx(3 / (5.0 - 2.0))
+    assert throughput(found, 2, 0.25) == pytest.approx(3 / (5.0 - 2.0))
     short: Any = SimpleNamespace(done_s=found.done_s, arrived_s=arrived[:4], end_s=8.0)
-    assert _throughput(short, 2, 0.25) == 6 / 8.0
+    assert throughput(short, 2, 0.25) == 6 / 8.0
 
 
 @pytest.mark.parametrize(
