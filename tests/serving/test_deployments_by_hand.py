@@ -12,7 +12,7 @@ from serving_examples import LLAMA, chips, deployment, model, serving_times
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.serving import closed_loop
-from planner.serving.closed_loop import _seconds, throughput, loop_figures, near_figures
+from planner.serving.closed_loop import _seconds, loop_figures, near_figures, throughput
 from planner.serving.deploy import answer
 from planner.serving.intervals import figure_of
 from planner.serving.nearest import _cuts, _wider
