@@ -9,6 +9,9 @@ from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.model.variants import Count, Elements, Mixer, Positive, Tower, Variant
 
+OPEN = (1, 1)
+"""``Model.chosen_groups`` of a router that chooses from all experts."""
+
 
 class LayerKind(NamedTuple):
     """What tells one layer's operators from another's."""
@@ -193,7 +196,7 @@ class Model(Spec):
     def chosen_groups(self) -> tuple[int, int]:
         """(groups of experts, those that a token's experts may come from): DeepSeek-V3 (8, 4); (1, 1) where all are open."""
         limited = 0 < self.router_top_groups < self.router_groups
-        return (self.router_groups, self.router_top_groups) if limited else (1, 1)
+        return (self.router_groups, self.router_top_groups) if limited else OPEN
 
     @model_validator(mode="before")
     @classmethod

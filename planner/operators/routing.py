@@ -122,10 +122,6 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
     return result
 
 
-OPEN = (1, 1)
-"""``Model.chosen_groups`` of a router that chooses from all experts."""
-
-
 def distinct_places(places: Number, groups: tuple[int, int], copies: float, in_turn: float = 0.0) -> Array:
     """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on; shape of ``places``.
 

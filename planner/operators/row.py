@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.common.arrays import Number
 from planner.common.message import Message
+from planner.model.architecture import OPEN
 
 Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
@@ -67,9 +68,9 @@ class Row:
     the host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
     what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
-    many experts, but only once to a node and once to a rank; ``groups`` of experts, and those that a token's may
-    come from; ``in_turn`` the experts of which each token takes neighbours, 0 where it takes any. ``arriving``: of a collective's
-    message, the part that a rank is left with.
+    many experts, but only once to a node and once to a rank; ``groups`` of experts, and how many of them a token chooses;
+    ``in_turn`` the experts of which each token takes neighbours, 0 where it takes any. ``arriving``: of a collective's message,
+    the part that a rank is left with.
     ``in_chunks``: memory-bound kernels that multiply between, in no less than their flops take at the peak.
     """
 
@@ -103,7 +104,7 @@ class Row:
     beside: Row | None = None
     rate: float = 1.0
     copies: float | None = None
-    groups: tuple[int, int] = (1, 1)
+    groups: tuple[int, int] = OPEN
     in_turn: float = 0.0
     arriving: Number = 1.0
     in_chunks: bool = False

@@ -257,8 +257,6 @@ def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
 
 def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
     """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
-    if row.collective is None or row.group is None:
-        raise ValueError(Message("row {0!r} is no collective", row.name))
     seconds = _sent_s(row, row.communication_bytes, setting, cluster)
     beside = None if row.beside is None else compute_s(row.beside, setting, cluster, curves)
     return _unhidden_s(row, seconds, beside, setting.framework)
@@ -266,9 +264,9 @@ def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
 
 def _sent_s(row: Row, message: Number, setting: Setting, cluster: Cluster) -> Array:
     """Seconds of a collective, or of several like it: ``message`` may have an axis before that of the layouts."""
-    ranks, stride = group_of(setting, row.group or "tp")
-    if row.collective is None:
+    if row.collective is None or row.group is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
+    ranks, stride = group_of(setting, row.group)
     if row.copies is not None:
         load = partial(places_load, setting.model, setting.job, setting.ep, pads=setting.framework.pads_to_capacity)
         return token_exchange_s(cluster, message, row.copies, row.groups, ranks, stride, in_turn=row.in_turn, load=load)

@@ -185,10 +185,9 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
     kernels hold some of the GPU's processors, and on Hopper multiplications that own all of them wait for a second turn
-    (``Curves.exchange_contention``). In a pipeline FSDP
-    does this once a step (``once_a_step``). Where each adapter is a unit of its own (``Framework.adapters_sharded_apart``) no
-    gather runs beside computation. Shards on the host come in before each gather,
-    and their gradients go back (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
+    (``Curves.exchange_contention``). In a pipeline FSDP does this once a step (``once_a_step``). Where each adapter is a unit of
+    its own (``Framework.adapters_sharded_apart``) no gather runs beside computation. Shards on the host come in before each
+    gather, and their gradients go back (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero

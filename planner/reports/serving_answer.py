@@ -113,9 +113,14 @@ def _output(d: Deployment) -> str:
     return Message("{0} tokens/s, {1} requests/s with {2}", tokens, _number(d.requests_per_s or 0.0), _batch(d))
 
 
+def _most_per_s(d: Deployment) -> float:
+    """The deployment's capacity; PlannerError says why it has none."""
+    return capacity_of(d) if d.capacity_requests_per_s is None else d.capacity_requests_per_s
+
+
 def _capacity(d: Deployment) -> str:
     loaded = d.load is not None and d.load.clients is None
-    most = d.load.capacity_requests_per_s if d.load is not None and loaded else capacity_of(d)
+    most = _most_per_s(d)
     found = d.intervals.get("load.capacity_requests_per_s") if loaded else None
     found = found or interval_of(d.times.setting, "requests_per_s", most)
     sure = _sure(most, found, _number)
@@ -141,7 +146,7 @@ def _cost(d: Deployment) -> str:
         if vectors:
             return Message("{0} per million tokens at {1}", sure, price)
         return Message("{0} per million output tokens, prompts included, at {1}", sure, price)
-    usd_per_s, most = d.price.usd_per_gpu_hour * d.num_gpus / HOUR_S, capacity_of(d)
+    usd_per_s, most = d.price.usd_per_gpu_hour * d.num_gpus / HOUR_S, _most_per_s(d)
     full = usd_per_s / most / mean_tokens(d.serving.prompt if vectors else d.serving.output) * 1e6
     sure = _sure(
         full, at_price(interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), d.price), small_dollars

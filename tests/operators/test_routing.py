@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import planner
 from planner.common.arrays import Array
 from planner.hardware.cluster import cluster as build_cluster
+from planner.model.architecture import OPEN
 from planner.operators.routing import (
-    OPEN,
     distinct_places,
     drawn_shares,
     fullest_rank_load,

@@ -14,7 +14,8 @@ from scipy.stats import t as student
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Accelerator, CollectiveName, Node, cluster, host_link_rate
 from planner.hardware.curves import load_curves
-from planner.operators.routing import OPEN, distinct_places
+from planner.model.architecture import OPEN
+from planner.operators.routing import distinct_places
 from planner.operators.row import FusedAttention, Matmul, Row, linear
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from planner.hardware.cluster import Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.curves import curves_of, load_curves
-from planner.operators.routing import OPEN, distinct_places
+from planner.model.architecture import OPEN
+from planner.operators.routing import distinct_places
 from planner.operators.row import Matmul, Row, alignment, linear
 from planner.performance.collectives import Exchange, collective_s, token_exchange_s
 from planner.performance.evaluation import evaluate

@@ -14,6 +14,7 @@ from serving_examples import serving_times
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.model.catalog import load_model
+from planner.reports.serving_answer import serving_lines
 from planner.serving import serve
 from planner.serving.batching import Outcome, Server, simulate
 from planner.serving.closed_loop import closed_loop, loop_figures, near_figures, run_loop
@@ -356,3 +357,4 @@ def test_clients_are_never_served_more_than_the_capacity(clients: int) -> None:
     assert d.load is not None
     assert d.load.requests_per_s <= (d.capacity_requests_per_s or 0.0)
     assert d.capacity_requests_per_s == pytest.approx(capacity_of(d), rel=0.03)
+    assert dict(serving_lines(d))["capacity"].startswith(f"{d.capacity_requests_per_s:.3g} (")
