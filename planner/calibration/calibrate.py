@@ -16,7 +16,7 @@ from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.units import DTYPE_BYTES
 from planner.evidence.measured_runs import Run
-from planner.hardware.cluster import Accelerator, Node, cluster, load_accelerator
+from planner.hardware.cluster import FASTEST, SLOWEST, Accelerator, Node, cluster, load_accelerator
 from planner.hardware.curves import Curves, curves_of
 from planner.hardware.measured_kernels import Kernel
 from planner.operators.row import FusedAttention, Matmul, Phase, Row
@@ -41,6 +41,8 @@ BALANCED = ("balanced", "weight_gradient")
 """Grouped products whose groups are alike."""
 STEP_SPREAD, PRIOR_SPREAD = 0.05, 0.5
 """Relative spread of a measured step, and of a constant between its kernel benchmark and training: the step fit's weights."""
+SEEN_OF_WIRE = 4.0
+"""How far a link's rate may lie from the fastest rate that its messages reached: latency hides the rest of a faster wire."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -496,7 +498,11 @@ def _link(record: Record, span: str, accelerator: Accelerator, gpus: int) -> tup
 
 
 def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, float], Fit]:
-    """t = latency + x / bus + c sqrt(latency x / bus), least squares on its logarithm."""
+    """t = latency + x / bus + c sqrt(latency x / bus), least squares on its logarithm.
+
+    Messages that are too short show the latency alone and would leave the wire's rate free: it stays from a
+    ``SEEN_OF_WIRE``-th to ``SEEN_OF_WIRE`` times the fastest rate that a sample reached, inside what a link may have.
+    """
     if not all(s.bytes for s in samples):
         raise PlannerError("{0}: bytes = 0.0: a collective moves bytes; measure again with --only collectives.", name)
     x = np.array([s.bytes * float(bus_factor(name, float(ranks))) for s in samples])
@@ -506,8 +512,10 @@ def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, f
         latency, wire = math.exp(p[0]), x / math.exp(p[1])
         return np.asarray(latency + wire + p[2] * np.sqrt(latency * wire))
 
-    bounds = np.array([-25.0, 10.0, 0.0]), np.array([5.0, 35.0, 10.0])
-    start = np.clip([math.log(seconds.min()), math.log((x / seconds).max()), 0.5], bounds[0] + 0.1, bounds[1] - 0.1)
+    reached = float(np.clip((x / seconds).max(), SLOWEST * SEEN_OF_WIRE, FASTEST / SEEN_OF_WIRE))
+    low, high = math.log(reached / SEEN_OF_WIRE), math.log(reached * SEEN_OF_WIRE)
+    bounds = np.array([-25.0, low, 0.0]), np.array([5.0, high, 10.0])
+    start = np.clip([math.log(seconds.min()), math.log(reached), 0.5], bounds[0] + 0.1, bounds[1] - 0.1)
     found = least_squares(lambda p: np.log(predict(p) / seconds), start, bounds=bounds, loss="soft_l1", f_scale=0.1)
     errors = np.abs(predict(found.x) / seconds - 1.0)
     fit = Fit(name=name, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max()))
