@@ -247,7 +247,7 @@ class _Loop:
                 self._preempt()
                 continue
             waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
-            room = waiting >= 0 and self._fits(waiting)
+            room = not self.chunked and waiting >= 0 and self._fits(waiting)  # a chunk goes on, whoever waits
             if self.chunked or (room and (self.again or arrivals[i] <= self.seen)):
                 if self.server.wait_steps and self._waits(i):
                     self.waited += 1
@@ -360,7 +360,7 @@ class _Loop:
                 if free <= 0.0 or (not split and left > free < each) or not self._fits(j):
                     break
                 i = self._admit(j, i)
-            take = min(left, free if free > 0.0 else 0.0) if split else left
+            take = left if left <= free or not split else free if free > 0.0 else 0.0
             share = take / prompts[j]
             room[group] = free - take
             own[group] += share * self.work[j]
@@ -370,7 +370,7 @@ class _Loop:
                 going.append((j, left - take, group))
             else:
                 complete.append(j)
-        part = (own[0] if alone else max(own)) + together + self._tokens_s(each - min(room), total)
+        part = (own[0] if alone else max(own)) + together + self._tokens_s(each - (room[0] if alone else min(room)), total)
         full = alone and len(going) == 1 and not complete
         late, passes = self._mixed(part, others, held, int(going[0][1] // each) if full else 1)
         if passes > 1:
