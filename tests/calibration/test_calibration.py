@@ -23,7 +23,7 @@ from kernels import record as kernel_records
 from kernels.__main__ import main
 from kernels.families.training import make_trainer, saved_bytes, training_case
 from kernels.models import Step, decoder, experts, gpu_steps
-from planner.calibration.calibrate import calibrate, step_seconds
+from planner.calibration.calibrate import BOUNDS, calibrate, step_seconds
 from planner.calibration.comparison import _saved, compare_record, summary
 from planner.calibration.profiles import write_profiles
 from planner.calibration.records import Sample, read_record, read_records, record_runs
@@ -91,6 +91,25 @@ def test_collectives_under_torchrun_become_links(tmp_path: Path) -> None:
     assert "all_reduce" in found.node.links[0].collectives
 
 
+def test_what_a_fit_may_find_is_what_curves_and_frameworks_may_hold() -> None:
+    """Either bound of every fitted constant is a value of its field."""
+    base, stack = load_curves("h100"), load_framework("kernels")
+    for name, bounds in BOUNDS.items():
+        for value in bounds:
+            held = stack.replaced(**{name: value}) if name.startswith("host") else base.replaced(**{name: value})
+            assert getattr(held, name) == value
+
+
+def test_as_many_samples_as_constants_fit_nothing() -> None:
+    """Two constants of a copy go through two points whatever they are: three are needed."""
+    for number, fitted in ((2, False), (3, True)):
+        made = session()
+        for size in (2**14, 2**22, 2**26)[:number]:
+            made.record["samples"].append(fake("memory", "copy", {"bytes": size}, 3e-6 + 2e-11 * size, 0.0, 2.0 * size))
+        found = calibrate(with_kernels(made, copies=()), "few")
+        assert ("memory_fraction" in found.measured) is fitted, number
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("grows", [0.0, -0.3, 1.0], ids=["latency alone", "long ones faster", "a wire"])
 def test_any_noise_of_messages_gives_a_link_near_what_they_reached(grows: float, seed: int) -> None:
@@ -109,13 +128,13 @@ def test_any_noise_of_messages_gives_a_link_near_what_they_reached(grows: float,
     assert reached / 4.001 <= link.bytes_per_s <= reached * 4.001
 
 
-def with_kernels(made: Any) -> Any:
+def with_kernels(made: Any, copies: tuple[int, ...] = (2**14, 2**18, 2**22, 2**26)) -> Any:
     """The session as a record, with the products and copies that a profile needs."""
     for m in (64, 256, 1024, 4096):
         for n, k in ((256, 256), (1024, 1024)):
             shape = {"m": m, "n": n, "k": k, "layout": "nt"}
             made.record["samples"].append(fake("gemm", "matmul", shape, 2.0 * m * n * k / 1e12 + 1e-6, 2.0 * m * n * k, 1.0))
-    for size in (2**14, 2**18, 2**22, 2**26):
+    for size in copies:
         made.record["samples"].append(fake("memory", "copy", {"bytes": size}, 3e-6 + 2e-11 * size, 0.0, 2.0 * size))
     return as_record(made)
 

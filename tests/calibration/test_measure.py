@@ -126,6 +126,14 @@ def test_a_harness_that_cannot_measure_says_how_to_start_it_alone(tmp_path: Path
         measured(tmp_path, Options(python="/no/such/python"))
 
 
+def test_a_device_alone_has_the_whole_budget() -> None:
+    alone = harness_command(Path("r.json"), Options(budget="10m", device="cpu", threads=2))
+    assert alone[alone.index("--budget") + 1] == "10m"
+    assert alone[alone.index("--device") + 1] == "cpu"
+    assert "torch.distributed.run" not in alone
+    assert harness_command(Path("r.json"), Options(budget="10m"), 2).count("torch.distributed.run") == 1
+
+
 def test_two_nodes_are_told_how_to_meet() -> None:
     command = " ".join(harness_command(Path("r.json"), Options(), 8, nodes=2))
     assert "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --nproc-per-node 8" in command

@@ -13,7 +13,7 @@ from command_line import Run
 
 from kernels.families.training import make_trainer
 from kernels.models import Step, decoder
-from planner.calibration.trace import KINDS, UNKNOWN, compare_trace, kind_of, read_trace
+from planner.calibration.trace import KINDS, UNKNOWN, KindRow, TraceComparison, compare_trace, kind_of, read_trace
 from planner.common.errors import PlannerError
 from planner.scenarios.scenario import read_scenario
 
@@ -141,7 +141,23 @@ def test_overlap_and_idle_time_are_lengths_of_unions(tmp_path: Path) -> None:
     assert by_kind["matrix multiply"] == pytest.approx(4.0)
     assert by_kind["memory-bound"] == pytest.approx(2.0)
     assert found.unknown == (("my_secret", pytest.approx(1.0)),)
-    assert found.overrides(1.0)["overlap_gradient_reduction"] == pytest.approx(2.0 / 3.0)
+    changed = found.overrides(1.0)
+    assert changed["overlap_gradient_reduction"] == pytest.approx(2.0 / 3.0)
+    bound = next(row for row in found.rows if row.kind == "memory-bound")
+    assert changed["elementwise_rate"] == pytest.approx(min(max(bound.predicted_s / 2.0, 0.01), 1.0))
+    unseen = next(row for row in found.rows if row.kind == "optimizer")
+    assert (unseen.measured_s, unseen.kernels, unseen.error) == (0.0, 0.0, None), "predicted, and not in the trace"
+    assert unseen.predicted_s > 0.0
+
+
+def test_the_rate_of_memory_bound_work_follows_what_was_measured() -> None:
+    """Twice the seconds, half the rate; never above streaming; not told where either side has none."""
+    for measured, predicted, rate in ((2.0, 1.0, 0.4), (0.1, 1.0, 1.0), (1e6, 1.0, 0.01), (0.0, 1.0, None), (1.0, 0.0, None)):
+        row = KindRow(kind="memory-bound", measured_s=measured, predicted_s=predicted, kernels=1.0)
+        times = dict.fromkeys(("step_s", "predicted_step_s", "busy_s", "idle_s"), 1.0)
+        rest = dict.fromkeys(("communication_s", "exposed_s", "predicted_exposed_s"), 0.0)
+        found = TraceComparison(rows=(row,), unknown=(), steps=1, **times, **rest)
+        assert found.overrides(0.8) == ({} if rate is None else {"elementwise_rate": pytest.approx(rate)}), measured
 
 
 def test_steps_are_counted_by_their_marks_and_may_be_told(tmp_path: Path) -> None:
@@ -213,7 +229,10 @@ def test_of_ranks_merged_into_one_file_the_busiest_device_is_read(tmp_path: Path
 
 def test_whose_overlap_a_trace_shows_is_said_only_where_one_way_communicates(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path / "t.json", [kernel("nvjet_a", 0.0, 4.0), kernel("ncclDevKernel_AllReduce", 3.0, 2.0)]))
-    expected = {"dp = 8": "overlap_gradient_reduction", "tp = 8": "overlap_tensor_parallel", "tp = 4": None}
+    expected = {
+        "dp = 8": "overlap_gradient_reduction", "tp = 8": "overlap_tensor_parallel", "cp = 8": "overlap_context", "tp = 4": None,
+        "tp = 4\ncp = 2": None,
+    }  # fmt: skip
     for cut, constant in expected.items():
         scenario = tmp_path / "s.toml"
         scenario.write_text(
