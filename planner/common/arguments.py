@@ -93,10 +93,10 @@ def as_amount(value: Any, field: str, least: str = "positive") -> float | None:
     said: dict[str, Any] = {"field": field, "value": value}
     if is_number and number >= MOST:
         raise PlannerError(
-            "{0} = {1}: is too large for a quantity; use a smaller number.", field, digits(number), code="range", **said
+            "{0} = {1}: is too large for a quantity; use a smaller number.", field, digits(number), code="value", **said
         )
     if is_number and number <= 0 and least == "zero":
-        raise PlannerError("{0} = {1}: is negative; use a number of at least 0.", field, digits(number), code="range", **said)
+        raise PlannerError("{0} = {1}: is negative; use a number of at least 0.", field, digits(number), code="value", **said)
     right = Message("a number of at least 0") if least == "zero" else Message("a positive number")
     raise PlannerError("{0} = {1!r}: must be {2}.", field, value, right, code="type", **said)
 
