@@ -171,7 +171,8 @@ def test_layers_in_int8_keep_their_inputs_which_layers_in_4_bit_do_not(stack: st
     """bitsandbytes' MatMul8bitLt: A in the type that came in, which layers beside one another share, and until 0.44 each its CAt.
 
     What comes out has the type that came in, so that behind an fp32 norm the product of gate and up is in fp32, too. Adapters
-    of queries whose dropout copies their input: of 64 tokens stay the norms' results (256 wide) and that product (512); fused attention keeps its own output. Cast are the inputs of q, k, v, o, gate, up (256) and down (512).
+    of queries whose dropout copies their input: of 64 tokens stay the norms' results (256 wide) and that product (512); fused
+    attention keeps its own output. Cast are the inputs of q, k, v, o, gate, up (256) and down (512).
     """
     sizes = {"name": "m", "num_layers": 2, "hidden_size": 256, "num_heads": 4, "ffn_hidden_size": 512, "vocab_size": 256}
     adapter = {"rank": 4, "dropout": 0.1, "target_modules": ["q_proj"]}
