@@ -45,10 +45,21 @@ def config(plan: Plan) -> dict[str, Any]:
         )
     if x.recompute == "selective":
         raise refuse("deepspeed", "layout.recompute = 'selective' is not configured here", "use none or full")
-    if job.precision not in ("bf16", "fp16", "fp32"):
-        raise refuse("deepspeed", Message("job.precision = {0!r} has no key", job.precision), "use bf16, fp16 or fp32")
     if job.optimizer != "adamw":
         raise refuse("deepspeed", Message("job.optimizer = {0!r} is not exported", job.optimizer), "use adamw")
+    found = sharded(plan, "deepspeed")
+    if plan.framework.compile:
+        found["compile"] = {"enabled": True}
+    if x.recompute == "full":  # the model calls deepspeed.checkpointing.checkpoint for each layer
+        found["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}
+    return found
+
+
+def sharded(plan: Plan, stack: str) -> dict[str, Any]:
+    """Batch, precision, stage and offloading: what every tool that hands a configuration to DeepSpeed's engine writes."""
+    x, job = plan.layout, plan.job
+    if job.precision not in ("bf16", "fp16", "fp32"):
+        raise refuse(stack, Message("job.precision = {0!r} has no key of DeepSpeed", job.precision), "use bf16, fp16 or fp32")
     zero: dict[str, Any] = {"stage": x.zero, "overlap_comm": plan.framework.overlap_gradient_reduction > 0}
     if x.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
@@ -65,8 +76,4 @@ def config(plan: Plan) -> dict[str, Any]:
     }
     if (job.gradient_dtype or plan.framework.gradient_dtype) == "fp32" and job.precision != "fp32":
         found["data_types"] = {"grad_accum_dtype": "fp32"}
-    if plan.framework.compile:
-        found["compile"] = {"enabled": True}
-    if x.recompute == "full":  # the model calls deepspeed.checkpointing.checkpoint for each layer
-        found["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}
     return found

@@ -24,6 +24,7 @@ from planner.export.common import (
     tool_of,
     torchrun,
 )
+from planner.export.deepspeed import sharded
 from planner.training.plan import Plan
 
 CHECKED = {
@@ -70,12 +71,25 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
 
 
 def _check_sharding(plan: Plan, tool: str) -> None:
-    """Refuse what the tools' ``fsdp`` does not say: optimizer states or gradients sharded alone, groups, offloading."""
+    """Refuse what the tools do not say: groups of shards; under FSDP optimizer states or gradients sharded alone, offloading."""
     x = plan.layout
+    forbid(plan, tool, shard_group_size=0)
+    if plan.framework.sharder == "deepspeed":
+        if tool == "torchtune":
+            raise refuse(
+                tool,
+                Message("the plan was made for {0}, which shards by DeepSpeed; its recipes shard by FSDP", plan.framework.name),
+                "plan with framework.name = torchtune, or export to another tool",
+            )
+        forbid(plan, tool, offload_activations=False)
+        return
     if degrees(plan)["dp"] > 1 and x.zero in (1, 2):
-        remedy = "use zero = 0 or 3, or export to deepspeed" if plan.job.kind == "finetune" else "use zero = 0 or 3"
-        raise refuse(tool, Message("layout.zero = {0} cannot be expressed", x.zero), remedy)
-    forbid(plan, tool, shard_group_size=0, offload_optimizer=False)
+        raise refuse(
+            tool,
+            Message("layout.zero = {0} cannot be expressed by FSDP", x.zero),
+            "use zero = 0 or 3, or plan with framework.name = peft-deepspeed",
+        )
+    forbid(plan, tool, offload_optimizer=False, offload_parameters=False)
     if tool != "torchtune":
         forbid(plan, tool, offload_activations=False)
         return
@@ -168,11 +182,36 @@ def _training(plan: Plan, tool: str) -> dict[str, Any]:
     }
 
 
-def _fsdp(plan: Plan) -> dict[str, Any] | None:
-    """transformers' ``fsdp`` and ``fsdp_config`` where the plan shards; None for plain data parallelism or one GPU."""
+DEEPSPEED = "ds_config.json"
+
+
+def _sharding(plan: Plan) -> dict[str, Any]:
+    """How TrainingArguments and axolotl name what shards: ``deepspeed``, the file of ``_sharding_files``, of a framework that
+    runs under DeepSpeed's engine at whatever stage; ``fsdp`` where another one shards; nothing for plain data parallelism."""
+    if plan.framework.sharder == "deepspeed":
+        return {"deepspeed": DEEPSPEED}
     if plan.layout.zero < 3 or degrees(plan)["dp"] == 1:
-        return None
+        return {}
     return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "reshard_after_forward": True}}
+
+
+def _sharding_files(plan: Plan, tool: str) -> dict[str, str]:
+    """DeepSpeed's configuration, whose optimizer takes its rates from the Trainer (transformers, docs/source/en/deepspeed.md:
+    "auto"). Others than AdamW are the Trainer's own, which DeepSpeed does not run on the host."""
+    if plan.framework.sharder != "deepspeed":
+        return {}
+    config = sharded(plan, tool)
+    if plan.job.optimizer == "adamw":
+        config["optimizer"] = {"type": "AdamW", "params": dict.fromkeys(("lr", "betas", "eps", "weight_decay"), "auto")}
+    elif plan.layout.offload_optimizer:
+        raise refuse(
+            tool,
+            Message("job.optimizer = {0!r} with layout.offload_optimizer is not run by DeepSpeed", plan.job.optimizer),
+            "use adamw",
+        )
+    else:
+        config["zero_allow_untested_optimizer"] = True
+    return {DEEPSPEED: json.dumps(config, indent=2) + "\n"}
 
 
 def _chunked_loss(plan: Plan, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -220,10 +259,10 @@ def axolotl_files(plan: Plan) -> dict[str, str]:
         "max_steps": num_steps(plan),
         "datasets": [{"path": "data.jsonl", "type": "completion"}],
         "output_dir": "out",
-        **(_fsdp(plan) or {}),
+        **_sharding(plan),
     }
     words = ["axolotl train axolotl.yaml", '--base-model "${MODEL:?}"']
-    return {"axolotl.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
+    return {"axolotl.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words), **_sharding_files(plan, tool)}
 
 
 def llama_factory_files(plan: Plan) -> dict[str, str]:
@@ -255,10 +294,10 @@ def llama_factory_files(plan: Plan) -> dict[str, str]:
         **_chunked_loss(plan, {"enable_liger_kernel": True}),
         **{k: v for k, v in _training(plan, tool).items() if k != "gradient_checkpointing"},
         "disable_gradient_checkpointing": plan.layout.recompute != "full",
-        **(_fsdp(plan) or {}),
+        **_sharding(plan),
     }
     words = ["llamafactory-cli train train.yaml", 'model_name_or_path="${MODEL:?}"']
-    return {"train.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
+    return {"train.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words), **_sharding_files(plan, tool)}
 
 
 def _loaded(plan: Plan) -> str:
@@ -296,11 +335,11 @@ def trl_files(plan: Plan) -> dict[str, str]:
         **_training(plan, tool),
         **_chunked_loss(plan, {"use_liger_kernel": True}),
         "output_dir": "out",
-        **(_fsdp(plan) or {}),
+        **_sharding(plan),
     }
     words = ["accelerate launch", f"--num_processes {plan.num_gpus}", "--module trl.scripts.sft", "--config sft.yaml"]
     words.append('--model_name_or_path "${MODEL:?}"')
-    return {"sft.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
+    return {"sft.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words), **_sharding_files(plan, tool)}
 
 
 def torchtune_files(plan: Plan) -> dict[str, str]:
@@ -368,10 +407,11 @@ def peft_files(plan: Plan) -> dict[str, str]:
         "modules_to_save": list(job.adapter.modules_to_save) or None,
     }
     arguments = {name: value for name, value in _training(plan, tool).items() if value is not None}
-    arguments |= {"output_dir": "out", **_chunked_loss(plan, {"use_liger_kernel": True}), **(_fsdp(plan) or {})}
+    arguments |= {"output_dir": "out", **_chunked_loss(plan, {"use_liger_kernel": True}), **_sharding(plan)}
     files = {
         "adapter_config.json": json.dumps(config, indent=2) + "\n",
         "training_args.json": json.dumps(arguments, indent=2) + "\n",
+        **_sharding_files(plan, tool),
     }
     if job.kind == "qlora":
         four = _four_bit(plan, tool)

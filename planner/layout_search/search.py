@@ -63,28 +63,30 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
     everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
     better by more than HOST_GAIN; of adapters, and where states move to the host, the other setups that are faster by more than
     the noise: each setup is judged by its own best, as if it had been asked for alone."""
-    result = _widest(searcher(q), searcher)
-    if not result.complete or len(result.found.rows):
-        return _settled(result, searcher)
-    for question in q.elsewhere():
-        other = _widest(searcher(question), searcher)
-        if len(other.found.rows):
-            return _settled(other, searcher)
-    return result
+    return _settled(_widest(searcher(q), searcher), searcher)
 
 
 def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result with every setup that has a row as it is best alone; where any changes, all are searched again together."""
-    if not result.complete or len(result.question.setups) == 1:
-        return _alone(result, searcher)
+    """The result with every setup as it is best alone; where any changes, all are searched again together."""
     q = result.question
-    usual = {int(i): result.of(int(i)) for i in np.unique(result.found.rows.setup)}
-    best = {i: _alone(part, searcher) for i, part in usual.items()}
-    changed = {i: part for i, part in best.items() if part is not usual[i]}
+    if not result.complete:
+        return result
+    if len(q.setups) == 1:
+        return _alone(result, searcher)
+    changed = {}
+    for i in range(len(q.setups)):
+        usual = result.of(i)
+        best = _alone(usual, searcher)
+        if not best.complete:
+            return replace(result, complete=False)
+        if best is not usual and len(best.found.rows):
+            changed[i] = best
     if not changed:
         return result
     setups = tuple(changed[i].question.setups[0] if i in changed else setup for i, setup in enumerate(q.setups))
-    wide = (Message("{0}: {1}", x.question.setups[0].where, x.question.wide) for x in changed.values() if x.question.wide)
+    wide = (
+        Message("{0}: {1}", x.question.setups[0].where, x.question.wide) for x in changed.values() if x.question.wide != q.wide
+    )
     notes = (note for part in changed.values() for note in part.question.notes)
     together = replace(
         q,
@@ -96,7 +98,15 @@ def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchRe
 
 
 def _alone(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result, or what is better of what moves to the host and of the other setups."""
+    """The result of one setup, or what is better of what moves to the host and of the other setups; where it has no row, what
+    fits of its unusual layouts, then of the other setups."""
+    result = _widest(result, searcher)
+    if result.complete and not len(result.found.rows):
+        for question in result.question.elsewhere():
+            other = _widest(searcher(question), searcher)
+            if len(other.found.rows):
+                return _settled(other, searcher)
+        return result
     result = _best(result, searcher)
     return _quickest(result, searcher) if result.complete and gives_way(result) else result
 

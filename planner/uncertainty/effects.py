@@ -70,14 +70,17 @@ class Effects:
     reach: Mapping[tuple[str, str], tuple[float, float, float]]
 
     def standing(self, subject: Subject) -> Standing:
-        """Mean, deviation and words for one question; columns where ``subject.kernel`` or ``subject.movable`` is one."""
-        at, unknown = self._shared(subject)
-        mean = float(self.means[at].sum())
-        shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
-        own = sum(self.deviations[name] ** 2 for name in OWN) + self.run**2
+        """Mean, deviation and words for one question; columns where ``subject.kernel`` or ``subject.movable`` is one.
+
+        Of serving, knowing more never widens: the deviation is at most that of the same question of an engine that nobody
+        measured, whose sizes are looked for among those measured of all engines. Training frameworks have a spread of their own
+        (LEVELS): of one whose recipes leave settings out it is known to be wide.
+        """
+        mean = float(self.means[self._shared(subject)[0]].sum())
         away = self.distance(subject)
-        scale = self.scale * (self.incomplete_scale if subject.incomplete else 1.0)
-        deviation = scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
+        deviation = self._deviation(subject)
+        if self.metric in SERVING:
+            deviation = np.minimum(deviation, self._deviation(replace(subject, framework="", root="")))
         why, extrapolated = self._why(subject, away)
         if mean >= KNOWN_BIAS:
             why.append(Message("moved up by {0:.0%}: such runs took that much more than predicted", np.expm1(mean)))
@@ -90,6 +93,14 @@ class Effects:
             provenance="extrapolated" if extrapolated else "fitted",
             why=join_messages("; ", why),
         )
+
+    def _deviation(self, subject: Subject) -> Number:
+        """scale sqrt(variance of what is shared + w^2 variance of what a new source draws anew)."""
+        at, unknown = self._shared(subject)
+        shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
+        own = sum(self.deviations[name] ** 2 for name in OWN) + self.run**2
+        scale = self.scale * (self.incomplete_scale if subject.incomplete else 1.0)
+        return scale * np.sqrt(shared + self.width(subject, self.distance(subject)) ** 2 * own)
 
     def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
         """Mean and standard deviation of the difference of two questions' logarithms, both asked by one new source.

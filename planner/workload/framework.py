@@ -79,6 +79,7 @@ class Framework(Spec):
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
+    sharder: Literal["fsdp", "deepspeed"] = "fsdp"  # whose configuration an exported file of transformers' tools holds
     # FSDP accumulates under no_sync: whole gradients on each rank, those of frozen weights beside adapters too
     accumulates_unsharded: bool = False
 

@@ -7,7 +7,9 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,9 +21,11 @@ from kernels import record as records
 from planner.cli import measure as measure_command
 from planner.cli import measured as measured_commands
 from planner.cli.main import GROUPS
+from planner.cli.serving_measured import fit_serving
 from planner.common.errors import PlannerError
 from planner.evidence import write_fit
 from planner.evidence.fit_sets import fit_set
+from planner.reports import serving_accuracy
 from planner.reports.pictures import pyplot, save_figure
 
 GPT2 = ("gpt2", "--on", "8xl4", "--tokens", "1M")
@@ -47,7 +51,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "prices import": ("prices", "import", "../quotes.csv"),
     "kernels run": (),
     "fit": (),
+    "fit of serving": (),
     "fit's report": ("fit", "--report", "r.md"),
+    "report of a fit of serving": (),
     "measure": ("measure", "--out", "."),
 }
 READ = {("measure", "--scenario"), ("measured", "--scenario"), ("search", "--rows")}
@@ -57,7 +63,7 @@ MODULES = {
     "models import": "models",
     "models derive": "tuning",
 }
-TOGETHER = ("export", "calibrate", "fit")
+TOGETHER = ("export", "calibrate", "fit", "fit of serving")
 """Commands whose files belong together: all change, or none does."""
 CONFIG = {
     "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 128, "n_embd": 64, "n_layer": 2, "n_head": 4,
@@ -102,6 +108,36 @@ def report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return said(lambda: given(None, [], "fit", fit_set("training"), folder / "r.md"))
 
 
+def serving_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The same of serving: constants, the model of errors and classes of memory belong together."""
+    monkeypatch.setattr(serving_accuracy, "constants_written", lambda *_: {folder / "a.toml": "new", folder / "b.toml": "new"})
+    for name, file in (("RESIDUALS", "r.toml"), ("SERVING_UNCERTAINTY", "u.toml")):
+        monkeypatch.setattr(serving_accuracy, name, folder / file)
+    found: Any = SimpleNamespace(found=None, classes=(), held=())
+    return said(lambda: serving_accuracy.write_constants(found, "s"))
+
+
+def serving_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Page and picture of a fit of serving, through the command itself."""
+    answer = ServingAnswer(
+        found=SimpleNamespace(constants=(), values=SimpleNamespace(values=()), residuals=()), runs=(), refused=()
+    )
+    monkeypatch.setattr("planner.evidence.serving.runs.read_serving_runs", lambda _: ([None], []))
+    monkeypatch.setattr("planner.evidence.serving.study.study", lambda *_: answer)
+    monkeypatch.setattr(serving_accuracy, "report", lambda *_: "new")
+    monkeypatch.setattr(serving_accuracy, "save_picture", lambda path, _: save_figure(pyplot().figure(), path))
+    return said(lambda: fit_serving([Path("s.csv")], folder / "r.md", True))
+
+
+@dataclass(frozen=True)
+class ServingAnswer:
+    """What a fit of serving tells of itself, of no measurement."""
+
+    found: Any
+    runs: tuple[Any, ...]
+    refused: tuple[Any, ...]
+
+
 def measure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """What ``planner measure`` tells after its minutes, page and picture."""
     monkeypatch.setattr("planner.reports.measured.page", lambda *_: "new")
@@ -139,7 +175,9 @@ def filled(folder: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> list[dic
 MADE_HERE: dict[str, Callable[[Path, pytest.MonkeyPatch], int]] = {
     "kernels run": record,
     "fit": fit,
+    "fit of serving": serving_fit,
     "fit's report": report,
+    "report of a fit of serving": serving_report,
     "measure": measure,
 }
 """What takes minutes: its end alone."""

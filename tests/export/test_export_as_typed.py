@@ -31,7 +31,9 @@ REFUSED = {("peft", "--finetune"): "job.kind = 'finetune' trains all weights"}
 def test_a_layout_that_was_given_is_exported_or_refused(run: Run) -> None:
     code, _, error = run("export", "llama-3-8b", "--on", "8xh100", "--lora", "--to", "trl", "--layout", "zero2 mbs1")
     assert code == 2
-    assert "layout.zero = 2 cannot be expressed; use zero = 0 or 3." in error  # not deepspeed's, which takes no adapters
+    assert (
+        "layout.zero = 2 cannot be expressed by FSDP; use zero = 0 or 3, or plan with framework.name = peft-deepspeed." in error
+    )  # not deepspeed's, which takes no adapters
     code, _, error = run("export", "llama-3-8b", "--on", "8xh100", "--to", "llama.cpp", "--set", "serving.dp=8")
     assert code == 2
     assert "one server is one replica" in error

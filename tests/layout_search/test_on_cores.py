@@ -82,6 +82,17 @@ def test_the_answer_does_not_depend_on_the_cores() -> None:
 
 
 @alone
+def test_two_parts_are_worth_two_processes_and_a_space_of_what_is_worth_it_too() -> None:
+    """And one part or one layout less is not."""
+    two, one = question(cluster=gpus(2)), question(cluster=gpus(1))
+    assert (len(two.units), len(one.units)) == (2, 1)
+    for q, worth, copies in ((two, two.num_layouts, 1), (two, two.num_layouts + 1, 0), (one, 1, 0)):
+        started = len(STARTED)
+        assert_equal(searched_on_cores(q, None, 2, worth), searched(q))
+        assert len(STARTED) == started + copies
+
+
+@alone
 def test_a_killed_process_costs_time_only() -> None:
     def killed(*arguments: Any) -> Found:
         if os.getpid() != MINE:

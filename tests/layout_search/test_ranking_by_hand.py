@@ -177,6 +177,8 @@ def test_how_far_a_layout_is_by_what_differs() -> None:
         ({"tp": 2, "zero": 1, "recompute": "full"}, 1.0), ({"tp": 2, "zero": 1, "micro_batch_size": 2}, 1.0),
         ({"tp": 2, "zero": 1, "sequence_parallel": True}, 0.5), ({"tp": 2, "pp": 2, "vpp": 2, "zero": 1}, 3.0),
         ({"tp": 1, "zero": 0, "offload_optimizer": True}, 5.0), ({"tp": 2, "zero": 1, "cp": 2, "ep": 2, "etp": 2}, 6.0),
+        ({"tp": 2, "zero": 3, "shard_group_size": 4}, 2.0), ({"tp": 2, "zero": 1, "offload_activations": True}, 2.0),
+        ({"tp": 2, "zero": 1, "ep": 2}, 2.0), ({"tp": 2, "zero": 1, "cp": 2}, 2.0),
     )  # fmt: skip
     columns = as_columns([Layout(**fields) for fields, _ in given], 64)
     assert changes(columns, wanted).tolist() == [away for _, away in given]

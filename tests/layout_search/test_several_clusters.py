@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from command_line import Run
+from each import for_each
 
 import planner
+from planner.layout_search.question import as_question
+from planner.layout_search.result import SearchResult
+from planner.layout_search.search import search_all, searched
 
 JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9}
 
@@ -24,6 +28,44 @@ def test_clusters_of_a_list_are_searched_as_alone() -> None:
     assert planner.search(model="llama-3-8b", cluster=["8xh100", "8xh100"], job=JOB).equals(
         planner.search(model="llama-3-8b", cluster="8xh100", job=JOB)
     )
+
+
+LORA: dict[str, Any] = {**JOB, "kind": "lora", "adapter": {"rank": 16}}
+ROOMY, NARROW, TINY = "8xa100-80gb", "4xv100-sxm2-32gb", "8xt4"
+"""Of an 8B model: cards on which a usual layout fits, on which only one that moves states to the host does, and the like."""
+
+
+@for_each(
+    "asked",
+    [
+        ("llama-3-8b", JOB, "time", (ROOMY, NARROW, "8xl4")),  # usual layouts, unusual ones, activations on the host for speed
+        ("llama-3-8b", JOB, "time", (NARROW, TINY)),  # no usual layout on either
+        ("llama-3-8b", JOB, "cost", (TINY, ROOMY)),
+        ("llama-3-70b", JOB, "time", ("8xh100", "8xl4")),  # nothing at all fits on the second
+        ("llama-3-70b", JOB, "cost", ("4xa10", "8xt4", "8xh100")),
+        ("llama-3-8b", JOB, "memory", (NARROW, ROOMY)),
+        ("llama-3-8b", LORA, "time", (ROOMY, NARROW)),
+    ],
+)
+def test_each_of_a_list_is_as_good_as_alone(asked: tuple[str, dict[str, Any], str, tuple[str, ...]]) -> None:
+    """The least of each cluster, to the bit, and the framework it is in; none where alone nothing fits at the accepted risk."""
+    name, job, objective, clusters = asked
+
+    def found(cluster: Any) -> SearchResult:
+        return search_all(as_question(model=name, cluster=cluster, job=job, objective=objective), searched)
+
+    def bests(result: SearchResult) -> dict[str, tuple[str, float]]:
+        rows = result.found.rows
+        return {
+            setup.question.cluster.name: (setup.question.framework.name, float(rows.value[rows.setup == i].min()))
+            for i, setup in enumerate(result.question.setups)
+            if (rows.setup == i).any()
+        }
+
+    alone = {key: best for one in clusters for key, best in bests(found(one)).items()}
+    assert alone
+    assert bests(found(list(clusters))) == alone
+    assert bests(found(list(clusters[::-1]))) == alone
 
 
 @pytest.mark.parametrize(

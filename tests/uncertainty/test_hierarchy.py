@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, norm
 
-from planner.uncertainty.effects import effects_of, standing
+from planner.uncertainty.effects import SERVING, effects_of, standing
 from planner.uncertainty.hierarchy import (
     Fitted,
     beyond,
@@ -253,6 +254,33 @@ def test_what_serves_is_known_better_where_it_was_measured(
     assert far.why.startswith("nothing was measured of nobody")
     said = rf"\d+ measurements of {root}( on h100 GPUs)?" if measured else f"nothing was measured of {root}"
     assert re.match(said, near.why)
+
+
+@pytest.mark.parametrize("metric", SERVING)
+def test_an_engine_that_was_measured_is_never_wider_than_one_that_nobody_measured(metric: Metric) -> None:
+    """Every engine and GPU, every size: far from what was measured of it, it is no less known than an engine of no runs."""
+    model = effects_of(metric)
+    engines = {(m["root"], m["framework"], m["curves"], m["generation"]) for m in model.measured}
+    assert len(engines) > 5
+    for root, framework, curves, generation in sorted(engines):
+        for parameters, family, num_gpus in product((1e9, 8e9, 70.6e9, 671e9), ("dense", "moe"), (1, 8, 32)):
+            known = Subject(
+                framework=framework,
+                root=root,
+                curves=curves,
+                generation=generation,
+                die="compute",
+                family=family,
+                num_nodes=max(num_gpus // 8, 1),
+                num_gpus=num_gpus,
+                parameters=parameters,
+                precision="16",
+                job="one GPU" if num_gpus == 1 else "several GPUs",
+                model="any",
+                figure={"decode": "loop_token", "prefill": "loop_first"}.get(metric, "saturated"),
+            )
+            near, far = (standing(metric, one) for one in (known, replace(known, framework="nobody", root="nobody")))
+            assert near.deviation <= far.deviation, known
 
 
 def asked(**changes: Any) -> Subject:
