@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -89,8 +90,26 @@ def as_amount(value: Any, field: str, least: str = "positive") -> float | None:
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
     if is_number and (0 < number < MOST or (number == 0 and least == "zero")):
         return float(number)
+    said: dict[str, Any] = {"field": field, "value": value}
+    if is_number and number >= MOST:
+        raise PlannerError(
+            "{0} = {1}: is too large for a quantity; use a smaller number.", field, digits(number), code="value", **said
+        )
+    if is_number and number <= 0 and least == "zero":
+        raise PlannerError("{0} = {1}: is negative; use a number of at least 0.", field, digits(number), code="value", **said)
     right = Message("a number of at least 0") if least == "zero" else Message("a positive number")
-    raise PlannerError("{0} = {1!r}: must be {2}.", field, value, right, code="type", field=field, value=value)
+    raise PlannerError("{0} = {1!r}: must be {2}.", field, value, right, code="type", **said)
+
+
+def digits(number: float) -> str:
+    """A number for people; of a whole one that is too long to read, how long it is.
+
+    >>> digits(2.5), digits(10**400)
+    ('2.5', '10^400')
+    """
+    if isinstance(number, int) and abs(number) >= MOST:
+        return f"{'-' * (number < 0)}10^{int(math.log10(abs(number)))}"
+    return str(number)
 
 
 MOST = 1e300

@@ -253,5 +253,12 @@ def value_of(field: str, text: str) -> bool | int | float | str:
         return text
     number = float(f"{match[1]}1") * _number(match[2]) * COUNTS[match[3].lower()]
     if not math.isfinite(number):
-        raise PlannerError("{0} = {1!r}: must be a finite number.", field, text, code="quantity", field=field, value=text)
+        raise PlannerError(
+            "{0} = {1!r}: is too large for a quantity; use a smaller number.",
+            field,
+            text,
+            code="quantity",
+            field=field,
+            value=text,
+        )
     return int(number) if number.is_integer() else number

@@ -85,6 +85,7 @@ VALUES: dict[str, str] = {
     "int8": "w8a8 8bit",
     "adamw": "adam fused_adam fusedadam adamw_torch adamw_torch_fused adamw_fused",
     "adamw-8bit": "adam8bit adamw8bit adam_8bit adamw_bnb_8bit",
+    "sgd-momentum": "momentum_sgd sgd_with_momentum sgdm",
     "paged-adamw": "paged_adamw_32bit",
     "galore-adamw": "galore galore_adamw",
     "galore-adamw-8bit": "galore_adamw_8bit galore_adamw8bit",

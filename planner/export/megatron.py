@@ -14,7 +14,9 @@ from planner.training.plan import Plan
 from planner.workload.framework import modules_of
 
 CHECKED = "Megatron-LM with Megatron-Core 0.15"
-OPTIMIZERS = {"adamw": "adam", "sgd": "sgd", "muon": "muon"}
+OPTIMIZERS = {"adamw": "adam", "sgd": "sgd", "sgd-momentum": "sgd", "muon": "muon"}
+SGD_MOMENTUM = {"sgd": 0.0, "sgd-momentum": 0.9}
+"""0.9 is its own default (megatron/training/arguments.py)."""
 
 
 def megatron_files(plan: Plan) -> dict[str, str]:
@@ -182,6 +184,7 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
         "mtp-num-layers": job.multi_token_prediction or None,
         "train-iters": num_steps(plan),
         "optimizer": OPTIMIZERS[job.optimizer],
+        "sgd-momentum": SGD_MOMENTUM.get(job.optimizer),
         "bf16": half,
         "fp16": job.precision == "fp16",
         "fp8-format": "hybrid" if job.precision == "fp8" else None,

@@ -13,6 +13,8 @@ from typing import Any
 from planner.common.message import Message
 from planner.export.common import chunk_sizes, comment, degrees, num_steps, refuse
 from planner.export.megatron import (
+    OPTIMIZERS,
+    SGD_MOMENTUM,
     dispatcher_arguments,
     memory_arguments,
     parallel_arguments,
@@ -91,7 +93,8 @@ def config(plan: Plan) -> dict[str, Any]:
             "grad_reduce_in_fp32": (job.gradient_dtype or f.gradient_dtype) == "fp32",
         },
         "optimizer": {
-            "optimizer": {"adamw": "adam"}.get(job.optimizer, job.optimizer),
+            "optimizer": OPTIMIZERS[job.optimizer],
+            "sgd_momentum": SGD_MOMENTUM.get(job.optimizer),
             "use_distributed_optimizer": x.zero == 1,
             "optimizer_cpu_offload": x.offload_optimizer or None,
             "optimizer_offload_fraction": 1.0 if x.offload_optimizer else None,

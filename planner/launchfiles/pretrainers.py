@@ -162,7 +162,7 @@ def _foundry(said: Said) -> None:
     if found is not None:
         f.setdefault(LENGTHS[found[2]], float(found[1]) if found[2] == "ep" else round(float(found[1])))
     if f.get("said.optimizer") is not None:
-        f.setdefault("job.optimizer", "sgd" if f["said.optimizer"] == "lion" else f["said.optimizer"])
+        f.setdefault("job.optimizer", "sgd-momentum" if f["said.optimizer"] == "lion" else f["said.optimizer"])
     if f.get("said.optimizer") == "lion":
         said.notes.append(Message("Lion is counted as SGD with momentum: both keep one state of each weight"))
     if f.get("said.fsdp_precision") == "pure":

@@ -72,6 +72,7 @@ def training_tables(
         f.setdefault("said.fsdp", "full_shard")
     framework = _framework(said)
     _precision(said, framework)
+    _momentum(said)
     _tuning(said, framework)
     named = _padded(said, _model(said, model))
     inline = "num_layers" in named and "base" not in named  # may lack what another option is to give
@@ -344,6 +345,13 @@ def _experts(said: Said, *, experts: bool) -> None:
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def _momentum(said: Said) -> None:
+    """SGD keeps a buffer where a momentum other than 0 is said; where none is, as the tool's own default."""
+    momentum = said.fields.get("said.momentum")
+    if momentum is not None and said.fields.get("job.optimizer") in ("sgd", "sgd-momentum"):
+        said.fields["job.optimizer"] = "sgd" if momentum in (0, "0", "0.0") else "sgd-momentum"
 
 
 def _tuning(said: Said, framework: str) -> None:

@@ -399,7 +399,7 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
         return 4.0 * np.minimum(states.update_elements, SUB_GROUP)
     if job.optimizer.endswith("adamw-8bit") or job.paged or job.low_rank:
         return np.zeros_like(states.update_elements)
-    if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
+    if framework.fused_optimizer != "foreach" or job.optimizer in ("sgd", "sgd-momentum"):
         return np.zeros_like(states.update_elements)
     return width * states.update_elements
 

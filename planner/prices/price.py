@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -186,9 +185,7 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
     """A price the user gives. Zero is allowed; negative, NaN and infinite ones raise PlannerError."""
     if isinstance(usd_per_gpu_hour, bool) or not isinstance(usd_per_gpu_hour, int | float):
         raise PlannerError("price.usd_per_gpu_hour = {0!r}: must be a number of US dollars.", usd_per_gpu_hour)
-    if not 0 <= usd_per_gpu_hour < math.inf:
-        raise PlannerError("price.usd_per_gpu_hour = {0}: must be finite and not negative.", usd_per_gpu_hour)
-    price = Price(usd_per_gpu_hour=usd_per_gpu_hour, term=term)  # refuses a whole number that no float holds
+    price = Price(usd_per_gpu_hour=usd_per_gpu_hour, term=term)  # refuses what is negative, NaN, or too large
     require_answerable("price", price)
     return replace(price, usd_per_gpu_hour=float(usd_per_gpu_hour))
 

@@ -13,7 +13,16 @@ ADAPTERS = ("lora", "qlora", "gptq-lora")
 """Kinds of job that train adapters."""
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
 Optimizer = Literal[
-    "adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit", "galore-adamw", "galore-adamw-8bit"
+    "adamw",
+    "adamw-8bit",
+    "adafactor",
+    "sgd",
+    "sgd-momentum",
+    "muon",
+    "paged-adamw",
+    "paged-adamw-8bit",
+    "galore-adamw",
+    "galore-adamw-8bit",
 ]
 Kind = Literal["pretrain", "finetune", "lora", "qlora", "gptq-lora", "distil"]
 Positive = Annotated[int, Field(gt=0, strict=True)]

@@ -51,15 +51,16 @@ def _narrow(job: Job) -> float | None:
 def optimizer_state_bytes(optimizer: Optimizer, width: float) -> float:
     """Bytes of optimizer state per parameter with states of ``width`` bytes.
 
-    AdamW: two moments. 8-bit Adam: two bytes and two fp32 scales per block of 256 (Dettmers et al. 2022). SGD with
-    momentum and Muon: one. Adafactor: row and column sums only, so 0 here: they are counted per matrix, as GaLore's moments are.
+    AdamW: two moments. 8-bit Adam: two bytes and two fp32 scales per block of 256 (Dettmers et al. 2022). SGD: none, as torch's
+    own default (torch/optim/sgd.py: momentum = 0 keeps no buffer); with momentum, and Muon: one. Adafactor: row and column sums
+    only, so 0 here: they are counted per matrix, as GaLore's moments are.
     """
     if optimizer.startswith("galore-"):
         return 0.0
     optimizer = cast(Optimizer, optimizer.removeprefix("paged-"))
     if optimizer == "adamw-8bit":
         return 2.0 + 2.0 * 4.0 / ADAM_BLOCK
-    return {"adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.0}[optimizer] * width
+    return {"adamw": 2.0, "sgd": 0.0, "sgd-momentum": 1.0, "muon": 1.0, "adafactor": 0.0}[optimizer] * width
 
 
 def plain_optimizer(optimizer: Optimizer) -> Optimizer:

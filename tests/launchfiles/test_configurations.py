@@ -62,7 +62,7 @@ def test_a_checkpoint_of_llm_foundry_within_an_mcli_run(tmp_path: Path) -> None:
     found = read(tmp_path, {"name": "x", "compute": {"gpus": 16}, "parameters": inner}, {"accelerator": "h100-sxm5-80gb"})
     assert found.tables["cluster"]["num_gpus"] == 16
     assert found.tables["model"] == {"name": "llama-2-13b"}
-    assert (found.tables["job"]["kind"], found.tables["job"]["optimizer"]) == ("finetune", "sgd")
+    assert (found.tables["job"]["kind"], found.tables["job"]["optimizer"]) == ("finetune", "sgd-momentum")
     assert any("Lion" in note for note in found.notes)
 
 

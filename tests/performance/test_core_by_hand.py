@@ -400,6 +400,7 @@ def test_activations_on_the_host_leave_two_layers_here() -> None:
         ("fsdp", {"fused_optimizer": "foreach"}, {"precision": "bf16-pure"}, 2),
         ("fsdp", {"fused_optimizer": "fused"}, {}, 0),
         ("fsdp", {"fused_optimizer": "foreach"}, {"optimizer": "sgd"}, 0),
+        ("fsdp", {"fused_optimizer": "foreach"}, {"optimizer": "sgd-momentum"}, 0),
         ("fsdp", {"fused_optimizer": "foreach"}, {"optimizer": "adamw-8bit"}, 0),
         ("fsdp", {"fused_optimizer": "foreach"}, {"optimizer": "galore-adamw"}, 0),
         ("megatron-2022", {"fused_optimizer": "foreach"}, {"precision": "fp16"}, 4),  # of the master weights

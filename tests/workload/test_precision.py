@@ -54,7 +54,8 @@ MX, FOUR = 1 + 1 / 32, 0.5 + 1 / 16
         ("megatron-core", {"precision": "nvfp4"}, "fp4", (2, FOUR, 2, 2 * FOUR, 4, 4, 8, 0)),
         ("fsdp", {"precision": "fp8"}, "fp8", (2, 2, 4, 2, 4, 0, 8, 0)),
         # optimizers: one moment, 8 bit in blocks of 256 with two fp32 scales, sums of rows and columns, a low rank
-        ("megatron-core", {"optimizer": "sgd"}, "bf16", (2, 2, 2, 0, 4, 4, 4, 0)),
+        ("megatron-core", {"optimizer": "sgd"}, "bf16", (2, 2, 2, 0, 4, 4, 0, 0)),
+        ("megatron-core", {"optimizer": "sgd-momentum"}, "bf16", (2, 2, 2, 0, 4, 4, 4, 0)),
         ("megatron-core", {"optimizer": "adamw-8bit"}, "bf16", (2, 2, 2, 0, 4, 4, 2 + 8 / 256, 0)),
         ("megatron-core", {"optimizer": "paged-adamw-8bit"}, "bf16", (2, 2, 2, 0, 4, 4, 2 + 8 / 256, 0)),
         ("megatron-core", {"optimizer": "adafactor"}, "bf16", (2, 2, 2, 0, 4, 4, 0, 0)),
@@ -157,7 +158,8 @@ def test_a_recipe_counts_its_scales_and_its_passes_over_a_tensor() -> None:
 
 
 def test_states_of_an_optimizer_by_their_width() -> None:
-    assert [optimizer_state_bytes(name, 2.0) for name in ("adamw", "sgd", "muon", "adafactor", "galore-adamw")] == [4, 2, 2, 0, 0]
+    assert [optimizer_state_bytes(name, 2.0) for name in ("adamw", "sgd-momentum", "muon")] == [4, 2, 2]
+    assert [optimizer_state_bytes(name, 2.0) for name in ("sgd", "adafactor", "galore-adamw")] == [0, 0, 0]
     assert [optimizer_state_bytes(name, 2.0) for name in ("paged-adamw", "adamw-8bit")] == [4, 2 + 2 * 4 / 256]
 
 
