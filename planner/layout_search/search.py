@@ -106,6 +106,8 @@ def _alone(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResu
             other = _widest(searcher(question), searcher)
             if len(other.found.rows):
                 return _settled(other, searcher)
+            if not other.complete:
+                return _stopped(result, other)
         return result
     result = _best(result, searcher)
     return _quickest(result, searcher) if result.complete and gives_way(result) else result
@@ -123,7 +125,12 @@ def _best(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResul
         return result
     other = searcher(wider)
     better = len(other.found.rows) and float(other.rows.value[0]) * (1.0 + HOST_GAIN) < float(result.rows.value[0])
-    return other if better else result
+    return other if better else _stopped(result, other)
+
+
+def _stopped(result: SearchResult, further: SearchResult) -> SearchResult:
+    """The result, which is not complete where a further look was stopped."""
+    return result if further.complete else replace(result, complete=False)
 
 
 def gives_way(result: SearchResult) -> bool:
@@ -137,8 +144,10 @@ def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchR
     """The result, or that of the other setups, each of which must be better than what stands by more than the noise."""
     for question in result.question.quicker():
         other = _best(_widest(searcher(question), searcher), searcher)
-        if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
-            result = other
+        better = len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0])
+        result = other if better else _stopped(result, other)
+        if not result.complete:
+            break
     return result
 
 
@@ -147,7 +156,7 @@ def _widest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchRes
         if not result.complete or len(result.found.rows) or wider.num_layouts > MAX_LAYOUTS:
             break
         wide = searcher(wider)
-        result = wide if len(wide.found.rows) or _likelier(wide.found, result.found) else result
+        result = wide if len(wide.found.rows) or _likelier(wide.found, result.found) else _stopped(result, wide)
     return result
 
 

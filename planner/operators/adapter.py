@@ -151,6 +151,9 @@ def _walk(
             stays = row.saved_bytes * flow if held else row.saved_bytes * 0.0
             if weights.packed is not None and setting.framework.quantized_keeps_input and not held:
                 stays = setting.input_width * weights.work.m * weights.work.k * weights.work.batch * flow
+            if weights.in_int8(setting):
+                shared = held or (bool(parts) and not _Casts.of(setting, weights).copies(adapter))
+                stays = (stays if shared else weights.int8_input(setting) * flow) + weights.int8_cast(setting) * flow
             stored = weights.stored(width, caches)
             row = weights.multiplied_in_int8(setting, row)
             yield changed(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
@@ -235,6 +238,17 @@ class _Weights:
             return changed(row, work=self.work)
         m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
         return changed(row, work=changed(self.work, dtype="int8"), bytes_moved=b * (m * k + k * n + 4.0 * m * n))
+
+    def int8_input(self, setting: Setting) -> Number:
+        """Bytes of the input that an int8 layer keeps, frozen or not (bitsandbytes, MatMul8bitLt: A of ctx.tensors)."""
+        known = np.asarray(self.row.saved_bytes)
+        inputs = self.row.saved_bytes if np.all(known > 0) else setting.input_width * self.work.m * self.work.k * self.work.batch
+        return inputs * 4.0 / setting.input_width if self.in_fp32(setting) else inputs
+
+    def int8_cast(self, setting: Setting) -> Number:
+        """Bytes of that input in int8, one copy for each layer, where the release keeps it (the same function: CAt)."""
+        separate = np.maximum(self.row.kernels, self.work.batch)
+        return self.work.m * self.work.k * separate * float(setting.framework.int8_keeps_cast)
 
     def int8_casts(self, setting: Setting) -> Iterator[Row]:
         """Tokens are scaled, cast and searched for outliers; int32 results are scaled back (bitsandbytes, MatMul8bitLt)."""

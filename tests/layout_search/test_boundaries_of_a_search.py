@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from each import for_each
-from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, job, model
+from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, job, listed, model
 from test_ranking_by_hand import grid, rows
 
 from planner.common.errors import PlannerError
@@ -22,8 +22,9 @@ from planner.layout_search.found import Found
 from planner.layout_search.question import HOST_GAIN, SearchQuestion, as_question
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, STEPS, Rows, front, joined, ranked
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import _best, _promising, _quickest, run_search
+from planner.layout_search.search import _best, _promising, _quickest, run_search, search_all, searched
 from planner.layout_search.table import runner_up, why_second
+from planner.performance.evaluation import evaluate
 from planner.performance.step_time import PARTS
 from planner.workload.layout import Layout, Layouts
 
@@ -177,3 +178,44 @@ def test_rows_of_a_grid_are_whole_layouts_of_nothing_sharded_or_moved() -> None:
         for name in ("zero", "shard_group_size", "offload_optimizer", "offload_parameters", "offload_activations", "schedule"):
             assert getattr(found, name).tolist() == [0.0]
         assert (found.vpp.tolist(), found.pp.tolist()) == ([1.0], [1.0])
+
+
+def test_where_a_further_look_is_stopped_the_answer_is_what_was_found_until_then() -> None:
+    """Of one cluster and of a list; nothing is searched after that."""
+    q = asked()
+    for setups in (q.setups, 2 * q.setups):
+        first, looks = result(1.0, replace(q, setups=setups), recompute="full"), []
+
+        def searcher(_: SearchQuestion, first: SearchResult = first, looks: list[int] = looks) -> SearchResult:
+            looks.append(1)
+            return first if len(looks) == 1 else SearchResult(question=q, found=Found(), size=1, complete=False)
+
+        stopped = search_all(first.question, searcher)
+        assert stopped.found is first.found
+        assert not stopped.complete
+        assert len(looks) == 2
+
+
+def test_layouts_of_a_group_are_counted_over_its_steps() -> None:
+    one = result(1.0)
+    one.found.counts.update({-3.0: 2, 4.0: 1, 5.0: 7, 12.0: 1, 13.0: 4, -3.0 + 10 * STEPS - 1: 9})
+    assert one.group_sizes == [3, 8, 4, 0, 0, 0, 0, 0, 0, 9]
+    assert result(1.0).group_sizes == [0] * NUM_GROUPS
+
+
+def test_where_nothing_fits_the_leanest_is_that_of_least_bytes_and_of_those_the_fastest() -> None:
+    """By one evaluation of all layouts of the space, of cards so small that none fits."""
+    for stack in ("megatron-core", "fsdp"):
+        machine = cluster(NODE, num_gpus=8, accelerator=ACCELERATOR.replaced(memory_bytes=0.2 * 2.0**30))
+        q = asked(cluster=machine, framework=framework(stack), allow=["all"])
+        found = searched(q).found
+        layouts = listed(q.setups[0].grid)
+        answer = evaluate(q.setups[0].question, layouts)
+        need = np.where(
+            answer.possible & (answer.memory.host_bytes <= answer.host_usable_bytes), answer.memory.total_bytes, np.inf
+        )
+        seconds = answer.step_time_s[need == need.min()].min()
+        assert len(found.leanest) == 1
+        assert len(found.rows) == len(found.surest) == 0
+        assert found.leanest.peak_bytes[0] == need.min()
+        assert found.leanest.step_time_s[0] == seconds

@@ -165,6 +165,26 @@ def test_int8_multiplies_packed_weights_forward_and_unpacks_them_backward() -> N
 
 
 @pytest.mark.parametrize(
+    ("stack", "release", "width", "casts"), [("peft", "", 2, 0), ("peft-kbit", "", 4, 0), ("peft-kbit", "0.3", 2, 1)]
+)
+def test_layers_in_int8_keep_their_inputs_which_layers_in_4_bit_do_not(stack: str, release: str, width: int, casts: int) -> None:
+    """bitsandbytes' MatMul8bitLt: A in the type that came in, which layers beside one another share, and until 0.44 each its CAt.
+
+    What comes out has the type that came in, so that behind an fp32 norm the product of gate and up is in fp32, too. Adapters
+    of queries whose dropout copies their input: of 64 tokens stay the norms' results (256 wide) and that product (512); fused
+    attention keeps its own output. Cast are the inputs of q, k, v, o, gate, up (256) and down (512).
+    """
+    sizes = {"name": "m", "num_layers": 2, "hidden_size": 256, "num_heads": 4, "ffn_hidden_size": 512, "vocab_size": 256}
+    adapter = {"rank": 4, "dropout": 0.1, "target_modules": ["q_proj"]}
+    kept = {}
+    for form in ("nf4", "int8"):
+        work = tuning_job(1, 64, adapter, "fp16").replaced(kind="qlora", quantization={"format": form})
+        rows = table(Model.build(sizes, "test"), work, stack=stack, release=release).layers
+        kept[form] = sum(float(np.ravel(row.saved_bytes)[0]) for row in list(rows.values())[-1] if row.phase == "forward")
+    assert kept["int8"] - kept["nf4"] == 64 * width * (256 + 256 + 512) + casts * 64 * (6 * 256 + 512)
+
+
+@pytest.mark.parametrize(
     ("precision", "dtype", "dropout", "compiled", "input_bytes", "sum_bytes"),
     [
         ("bf16", "same", 0.0, False, None, 10.0),  # the base layer's own input; scaled (2 + 2) and added (2 + 2 + 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -19,6 +20,8 @@ from planner.scenarios.fields import TABLES, declared, meanings, table_fields
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.shipped import scenario_names
+from planner.serving import serve
+from planner.serving.deployment import Deployment
 
 FIELDS = [(name, field) for name in TABLES for field in table_fields(name)]
 
@@ -128,3 +131,19 @@ def test_init_writes_a_scenario_once_and_every_line_that_is_commented_out_can_be
 )
 def test_a_literal_reads_back_as_itself(value: object) -> None:
     assert tomllib.loads(f"x = {literal(value)}")["x"] == value
+
+
+def test_a_name_that_is_asked_and_answered_is_told_apart() -> None:
+    """A field of [serving] that a deployment has too, with another value, says what the answer's is."""
+    plain = {"engine": "vllm", "prompt": 2000, "output": 300, "batch": 2}
+    asked = {"max_batch": 3, "max_context": 3000, "requests_per_s": 0.5}
+    answer = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 1}, serving={**plain, **asked})
+    free = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 1}, serving=plain)
+    assert answer.max_batch == free.max_batch > 3
+    assert answer.max_context == 3000 < free.max_context
+    both = {field.name for field in dataclasses.fields(Deployment)} & {field.name for field in table_fields("serving")}
+    differ = {name for name in both if name != "engine" and getattr(free, name) != getattr(free.serving, name)}
+    assert differ >= {"max_batch", "max_context", "requests_per_s"}
+    for name in differ:
+        assert f"The answer's {name} " in meanings()["serving"][name]["meaning"], name
+        assert f"结果中的 {name} " in meanings()["serving"][name]["zh"], name
