@@ -23,6 +23,7 @@ from planner.hardware.curves import curves_of
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.block_cost import compute_s
 from planner.performance.evaluation import operator_table
+from planner.performance.roofline import beside_memory, unfused_rate
 from planner.training.plan import Plan
 from planner.workload.layout import as_columns
 
@@ -245,13 +246,15 @@ class TraceComparison:
     unknown: tuple[tuple[str, float], ...]
     steps: int
     overlap: str | None = OVERLAPS["dp"]  # the constant that the overlap belongs to; None where several ways communicate
+    beside: float = 1.0  # of the GPU (roofline.beside_memory)
 
     def overrides(self, elementwise_rate: float) -> dict[str, float]:
         """Constants of the framework that would bring memory-bound work and overlap to what was measured."""
         found = {}
         bound = next((r for r in self.rows if r.kind == "memory-bound"), None)
         if bound is not None and bound.measured_s > 0 and bound.predicted_s > 0:
-            found["elementwise_rate"] = min(max(elementwise_rate * bound.predicted_s / bound.measured_s, 0.01), 1.0)
+            reached = unfused_rate(elementwise_rate, self.beside) * bound.predicted_s / bound.measured_s
+            found["elementwise_rate"] = unfused_rate(min(max(reached, 0.01), 1.0), 1.0 / self.beside)
         if self.communication_s > 0 and self.overlap is not None:
             found[self.overlap] = min(max(1.0 - self.exposed_s / self.communication_s, 0.0), 1.0)
         return found
@@ -286,6 +289,7 @@ def compare_trace(trace: Trace, answer: Plan) -> TraceComparison:
         unknown=unknown,
         steps=trace.steps,
         overlap=_overlap(answer),
+        beside=beside_memory(answer.cluster.accelerator, curves_of(answer.cluster.accelerator)),
     )
 
 

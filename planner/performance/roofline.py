@@ -25,8 +25,8 @@ class Device:
     """A GPU under a framework, at a job's precision: what the seconds of a row depend on beside the row.
 
     ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the
-    framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it
-    quantizes to FP8, ``cublas`` the release of its matrix multiplications.
+    framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, on an A100, ``scaling``
+    how it quantizes to FP8, ``cublas`` the release of its matrix multiplications.
     """
 
     accelerator: Accelerator
@@ -63,9 +63,40 @@ def _own_dtype(work: Matmul, accelerator: Accelerator, dtype: str) -> str:
     return own
 
 
+BYTES_PER_CLOCK = 10.3
+"""Bytes that memory streams to a multiprocessor of an A100 (80 GB) in a clock: 0.77 x 2,039 GB/s over 108 x 1.41 GHz. Rates of
+frameworks are stated on that GPU, on which most of the runs behind them were measured."""
+
+
+def beside_memory(accelerator: Accelerator, curves: Curves) -> float:
+    """Bytes that memory streams to a multiprocessor in a clock, over those of an A100; 1 where no clock is known."""
+    clocks = _clocks_per_s(accelerator)
+    if clocks is None:
+        return 1.0
+    return curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s / clocks / BYTES_PER_CLOCK
+
+
+def unfused_rate(rate: float, beside: float) -> float:
+    """``rate``, of a framework's memory-bound kernels over streaming on an A100, on a GPU of ``beside_memory``.
+
+    A kernel that reaches the part r of streaming spends 1 / r - 1 of its time on what memory does not wait for: addresses,
+    arithmetic, latency that too few loads in flight leave open. All three go with the clocks of the multiprocessors, not with
+    the memory: ``1 / r' - 1 = (1 / r - 1) beside``. Its inverse is the same with ``1 / beside``.
+    """
+    return 1.0 / (1.0 + (1.0 / rate - 1.0) * beside)
+
+
+def _clocks_per_s(accelerator: Accelerator) -> float | None:
+    """Clocks a second of all of CUDA's multiprocessors: fp32's peak over two flops of each lane. None for other accelerators."""
+    fp32 = accelerator.peak_flops_per_s.get("fp32")
+    if fp32 is None or not accelerator.compute_capability:
+        return None
+    return fp32 / (2.0 * FP32_LANES.get(accelerator.compute_capability, 128.0))
+
+
 def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, device: Device) -> Number:
     """Seconds of memory-bound work; of kernels that multiply in chunks between (``Row.in_chunks``), no fewer than at the peak."""
-    rate = rate * device.elementwise_rate
+    rate = rate * unfused_rate(device.elementwise_rate, beside_memory(accelerator, curves))
     moved = row.bytes_moved / (rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if row.in_chunks:
         moved = np.maximum(moved, row.flops / accelerator.peak(device.unquantized))

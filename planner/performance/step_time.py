@@ -14,6 +14,7 @@ from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
 from planner.performance.context import Context
 from planner.performance.memory import parameters_away
+from planner.performance.roofline import beside_memory, unfused_rate
 from planner.workload.framework import Framework
 from planner.workload.layout import Layouts
 from planner.workload.precision import Precisions
@@ -231,7 +232,9 @@ def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) ->
     micro_batches = job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     copied_in = (framework.first_gradient == "copied") & (layouts.zero >= 3)
     first = width if framework.first_gradient == "added" else np.where(copied_in, new + precision.gradient, 0.0)
-    rate = framework.elementwise_rate * context.curves.memory_fraction * context.cluster.accelerator.memory_bandwidth_bytes_per_s
+    accelerator, curves = context.cluster.accelerator, context.curves
+    unfused = unfused_rate(framework.elementwise_rate, beside_memory(accelerator, curves))
+    rate = unfused * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s
     moved = (first + (micro_batches - 1.0) * width) / micro_batches
     seconds = (1.0 - sync.away) * moved * elements / rate
     return np.asarray(np.maximum(seconds - block.idle_s, 0.0))

@@ -74,7 +74,8 @@ class Server:
 
     def beyond_s(self, prompts: Array, work_s: Array, shared_s: Array) -> tuple[Array, Array]:
         """What prompts take beyond their tokens' part of a pass, on their group and on all, when each is alone: in one pass, or
-        in full chunks and a last one."""
+        in full chunks and a last one. On its own group that may be less than nothing, where small chunks take longer than the
+        prompt in one pass; not on all: each group's prompts add to it, and a pass would give back what it never took."""
         if self.tokens is None or self.own_s is None or self.shared_s is None:
             return work_s, shared_s
         chunk = self.chunk_tokens if self.chunk_tokens and self.split else float(np.max(prompts, initial=1.0))
@@ -83,7 +84,7 @@ class Server:
             whole * along(self.tokens, seconds, np.asarray(chunk / of)) + along(self.tokens, seconds, rest / of)
             for seconds, of in ((self.own_s, 1), (self.shared_s, self.groups))
         )
-        return work_s - own, shared_s - shared
+        return work_s - own, np.maximum(shared_s - shared, 0.0)
 
 
 def along(tokens: Array, seconds: Array, at: Array) -> Array:

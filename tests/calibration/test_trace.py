@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kernels.families.training import make_trainer
 from kernels.models import Step, decoder
 from planner.calibration.trace import KINDS, UNKNOWN, KindRow, TraceComparison, compare_trace, kind_of, read_trace
 from planner.common.errors import PlannerError
+from planner.performance.roofline import unfused_rate
 from planner.scenarios.scenario import read_scenario
 
 SCENARIO = """
@@ -158,6 +160,13 @@ def test_the_rate_of_memory_bound_work_follows_what_was_measured() -> None:
         rest = dict.fromkeys(("communication_s", "exposed_s", "predicted_exposed_s"), 0.0)
         found = TraceComparison(rows=(row,), unknown=(), steps=1, **times, **rest)
         assert found.overrides(0.8) == ({} if rate is None else {"elementwise_rate": pytest.approx(rate)}), measured
+        other = replace(found, beside=0.3).overrides(0.8)
+        if rate is None:
+            assert not other
+        else:  # the rate that makes the seconds as measured on that GPU: they go with one over the rate there
+            there = unfused_rate(other["elementwise_rate"], 0.3) / unfused_rate(0.8, 0.3)
+            most, least = 1.0 / unfused_rate(0.8, 0.3), 0.01 / unfused_rate(0.8, 0.3)
+            assert there == pytest.approx(min(max(predicted / measured, least), most)), measured
 
 
 def test_steps_are_counted_by_their_marks_and_may_be_told(tmp_path: Path) -> None:

@@ -110,3 +110,17 @@ def test_groups_share_the_part_of_all() -> None:
 
     assert last(1) == pytest.approx(1.0 + 2.0 + 1.0)
     assert last(2) == pytest.approx(1.0 + 2.0 + 2.0)
+
+
+def test_no_prompt_gives_time_back() -> None:
+    """In passes much smaller than its prompts a server still goes forward: what it takes in chunks is not what one pass takes."""
+    fields = {"engine": "vllm", "tp": 1, "ep": 16, "weights": "fp8", "prompt": 1536, "output": 64, "pass_tokens": 64}
+    one = case("deepseek-v3", "16xh200", fields)
+    n = 40
+    coming = Requests(arrivals_s=np.zeros(n), prompts=np.full(n, 1536.0), outputs=np.full(n, 64.0))
+    work, shared = one.work_s(coming.prompts), one.shared_s(coming.prompts)
+    assert (one.server.beyond_s(coming.prompts, work, shared)[1] >= 0.0).all()
+    found = simulate(one.server, coming, work, shared)
+    assert (found.first_s > found.admitted_s).all()
+    assert (found.done_s > found.first_s).all()
+    assert found.prefill_s > 0.0
