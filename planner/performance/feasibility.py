@@ -262,9 +262,34 @@ def step_notes(job: Job) -> tuple[str, ...]:
     )
 
 
+def short_notes(job: Job) -> tuple[str, ...]:
+    """A warning where an epoch is less than one step, which is counted whole: a unit left out, or too large a batch."""
+    if job.num_tokens is not None and job.num_tokens < job.tokens_per_step:
+        return (
+            Message(
+                "warning: job.num_tokens = {0:,} is less than the {1:,.0f} tokens of one step, which is counted whole; write "
+                "100B for 100 billion, or lower job.global_batch_size = {2:,}",
+                job.num_tokens,
+                job.tokens_per_step,
+                job.global_batch_size,
+            ),
+        )
+    if job.num_samples is not None and job.num_samples < job.global_batch_size:
+        return (
+            Message(
+                "warning: job.num_samples = {0:,} is less than the {1:,} of one step, which is counted whole; write 50k for 50 "
+                "thousand, or lower job.global_batch_size",
+                job.num_samples,
+                job.global_batch_size,
+            ),
+        )
+    return ()
+
+
 def job_notes(model: Model, job: Job) -> tuple[str, ...]:
     """What a reader should know of a job on a model, on whatever GPUs and whatever the layout."""
-    return (*length_notes(model, job), *step_notes(job), *tower_notes(model, job), *encoder_notes(model, job))
+    told = (*length_notes(model, job), *step_notes(job), *short_notes(job))
+    return (*told, *tower_notes(model, job), *encoder_notes(model, job))
 
 
 def rules(q: Question, x: Layouts) -> Iterator[Rule]:

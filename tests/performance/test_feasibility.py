@@ -22,6 +22,7 @@ from planner.performance.feasibility import (
     length_notes,
     rules,
     screen,
+    short_notes,
     step_notes,
     tower_notes,
 )
@@ -395,6 +396,11 @@ def test_notes_are_given_where_they_say_something_new() -> None:
     # four times the 67 million tokens of the largest published step (Kimi K2), exactly and a sequence more
     assert [len(step_notes(job(seq_len=1000, global_batch_size=b))) for b in (268_000, 268_001)] == [0, 1]
     assert "268,001 tokens would be 268" in str(step_notes(job(seq_len=1000, global_batch_size=268_001))[0])
+    # an epoch of fewer tokens, or samples, than a step of 8 x 1,000: a whole step is billed, which a note says
+    few = {"seq_len": 1000, "global_batch_size": 8}
+    assert [len(short_notes(job(**few, num_tokens=n))) for n in (100, 7_999, 8_000)] == [1, 1, 0]
+    assert [len(short_notes(job(**few, num_samples=n))) for n in (1, 7, 8)] == [1, 1, 0]
+    assert [len(short_notes(job(**few, **given))) for given in ({}, {"num_steps": 1})] == [0, 0]
     vision = load_model("llama-3.2-11b-vision")
     assert [len(tower_notes(vision, job(images=n))) for n in (0.0, 1.0)] == [1 + len(vision.towers), 0]
     assert not tower_notes(model(LLAMA), job())
