@@ -23,7 +23,7 @@ from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes, job_notes
 from planner.performance.interruptions import USUAL_RECOVERY, Recovery, spot_stretch
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
-from planner.prices.market import as_price
+from planner.prices.market import as_price, price_note
 from planner.prices.price import Price, PriceLike
 from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework
@@ -160,7 +160,9 @@ class SearchQuestion:
     @property
     def said(self) -> tuple[str, ...]:
         """What a reader of the answer should know: of the job, why a framework was taken, and how spot is ranked."""
-        return (*job_notes(self.setups[0].question.model, self.job), *self.notes, *self.said_of_preemptions)
+        paid = [price_note(setup.price, setup.question.cluster.accelerator.name) for setup in self.setups]
+        prices = dict.fromkeys(note for notes in paid for note in notes)
+        return (*job_notes(self.setups[0].question.model, self.job), *prices, *self.notes, *self.said_of_preemptions)
 
     @property
     def said_of_preemptions(self) -> tuple[str, ...]:

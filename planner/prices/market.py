@@ -34,6 +34,8 @@ COMPARABLE_DAYS = 400
 """A quote counts as long as it is at most so much older than the newest one of its accelerator and term."""
 FEWEST = 3
 """From so many providers on, resellers, and for ratios other accelerators, are left out."""
+FAR = 5.0
+"""Times the market's price, or under it, at which a price of one's own is doubted; assumed. On-demand is 2 to 3 times spot."""
 TAIL = NormalDist().inv_cdf(0.95)
 ORDER = ("on-demand", "reserved-1-year", "reserved-3-year")
 """Longer commitments, in order: none is dearer than the one before it."""
@@ -573,6 +575,34 @@ def run_usd(run_s: Number, num_gpus: int, price: Price) -> Number:
     left_s = np.maximum(bound_s - np.asarray(run_s), 0.0) * (1.0 - price.other_use)
     total = price.usd_per_gpu_hour * gpus * (np.asarray(run_s) + left_s) / HOUR_S
     return float(total) if np.ndim(total) == 0 else total
+
+
+def price_note(price: Price | None, accelerator: str) -> tuple[str, ...]:
+    """A warning where a price of one's own is beyond every quote and FAR times the market's: cents, or the price of a node.
+
+    Nothing for 0, a machine whose hours cost nothing.
+    """
+    if price is None or price.provider or price.source or not price.usd_per_gpu_hour:
+        return ()
+    asked = _or_none(lambda: find_price(accelerator), asked=False)
+    if asked is None:
+        return ()
+    quoted = [p.usd_per_gpu_hour for p in load_prices() if p.accelerator == accelerator]
+    lower, upper = (min(quoted), max(quoted)) if quoted else asked.interval_usd_per_gpu_hour
+    usual, given = asked.usd_per_gpu_hour, price.usd_per_gpu_hour
+    if min(lower, usual / FAR) <= given <= max(upper, usual * FAR):
+        return ()
+    return (
+        Message(
+            "warning: price.usd_per_gpu_hour = {0:g}: {1} usually costs ${2:.2f}, and from ${3:.2f} to ${4:.2f} over all terms "
+            "and providers; give US dollars for one GPU and one hour, not cents, nor the price of a node",
+            given,
+            accelerator,
+            usual,
+            lower,
+            upper,
+        ),
+    )
 
 
 def commitment_note(run_s: float, num_gpus: int, price: Price) -> tuple[str, ...]:

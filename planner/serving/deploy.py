@@ -18,7 +18,7 @@ from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.feasibility import image_layer_notes
-from planner.prices.market import as_price
+from planner.prices.market import as_price, price_note
 from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
@@ -85,6 +85,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     found = times(spec)
+    notes = (*notes, *price_note(the_price, the_cluster.accelerator.name))
     return answer(
         found,
         the_price,

@@ -24,7 +24,7 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation, evaluate_each
 from planner.performance.feasibility import check_job, check_sizes, require_possible
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
-from planner.prices.market import as_price, commitment_note, run_usd
+from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.planning import as_sharded, batch_notes, framework_of, plan, question_notes, reasons_of
@@ -486,6 +486,7 @@ def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label
     notes = (
         *q.notes,
         *question_notes(replace(q, framework=q.named), q.layout),
+        *price_note(paid, q.cluster.accelerator.name),
         *batch_notes(evaluation, q.job, q.layout, i),
     )
     if run_s is not None and paid is not None:

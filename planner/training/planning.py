@@ -27,7 +27,7 @@ from planner.performance.feasibility import check_sizes, job_notes, require_poss
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
-from planner.prices.market import as_price, commitment_note, run_usd
+from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
@@ -100,6 +100,7 @@ def plan(
     if not evaluation.possible[0]:
         require_possible(question, columns, chosen)
     notes = (*notes, *question_notes(replace(question, framework=named), chosen))
+    notes = (*notes, *price_note(the_price, the_cluster.accelerator.name))
     answer = _one(evaluation, question, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from each import for_each
 
+import planner
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Node, accelerator_names, load_accelerator, load_node, node_names
@@ -25,9 +26,11 @@ from planner.prices.market import (
     find_price,
     market,
     over_on_demand,
+    price_note,
     provider_class,
 )
 from planner.prices.price import TABLE, TERMS, Price, load_prices, own_price
+from planner.training.many import plan_many
 from planner.training.planning import plan
 
 
@@ -345,3 +348,23 @@ def test_the_price_of_another_gpu_names_what_can_be_given_instead(card: str, wor
     """A GPU of one's own profile has no quote: neither ``find_price`` nor a term of it is an answer."""
     with pytest.raises(PlannerError, match=words):
         as_price(find_price("h100-sxm5-80gb"), card)
+
+
+@for_each("name", PRICED)
+def test_no_quote_is_doubted_and_one_in_cents_or_mills_is(name: str) -> None:
+    """As a price of one's own each quote passes, and so does nothing at all; a hundred times the dearest does not."""
+    quotes = [p.usd_per_gpu_hour for p in load_prices() if p.accelerator == name] or [find_price(name).usd_per_gpu_hour]
+    assert not [usd for usd in (0.0, *quotes) if price_note(own_price(usd), name)]
+    assert all(price_note(own_price(usd), name) for usd in (100 * max(quotes), min(quotes) / 1000))
+    assert not price_note(find_price(name), name)
+    assert not price_note(None, name)
+
+
+def test_a_price_in_cents_is_doubted_wherever_it_is_given() -> None:
+    job = {"seq_len": 4096, "global_batch_size": 64}
+    told = "price.usd_per_gpu_hour = 441: h100-sxm5-80gb usually costs $"
+    asked = {"model": "llama-3-8b", "cluster": "8xh100", "job": job, "price": 441}
+    served = planner.serve(model="llama-3-8b", cluster="1xh100", serving={"prompt": 512, "output": 128}, price=441)
+    table = plan_many([asked])
+    for said in (planner.plan(**asked).notes, [str(notes) for notes in table["notes"]], served.notes):
+        assert told in " ".join(said)
