@@ -253,8 +253,8 @@ class TraceComparison:
         found = {}
         bound = next((r for r in self.rows if r.kind == "memory-bound"), None)
         if bound is not None and bound.measured_s > 0 and bound.predicted_s > 0:
-            reached = unfused_rate(elementwise_rate, self.beside) * bound.predicted_s / bound.measured_s
-            found["elementwise_rate"] = unfused_rate(min(max(reached, 0.01), 1.0), 1.0 / self.beside)
+            reached = float(unfused_rate(elementwise_rate, self.beside)) * bound.predicted_s / bound.measured_s
+            found["elementwise_rate"] = float(unfused_rate(min(max(reached, 0.01), 1.0), 1.0 / self.beside))
         if self.communication_s > 0 and self.overlap is not None:
             found[self.overlap] = min(max(1.0 - self.exposed_s / self.communication_s, 0.0), 1.0)
         return found

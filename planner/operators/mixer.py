@@ -183,13 +183,13 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     executed, needed = scan_flops(m)
     kept = t / tp * (w * narrow + 4.0 * wide)
     work = back = None
-    rate = 1.0
+    rate: float | None = None
     kernels = 4.0, 8.0
     if m.mixer == "mamba2":
         flops: Number = t * _ssd_flops(m, tp)
         states: Number = 4.0 * t / SSD_CHUNK * s.state / tp
         moved, back_moved = ssd_bytes(m, t, tp, w)
-        rate = setting.framework.scan_rate / setting.framework.memory_rate
+        rate = setting.framework.scan_rate
         kernels = 4.0, 13.0  # those that ``ssd_bytes`` lists
     else:
         chunk = float(CHUNK.get(m.mixer, 64))
@@ -212,7 +212,7 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=kept,
             kernels=kernels[0],
             work=work,
-            rate=rate,
+            own_rate=rate,
             in_chunks=m.mixer == "mamba2",
         ),
         Row(
@@ -225,7 +225,7 @@ def _core(setting: Setting) -> tuple[Row, ...]:
             kernels=kernels[1],
             work=back,
             workspace_bytes=2.0 * states,
-            rate=rate,
+            own_rate=rate,
             in_chunks=m.mixer == "mamba2",
         ),
         communication("state to the next rank", BLOCK, "forward", "p2p", "cp", message, present),

@@ -221,16 +221,16 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     if not f.grouped_experts:
         return rows
     if f.fused_permutation:
-        return _copies(rows, setting)
+        return _copies(rows)
     gathers: Phase = "forward" if name == "permute" else "backward"
-    gather = 1.0 if f.compile else GATHER_RATE / f.memory_rate
-    rates = [gather if row.phase == gathers else ADD_RATE / f.memory_rate for row in rows]
-    return tuple(changed(row, rate=rate) for row, rate in zip(rows, rates, strict=True))
+    gather = None if f.compile else GATHER_RATE
+    rates = [gather if row.phase == gathers else ADD_RATE for row in rows]
+    return tuple(changed(row, own_rate=rate) for row, rate in zip(rows, rates, strict=True))
 
 
-def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:
+def _copies(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """Rows that only move whole tokens: at the rate of a streaming copy, whatever the framework's other kernels reach."""
-    return tuple(changed(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
+    return tuple(changed(row, own_rate=1.0) for row in rows)
 
 
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -243,7 +243,7 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
-    return _copies(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several), setting)
+    return _copies(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several))
 
 
 def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -258,7 +258,7 @@ def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     held = setting.width * expert_tokens(setting) * float(m.hidden_size)
     rows = pointwise(name, BLOCK, forward_bytes=2.0 * held, backward_bytes=2.0 * held, workspace_bytes=held)
-    return _copies(rows, setting)
+    return _copies(rows)
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective, *, arriving: Number) -> tuple[Row, ...]:

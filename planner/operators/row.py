@@ -66,7 +66,8 @@ class Row:
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row (a mean); ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for
     the host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
-    what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
+    what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual, or ``own_rate`` over streaming,
+    whatever the framework's other kernels reach and on any GPU.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
     many experts, but only once to a node and once to a rank; ``groups`` of experts, and how many of them a token chooses;
     ``in_turn`` the experts of which each token takes neighbours, 0 where it takes any. ``arriving``: of a collective's message,
@@ -103,6 +104,7 @@ class Row:
     core: bool = False
     beside: Row | None = None
     rate: float = 1.0
+    own_rate: float | None = None
     copies: float | None = None
     groups: tuple[int, int] = OPEN
     in_turn: float = 0.0

@@ -52,7 +52,7 @@ def device_s(row: Row, device: Device) -> Array:
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(device.flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, device.unquantized, rate)
     else:
-        seconds = _moved_s(row, row.rate, accelerator, curves, device)
+        seconds = _moved_s(row, accelerator, curves, device)
     return np.asarray(seconds, dtype=float)
 
 
@@ -76,8 +76,8 @@ def beside_memory(accelerator: Accelerator, curves: Curves) -> float:
     return curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s / clocks / BYTES_PER_CLOCK
 
 
-def unfused_rate(rate: float, beside: float) -> float:
-    """``rate``, of a framework's memory-bound kernels over streaming on an A100, on a GPU of ``beside_memory``.
+def unfused_rate(rate: Number, beside: Number) -> Number:
+    """``rate``, of memory-bound kernels over streaming on an A100, on a GPU of ``beside_memory``.
 
     A kernel that reaches the part r of streaming spends 1 / r - 1 of its time on what memory does not wait for: addresses,
     arithmetic, latency that too few loads in flight leave open. All three go with the clocks of the multiprocessors, not with
@@ -94,9 +94,10 @@ def _clocks_per_s(accelerator: Accelerator) -> float | None:
     return fp32 / (2.0 * FP32_LANES.get(accelerator.compute_capability, 128.0))
 
 
-def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, device: Device) -> Number:
+def _moved_s(row: Row, accelerator: Accelerator, curves: Curves, device: Device) -> Number:
     """Seconds of memory-bound work; of kernels that multiply in chunks between (``Row.in_chunks``), no fewer than at the peak."""
-    rate = rate * unfused_rate(device.elementwise_rate, beside_memory(accelerator, curves))
+    usual = unfused_rate(row.rate * device.elementwise_rate, beside_memory(accelerator, curves))
+    rate = usual if row.own_rate is None else row.own_rate
     moved = row.bytes_moved / (rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if row.in_chunks:
         moved = np.maximum(moved, row.flops / accelerator.peak(device.unquantized))
@@ -131,15 +132,14 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
             alike.setdefault((_own_dtype(row.work, accelerator, device.dtype), row.work.grouped, *gradient), []).append(i)
         else:
             rate = row.rate if isinstance(row.rate, float) else id(row.rate)
-            alike.setdefault((rate, row.in_chunks), []).append(i)
+            alike.setdefault((rate, row.own_rate, row.in_chunks), []).append(i)
     for key, members in alike.items():
         several = [rows[i] for i in members]
-        one = several[0]
         together = _together(several, shape)
         if isinstance(together.work, Matmul):
             seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), device.scaling, device.cublas)
         else:
-            seconds = _moved_s(together, one.rate, accelerator, curves, device)
+            seconds = _moved_s(together, accelerator, curves, device)
         found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
     return [found[i] for i in range(len(rows))]
 

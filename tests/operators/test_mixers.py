@@ -350,10 +350,10 @@ def test_a_scan_takes_its_bytes_at_its_rate_and_no_less_than_its_products() -> N
         at = Device(accelerator=card, curves=curves_of(card), dtype="bf16", unquantized="bf16", flash=2)
         return float(np.ravel(device_s(changed(scan, **changes), at))[0])
 
-    assert seconds(rate=0.1) > 1.5 * seconds(rate=0.2) > 0.0
+    assert seconds(own_rate=0.1) > 1.5 * seconds(own_rate=0.2) > 0.0
     least = float(np.ravel(scan.flops)[0]) / card.peak("bf16")
-    assert seconds(rate=1e9) >= least
-    assert seconds(rate=1e9, in_chunks=False) < least
+    assert seconds(own_rate=1e9) >= least
+    assert seconds(own_rate=1e9, in_chunks=False) < least
 
 
 @pytest.mark.parametrize(
