@@ -27,7 +27,7 @@ from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
 from planner.training.plan import Plan
-from planner.training.planning import as_sharded, batch_notes, framework_of, plan, question_notes, reasons_of
+from planner.training.planning import as_sharded, batch_notes, crossing_notes, framework_of, plan, question_notes, reasons_of
 from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
@@ -488,6 +488,7 @@ def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label
         *question_notes(replace(q, framework=q.named), q.layout),
         *price_note(paid, q.cluster.accelerator.name),
         *batch_notes(evaluation, q.job, q.layout, i),
+        *crossing_notes(evaluation, q.cluster, q.layout, i),
     )
     if run_s is not None and paid is not None:
         notes = (*notes, *commitment_note(run_s, gpus, paid))

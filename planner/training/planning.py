@@ -232,7 +232,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
     step_s = float(evaluation.step_time_s[0])
     memory = evaluation.memory
     paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
-    notes = (*notes, *batch_notes(evaluation, job, layout))
+    notes = (*notes, *batch_notes(evaluation, job, layout), *crossing_notes(evaluation, cluster, layout))
     length = _length(job, step_s, cluster.num_gpus, paid)
     return Plan(
         model=model,
@@ -325,6 +325,25 @@ def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) ->
             "longer with a larger job.global_batch_size than {1:,}",
             once,
             job.global_batch_size,
+        ),
+    )
+
+
+def crossing_notes(evaluation: Evaluation, cluster: Cluster, layout: Layout, i: int = 0) -> tuple[str, ...]:
+    """A warning where tensor parallelism of layout ``i`` leaves what joins the GPUs inside a node: each layer waits for it."""
+    links = cluster.node.links
+    joined = max((link.span for link in links if link.kind != "network"), default=1)
+    if not links or links[-1].kind != "network" or layout.tp <= joined:
+        return ()
+    share = float(evaluation.step.tensor_parallel_s[i]) / float(evaluation.step_time_s[i])
+    return (
+        Message(
+            "warning: layout.tp = {0} is more than the {1} GPUs that faster links join: its exchanges, over {2}, take {3:.0%} of "
+            "a step; use tp = {1} at most, with pp or data parallelism between nodes",
+            layout.tp,
+            joined,
+            links[-1].name,
+            share,
         ),
     )
 

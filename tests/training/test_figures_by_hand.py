@@ -18,14 +18,14 @@ from planner.training import trainable
 from planner.training.hopeless import states_bytes
 from planner.training.memory_map import fit_map, map_axes, moments
 from planner.training.plan import Plan
-from planner.training.planning import SMALL_BATCH, batch_notes, evaluate, lasting, reasons_of
+from planner.training.planning import SMALL_BATCH, batch_notes, crossing_notes, evaluate, lasting, reasons_of
 from planner.training.remedies import _clusters, _jobs, _layout_steps, remedies, scaling
 from planner.training.row_points import row_points
 from planner.training.trainable import frozen_parameters, stored_bytes, trainable_parameters, tuning_notes
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
-from planner.workload.resolve import as_job
+from planner.workload.resolve import as_cluster, as_job
 from planner.workload.tuning import USUAL_RANK, Adapter
 
 JOB: dict[str, Any] = {"seq_len": 512, "global_batch_size": 64, "num_tokens": 10 * 64 * 512}
@@ -151,6 +151,19 @@ def test_a_small_batch_is_told_by_what_does_not_grow_with_it() -> None:
         assert [str(note).split("batch: ")[1].split(" ")[0] for note in notes] == ([told] if told else []), parts
     assert batch_notes(share(bubble=0.5), job.replaced(kind="finetune"), Layout(tp=2)) == ()
     assert SMALL_BATCH == 0.15
+
+
+def test_tensor_parallelism_beyond_a_node_is_told_with_its_share_of_a_step() -> None:
+    """Nodes of 8 that NVLink joins; racks of 72 behind one NVLink, of nodes of 4: within neither is there a word."""
+    job = {"seq_len": 4096, "global_batch_size": 64}
+    for on, tp, joined in (("16xh100", 8, 0), ("16xh100", 16, 8), ("16xgb200", 16, 0)):
+        cluster = as_cluster(on)
+        found = evaluate(model="llama-3.1-70b", cluster=cluster, framework="megatron-core", job=job, layouts=[Layout(tp=tp)])
+        notes = crossing_notes(found, cluster, Layout(tp=tp))
+        share = float(found.step.tensor_parallel_s[0]) / float(found.step_time_s[0])
+        assert [f"more than the {joined} GPUs" in str(note) and f"take {share:.0%} of" in str(note) for note in notes] == (
+            [True] if joined else []
+        )
 
 
 def test_why_a_layout_does_not_fit_by_hand() -> None:
