@@ -33,13 +33,14 @@ class Rule:
     message: Callable[[Layout], str]
 
 
-def divisors(number: int) -> str:
-    """The divisors of a number, for messages.
+def a_divisor(number: int) -> str:
+    """What to choose where only divisors of a number will do, for messages.
 
-    >>> divisors(12)
-    '1, 2, 3, 4, 6, 12'
+    >>> a_divisor(12), a_divisor(1)
+    ('one of 1, 2, 3, 4, 6, 12', '1')
     """
-    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+    found = [str(d) for d in range(1, number + 1) if number % d == 0]
+    return found[0] if len(found) == 1 else Message("one of {0}", ", ".join(found))
 
 
 def check_sizes(model: Model, job: Job) -> None:
@@ -317,14 +318,13 @@ def _degree_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         model_ranks = y.tp * y.cp * y.pp
         if gpus % model_ranks:
             return Message(
-                "layout.tp x pp x cp = {0} x {1} x {2} = {3}: does not divide the cluster's {4} GPUs; their "
-                "product must be one of {5}",
+                "layout.tp x pp x cp = {0} x {1} x {2} = {3}: does not divide the cluster's {4} GPUs; their product must be {5}",
                 y.tp,
                 y.pp,
                 y.cp,
                 model_ranks,
                 gpus,
-                divisors(gpus),
+                a_divisor(gpus),
             )
         return Message(
             "layout.dp = {0}: tp x pp x cp x dp = {1}, but the cluster has {2} GPUs; use dp = {3} or leave dp out",
@@ -343,11 +343,11 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         reason="tp does not divide the attention heads",
         broken=(m.num_heads % x.tp) != 0,
         message=lambda y: Message(
-            "layout.tp = {0}: does not divide num_heads = {1} of {2}; use one of {3}",
+            "layout.tp = {0}: does not divide num_heads = {1} of {2}; use {3}",
             y.tp,
             m.num_heads,
             m.name,
-            divisors(m.num_heads),
+            a_divisor(m.num_heads),
         ),
     )
     kv = m.num_kv_heads
@@ -363,12 +363,12 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         reason="tp does not divide the heads of the state",
         broken=(states % x.tp) != 0,
         message=lambda y: Message(
-            "layout.tp = {0}: does not divide the heads of the state of {1}, {2} of values and {3} of keys; use one of {4}",
+            "layout.tp = {0}: does not divide the heads of the state of {1}, {2} of values and {3} of keys; use {4}",
             y.tp,
             m.name,
             m.recurrent_value_heads,
             m.recurrent_key_heads,
-            divisors(states),
+            a_divisor(states),
         ),
     )
     dense = m.num_experts == 0 or any(not kind.moe for kind in m.layer_kinds)
@@ -492,11 +492,11 @@ def _expert_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         reason="ep does not divide the experts",
         broken=(m.num_experts % x.ep) != 0,
         message=lambda y: Message(
-            "layout.ep = {0}: does not divide num_experts = {1} of {2}; use one of {3}",
+            "layout.ep = {0}: does not divide num_experts = {1} of {2}; use {3}",
             y.ep,
             m.num_experts,
             m.name,
-            divisors(m.num_experts),
+            a_divisor(m.num_experts),
         ),
     )
     width = int(m.expert_ffn_hidden_size or 1)

@@ -85,6 +85,20 @@ class Job(Spec):
         usual = {"qlora": {"format": "nf4"}, "gptq-lora": {"format": "gptq-int4"}}.get(str(data.get("kind")))
         return {**data, "quantization": usual} if usual else data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_recipe(cls, data: Any) -> Any:
+        named = str(data.get("precision", "")).lower() if isinstance(data, dict) else ""
+        if named in SCALINGS:
+            raise ValueError(
+                Message(
+                    "precision = {0!r}: {1} is a recipe of FP8; give precision = 'fp8' with fp8_recipe = {1!r}",
+                    data["precision"],
+                    named,
+                )
+            )
+        return data
+
     @model_validator(mode="after")
     def _recipe(self) -> Self:
         if self.fp8_recipe is not None and self.precision != "fp8":

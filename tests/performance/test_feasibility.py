@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import for_each
 from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 
+import planner
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
@@ -26,6 +28,7 @@ from planner.performance.feasibility import (
     step_notes,
     tower_notes,
 )
+from planner.workload.fp8_recipe import SCALINGS
 from planner.workload.layout import FIELDS, Layout, Layouts, as_columns
 from planner.workload.question import Question
 
@@ -405,3 +408,23 @@ def test_notes_are_given_where_they_say_something_new() -> None:
     assert [len(tower_notes(vision, job(images=n))) for n in (0.0, 1.0)] == [1 + len(vision.towers), 0]
     assert not tower_notes(model(LLAMA), job())
     assert (len(encoder_notes(load_model("t5-base"), job())), len(encoder_notes(model(LLAMA), job()))) == (1, 0)
+
+
+def test_a_choice_of_one_is_no_list() -> None:
+    """On one GPU the product of the degrees must be 1, on six one of four."""
+    for held, right in ((1, "must be 1."), (6, "must be one of 1, 2, 3, 6.")):
+        with pytest.raises(PlannerError, match="must be ") as refused:
+            planner.plan(
+                model="gpt2",
+                cluster={"node": "dgx-h100", "num_gpus": held},
+                job={"seq_len": 1024, "global_batch_size": 8},
+                layout={"tp": 4},
+            )
+        assert str(refused.value).endswith(right)
+
+
+@for_each("recipe", SCALINGS)
+def test_a_recipe_for_a_precision_names_both_fields(recipe: str) -> None:
+    for named in (recipe, recipe.upper()):
+        with pytest.raises(PlannerError, match=f"give precision = 'fp8' with fp8_recipe = '{recipe}'"):
+            planner.plan(model="gpt2", cluster="8xb200", job={"seq_len": 1024, "global_batch_size": 8, "precision": named})
