@@ -142,9 +142,7 @@ class Framework(Spec):
     adapters_sharded_apart: bool = False
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains
-    int8_keeps_cast: bool = (
-        False  # bitsandbytes until 0.44: each int8 layer keeps its input in int8, too, although no weight trains
-    )
+    int8_keeps_cast: bool = False  # each int8 layer keeps its input in int8, too, though no weight trains (bitsandbytes to 0.44)
     # transformers under FSDP with checkpointed layers and frozen weights: backward frees neither inputs nor their gradients
     sharded_backward_keeps_inputs: bool = False
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
