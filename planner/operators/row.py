@@ -104,7 +104,7 @@ class Row:
     core: bool = False
     beside: Row | None = None
     rate: float = 1.0
-    own_rate: float | None = None
+    own_rate: Number | None = None
     copies: float | None = None
     groups: tuple[int, int] = OPEN
     in_turn: float = 0.0

@@ -268,8 +268,8 @@ def short_notes(job: Job) -> tuple[str, ...]:
     if job.num_tokens is not None and job.num_tokens < job.tokens_per_step:
         return (
             Message(
-                "warning: job.num_tokens = {0:,} is less than the {1:,.0f} tokens of one step, which is counted whole; write "
-                "100B for 100 billion, or lower job.global_batch_size = {2:,}",
+                "warning: job.num_tokens = {0} is less than the {1:,.0f} tokens of one step, which is counted whole; write "
+                "100B for 100 billion, or lower job.global_batch_size = {2}",
                 job.num_tokens,
                 job.tokens_per_step,
                 job.global_batch_size,
@@ -278,7 +278,7 @@ def short_notes(job: Job) -> tuple[str, ...]:
     if job.num_samples is not None and job.num_samples < job.global_batch_size:
         return (
             Message(
-                "warning: job.num_samples = {0:,} is less than the {1:,} of one step, which is counted whole; write 50k for 50 "
+                "warning: job.num_samples = {0} is less than the {1:,} of one step, which is counted whole; write 50k for 50 "
                 "thousand, or lower job.global_batch_size",
                 job.num_samples,
                 job.global_batch_size,

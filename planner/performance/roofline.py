@@ -131,8 +131,8 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
             gradient = row.phase == "backward", row.role == "weight gradient"
             alike.setdefault((_own_dtype(row.work, accelerator, device.dtype), row.work.grouped, *gradient), []).append(i)
         else:
-            rate = row.rate if isinstance(row.rate, float) else id(row.rate)
-            alike.setdefault((rate, row.own_rate, row.in_chunks), []).append(i)
+            rates = (x if x is None or isinstance(x, float) else id(x) for x in (row.rate, row.own_rate))
+            alike.setdefault((*rates, row.in_chunks), []).append(i)
     for key, members in alike.items():
         several = [rows[i] for i in members]
         together = _together(several, shape)

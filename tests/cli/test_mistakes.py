@@ -88,7 +88,7 @@ MONEY: list[Mistake] = [
             ("cost.tax_rate", "19", "less than 1"),
             ("run.spare_nodes", "-1", "must be at least 0"),
             ("cost.own.years", "0", "greater than 0"),
-            ("price.usd_per_gpu_hour", "-2", "not negative"),
+            ("price.usd_per_gpu_hour", "-2", "is negative; use a number of at least 0"),
             ("run.power_cap_w", "1", "rated"),
             ("cost.own.utilisation", "85", "at most 1"),
             ("price.other_use", "1.5", "from 0 to 1"),
