@@ -36,7 +36,7 @@ from planner.evidence.fit import (
     thinned,
 )
 from planner.evidence.held_out import scales, source_of
-from planner.evidence.measured_runs import Run, read_runs
+from planner.evidence.measured_runs import Run, read_run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
 from planner.evidence.serving.residuals import classify, residuals_text
 from planner.evidence.study import Fate, utilization_baseline, without_source
@@ -346,6 +346,23 @@ def test_many_sets_of_constants_at_once_give_what_each_gives_alone() -> None:
     for run in read_runs(PAPER)[0]:
         one = settled(run)
         assert step_times(one, sets).tolist() == [step_time(one, values) for values in sets]  # bit for bit
+
+
+@pytest.mark.parametrize("model", ["bamba-9b", "nemotron-h-8b", "qwen3-30b-a3b", "qwen3-next-80b-a3b"])
+def test_every_constant_of_a_framework_may_be_a_column(model: str) -> None:
+    """Scans and permutations have rates of their own: a fit asks for many values of each at once."""
+    row = {"source": "x", "framework": "megatron-core", "model": model, "accelerator": "H100-SXM5-80GB", "num_gpus": "8"}
+    row |= {"seq_len": "4096", "micro_batch_size": "1", "global_batch_size": "64", "tp": "1", "pp": "1", "dp": "8"}
+    row |= {"ep": "8" if model.startswith("qwen") else "1", "precision": "bf16", "recompute": "none", "step_time_s": "10"}
+    one = settled(read_run("x", row))
+    constants = tuple(c for c in load_constants() if c.framework == "megatron-core" or c.curves == "h100")
+    prior = [c.prior for c in constants]
+    sets = [Values(constants, tuple(v * (1.03 if i == j else 1.0) for i, v in enumerate(prior))) for j in range(-1, len(prior))]
+    found = step_times(one, sets).tolist()
+    assert found == [step_time(one, values) for values in sets]  # bit for bit
+    scans = [i for i, c in enumerate(constants) if c.field == "scan_rate"]
+    assert scans
+    assert (found[1 + scans[0]] < found[0]) is (model in ("bamba-9b", "nemotron-h-8b"))
 
 
 @given(st.integers(0, 2**32 - 1))
