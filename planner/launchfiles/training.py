@@ -23,7 +23,7 @@ from planner.launchfiles.models import (
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.pretrainers import SIZED, settle, sizes
 from planner.launchfiles.swift import accumulated, settle_swift
-from planner.launchfiles.understanding import Said, shown
+from planner.launchfiles.understanding import Said, scalar, shown
 from planner.operators.head import VOCABULARY_STEP
 from planner.workload.fp8_recipe import Fp8Recipe
 from planner.workload.framework import CORE_ATTENTION, load_framework
@@ -344,14 +344,14 @@ def _experts(said: Said, *, experts: bool) -> None:
         f.setdefault("layout.etp", f.get("layout.tp", 1) if cut else 1)
 
 
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-
 def _momentum(said: Said) -> None:
-    """SGD keeps a buffer where a momentum other than 0 is said; where none is, as the tool's own default."""
-    momentum = said.fields.get("said.momentum")
+    """SGD keeps a buffer where a momentum other than 0, however it is written, is said; else as the tool's own default."""
+    momentum = scalar(said.fields.get("said.momentum"))
     if momentum is not None and said.fields.get("job.optimizer") in ("sgd", "sgd-momentum"):
-        said.fields["job.optimizer"] = "sgd" if momentum in (0, "0", "0.0") else "sgd-momentum"
+        said.fields["job.optimizer"] = "sgd" if momentum == 0 else "sgd-momentum"
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
 
 
 def _tuning(said: Said, framework: str) -> None:

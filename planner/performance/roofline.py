@@ -81,7 +81,8 @@ def unfused_rate(rate: Number, beside: Number) -> Number:
 
     A kernel that reaches the part r of streaming spends 1 / r - 1 of its time on what memory does not wait for: addresses,
     arithmetic, latency that too few loads in flight leave open. All three go with the clocks of the multiprocessors, not with
-    the memory: ``1 / r' - 1 = (1 / r - 1) beside``. Its inverse is the same with ``1 / beside``.
+    the memory: ``1 / r' - 1 = (1 / r - 1) beside``. Its inverse is the same with ``1 / beside``. Parts, without a unit, of the
+    shape of ``rate``.
     """
     return 1.0 / (1.0 + (1.0 / rate - 1.0) * beside)
 

@@ -16,7 +16,12 @@ BATCH = "--micro-batch-size 1 --global-batch-size 8 --bf16 --vocab-size 32000"
 
 
 @pytest.mark.parametrize(
-    ("words", "optimizer"), [("", "sgd-momentum"), ("--sgd-momentum 0.0", "sgd"), ("--sgd-momentum 0.95", "sgd-momentum")]
+    ("words", "optimizer"),
+    [
+        ("", "sgd-momentum"),
+        ("--sgd-momentum 0.95", "sgd-momentum"),
+        *((f"--sgd-momentum {zero}", "sgd") for zero in ("0.0", "0", "0.00", "0e0", ".0")),
+    ],
 )
 def test_megatrons_sgd_has_a_momentum_unless_it_is_0(words: str, optimizer: str, tmp_path: Path) -> None:
     """--sgd-momentum is 0.9 where it is not said (megatron/training/arguments.py)."""
