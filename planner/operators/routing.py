@@ -63,7 +63,8 @@ def drawn_shares(num_experts: int, top_k: int, skew: float) -> Array:
     else:
         preferences = skew * _preferences(num_experts)
         chance = _chance(preferences - _threshold(preferences, top_k, skew))
-        shares = chance / chance.mean(axis=1, keepdims=True)
+        # tau is known to CLOSE, and a token takes an expert once
+        shares = np.minimum(chance / chance.mean(axis=1, keepdims=True), num_experts / top_k)
     shares.setflags(write=False)
     return shares
 
