@@ -444,7 +444,7 @@ def test_leverage_of_what_one_row_alone_decides_stays_below_one() -> None:
 
 
 def test_memory_beside_what_is_allocated_is_the_median_of_the_steps() -> None:
-    """Reserved over allocated: 1.1, 1.2 and 1.6; held beside by the driver: 1, 2 and 4 GB. The first step says what torch fuses."""
+    """Reserved over allocated 1.1, 1.2 and 1.6; held beside by the driver 1, 2 and 4 GB; what torch fuses is the first one's."""
     stack = {"fused_norm": True, "grouped_kernel": "loop"}
     samples = []
     for i, (over, beside) in enumerate(((1.2, 2e9), (1.6, 4e9), (1.1, 1e9))):
