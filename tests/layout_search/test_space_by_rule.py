@@ -18,8 +18,10 @@ from planner.hardware.cluster import Cluster, cluster
 from planner.layout_search import explore as explored
 from planner.layout_search import space as spaces
 from planner.layout_search.explore import _batches
-from planner.layout_search.space import EVERYTHING, LEAST_OFFLOADED, UNUSUAL, LayoutGrid, divisors
+from planner.layout_search.space import EVERYTHING, LEAST_OFFLOADED, OF_ROWS, UNUSUAL, LayoutGrid, divisors
 from planner.model.parameters import parameters_total
+from planner.performance.feasibility import impossible
+from planner.workload.adapters import adapter_parameters, saved_parameters
 from planner.workload.layout import FIELDS
 from planner.workload.precision import precisions
 from planner.workload.question import Question
@@ -180,6 +182,21 @@ def test_optimizer_states_that_free_a_twentieth_of_a_card_may_go_to_the_host() -
             assert np.unique(changed.columns().offload_optimizer).tolist() == offered, (stack, count)
 
 
+def test_weights_that_adapters_save_whole_count_among_what_is_trained() -> None:
+    work: dict[str, Any] = {"kind": "lora", "adapter": {"rank": 4}, "seq_len": 1024}
+    saving = {**work, "adapter": {"rank": 4, "modules_to_save": ["lm_head"]}}
+    few, more = (grid(stack="peft", on=machine(1), **fields).question for fields in (work, saving))
+    adapters = adapter_parameters(few.model, few.job.adapter)
+    whole = saved_parameters(more.model, more.job.adapter)
+    assert whole == LLAMA["vocab_size"] * LLAMA["hidden_size"]
+    width = precisions(few.job, few.framework).model_states
+    for q, trained in ((few, adapters), (more, adapters + whole)):
+        for part, offered in ((1.001, [0.0]), (0.999, [0.0, 1.0])):
+            card = SMALL.replaced(memory_bytes=part * width * trained / LEAST_OFFLOADED)
+            changed = LayoutGrid(question=replace(q, cluster=cluster(NODE, num_gpus=1, accelerator=card)))
+            assert np.unique(changed.columns().offload_optimizer).tolist() == offered
+
+
 def test_a_space_is_listed_up_to_the_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     one = grid(on=machine(2))
     size = sum(one.size(tp) for tp in one.tps)
@@ -225,8 +242,17 @@ def test_a_block_holds_about_as_many_numbers_as_it_may(monkeypatch: pytest.Monke
 
 
 def test_columns_without_a_possible_layout_are_not_worked_out() -> None:
-    one = grid(MIXTRAL, "deepspeed-zero", machine(8), seq_len=1024, global_batch_size=4)
-    blocks = [block for found in explored.explore(one, *one.tps) for block in found.blocks]
-    for block in blocks:
-        possible = np.broadcast_to(block.possible, block.layouts.shape)
-        assert possible.any(axis=tuple(range(possible.ndim - 1))).all()
+    """Of four sequences eight ranks take none: those columns go, wherever they stand, and no other."""
+    one = grid(MIXTRAL, on=machine(8), seq_len=1024, global_batch_size=4)
+    columns = 0
+    for found in explored.explore(one, *one.tps):
+        for block in found.blocks:
+            possible = np.broadcast_to(block.possible, block.layouts.shape)
+            columns += possible.shape[-1]
+            assert possible.any(axis=tuple(range(possible.ndim - 1))).all()
+    whole = one.columns()
+    broken, _, _ = impossible(one.question, whole)
+    rows = list(zip(*(getattr(whole, name).tolist() for name in (*OF_ROWS, "pp")), strict=True))
+    kept = {row for row, gone in zip(rows, broken, strict=True) if not gone}
+    assert len(kept) <= columns
+    assert len(kept) < len(set(rows))

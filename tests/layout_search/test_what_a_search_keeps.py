@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from each import for_each
-from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, listed, model
+from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, framework, job, listed, model
 from test_boundaries_of_a_search import asked
 from test_ranking_by_hand import rows
 
@@ -18,9 +18,31 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.layout_search.found import Found, first_by
 from planner.layout_search.question import SearchQuestion
-from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, no_rows, ranked, steps_of
+from planner.layout_search.ranking import (
+    NOISE,
+    NUM_GROUPS,
+    STEPS,
+    Rows,
+    ahead,
+    complexity,
+    groups_of_steps,
+    no_rows,
+    pruned,
+    ranked,
+    steps_of,
+)
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import _cut_out, _keep, _Leanest, _narrowed, _promising, _simplest, answered, searched
+from planner.layout_search.search import (
+    _cut_out,
+    _keep,
+    _Leanest,
+    _narrowed,
+    _promising,
+    _simplest,
+    answered,
+    run_search,
+    searched,
+)
 from planner.performance.evaluation import evaluate
 from planner.performance.interruptions import Recovery
 
@@ -298,3 +320,59 @@ def _explored(q: SearchQuestion) -> Any:
     from planner.layout_search.explore import explore
 
     return explore(q.setups[0].grid, *q.setups[0].grid.tps)
+
+
+@for_each("seed", range(4))
+def test_pruning_keeps_what_it_says_and_nothing_else(seed: int) -> None:
+    """The first few, the front, the best of each setup, and of each step of the first groups or of a setup's own first group the
+    simplest, within one group more of time; row by row."""
+    rng = np.random.default_rng(seed)
+    top = int(rng.integers(1, 4))
+    given: list[dict[str, Any]] = [
+        {
+            "setup": int(setup), "time_s": float(t), "usd": float(t), "headroom_bytes": float(rng.integers(5)),
+            "value": float(t) ** (seed % 2 or 0.1), "layout": {"tp": int(2 ** rng.integers(2)), "pp": int(2 ** rng.integers(2))},
+        }
+        for setup, t in zip(rng.integers(3, size=120), np.exp(rng.choice(np.linspace(0.0, 0.6, 90), 120)), strict=True)
+    ]  # fmt: skip
+    given += [
+        {"setup": 3, "time_s": 9.0 + i / 1000.0, "usd": 9.0, "headroom_bytes": -1.0, "layout": {"tp": 2 - i}} for i in (0, 1)
+    ]
+    whole = rows(*given)
+    whole = whole.take(ranked(whole))
+    level, steps = complexity(whole.layouts), steps_of(whole.value)
+    costs = np.stack([whole.time_s, whole.usd, -whole.headroom_bytes]).T
+
+    def kept(i: int) -> bool:
+        own = whole.setup == whole.setup[i]
+        same = np.flatnonzero(own & (whole.rung == whole.rung[i])).tolist()
+        simplest = min(same, key=lambda j: (level[j], -whole.headroom_bytes[j], j)) == i
+        near = steps[i] < steps.min() + STEPS * NUM_GROUPS or steps[i] < steps[own].min() + STEPS
+        near &= whole.rung[i] < whole.rung[own].min() + STEPS * (NUM_GROUPS + 1)
+        no_worse = (costs <= costs[i]).all(axis=1)
+        beaten = no_worse & ((costs < costs[i]).any(axis=1) | (np.arange(len(costs)) < i))
+        return bool(i < top or not beaten.any() or i == np.flatnonzero(own)[0] or (simplest and near))
+
+    found = pruned(whole, top)
+    expected = whole.take(np.array([i for i in range(len(whole)) if kept(i)]))
+    for name in ("setup", "time_s", "usd", "headroom_bytes", "value"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+    assert len(expected) < len(whole)
+
+
+def test_what_costs_nothing_comes_before_all_that_costs_anything() -> None:
+    """However little that is: a machine whose hours are free beside cents for a step."""
+    prices = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, 0.0]
+    for work in (job(), job(num_steps=10**6)):
+        found = run_search(asked(job=work, price=prices, objective="cost", top=50))
+        rank = found.rows.usd
+        assert rank[0] == 0.0
+        assert found.groups[rank == 0.0].max() == 0.0
+        assert found.groups[rank > 0.0].min() == 1.0
+        assert found.group_sizes[0] == found.found.num_fitting // 2
+    steps = steps_of(np.array([0.001, 0.0, 5.0, 0.0, 0.001 * 1.021]))
+    assert groups_of_steps(steps).tolist() == [1.0, 0.0, 1.0 + np.floor(np.log(5000.0) / np.log(1.02)), 0.0, 2.0]
+
+
+def test_no_steps_are_in_no_group() -> None:
+    assert len(groups_of_steps(np.zeros(0))) == len(ahead(np.zeros(0), 1)) == 0
