@@ -487,7 +487,7 @@ def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label
         *q.notes,
         *question_notes(replace(q, framework=q.named), q.layout),
         *price_note(paid, q.cluster.accelerator.name),
-        *batch_notes(evaluation, q.job, q.layout, i),
+        *batch_notes(evaluation, q.job, i),
         *crossing_notes(evaluation, q.cluster, q.layout, i),
     )
     if run_s is not None and paid is not None:

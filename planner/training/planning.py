@@ -232,7 +232,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
     step_s = float(evaluation.step_time_s[0])
     memory = evaluation.memory
     paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
-    notes = (*notes, *batch_notes(evaluation, job, layout), *crossing_notes(evaluation, cluster, layout))
+    notes = (*notes, *batch_notes(evaluation, job), *crossing_notes(evaluation, cluster, layout))
     length = _length(job, step_s, cluster.num_gpus, paid)
     return Plan(
         model=model,
@@ -312,11 +312,9 @@ SMALL_BATCH = 0.15
 twice as large."""
 
 
-def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) -> tuple[str, ...]:
+def batch_notes(evaluation: Evaluation, job: Job, i: int = 0) -> tuple[str, ...]:
     """Whether layout ``i`` spends much of a step on what a larger batch takes no longer for."""
-    step = evaluation.step
-    seconds = step.bubble_s[i] + step.optimizer_s[i] + (step.data_parallel_s[i] if layout.zero < 3 else 0.0)
-    once = float(seconds) / float(evaluation.step_time_s[i])
+    once = float(evaluation.step.once_s[i]) / float(evaluation.step_time_s[i])
     if job.kind != "pretrain" or not evaluation.possible[i] or once < SMALL_BATCH:
         return ()
     return (
