@@ -238,12 +238,44 @@ def test_the_boldest_and_the_likeliest_are_those_of_all_layouts(gib: float) -> N
 
 def test_the_least_or_the_largest_of_a_column_is_the_best_ranked_of_equals() -> None:
     given = rows({"time_s": 3.0, "headroom_bytes": 2.0}, {"time_s": 2.0}, {"time_s": 1.0}, {"time_s": 1.0, "headroom_bytes": 2.0})
+    assert first_by(given, "value").time_s.tolist() == [1.0]
     assert first_by(given, "value").headroom_bytes.tolist() == [2.0]
     assert first_by(given, "headroom_bytes").time_s.tolist() == [1.0]
     assert first_by(given, "headroom_bytes", largest=True).time_s.tolist() == [1.0]
     assert first_by(given.take(np.arange(2)), "headroom_bytes", largest=True).time_s.tolist() == [3.0]
     one = given.take(np.arange(1))
     assert first_by(one, "value") is one
+
+
+def test_of_two_parts_of_a_search_the_better_is_kept_whichever_comes_first() -> None:
+    """The fastest of the bold, the likeliest, the leanest; all that is counted is summed, the least of each value is kept."""
+
+    def part(time_s: float, chance: float, peak_bytes: float, number: int) -> Found:
+        def row(**changed: float) -> Rows:
+            return replace(rows({"time_s": time_s}), **{name: np.array([value]) for name, value in changed.items()})
+
+        found = Found(
+            rows=row(), boldest=row(), surest=row(fit_probability=chance), leanest=row(peak_bytes=peak_bytes),
+            starved=row(peak_bytes=peak_bytes), num_layouts=number, num_possible=number + 1, num_fitting=number + 2,
+            least={"time_s": time_s, f"of {number}": 1.0},
+        )  # fmt: skip
+        found.counts.update({0.0: number})
+        found.rejected.update({"why": number})
+        return found
+
+    for turned in (False, True):
+        found, *others = [part(2.0, 0.3, 5.0, 10), part(1.0, 0.6, 7.0, 3)][:: -1 if turned else 1]
+        for other in others:
+            found.merge(other, 5)
+        assert found.rows.time_s.tolist() == [1.0, 2.0]
+        assert (found.boldest.time_s.tolist(), found.surest.fit_probability.tolist()) == ([1.0], [0.6])
+        assert found.leanest.peak_bytes.tolist() == found.starved.peak_bytes.tolist() == [5.0]
+        assert (found.num_layouts, found.num_possible, found.num_fitting) == (13, 15, 17)
+        assert (found.counts, found.rejected) == ({0.0: 13}, {"why": 13})
+        assert found.least == {"time_s": 1.0, "of 10": 1.0, "of 3": 1.0}
+    empty = Found()
+    empty.merge(Found(), 5)
+    assert (empty.num_layouts, empty.num_possible, empty.num_fitting, empty.counts) == (0, 0, 0, {})
 
 
 def test_why_nothing_is_left_is_said_by_what_was_met() -> None:
