@@ -69,12 +69,13 @@ def stream(size: int, seconds: float, name: str = "copy") -> dict[str, Any]:
     return fake("memory", name, {"bytes": size}, seconds, 0.0, 2.0 * size)
 
 
-def products() -> Iterator[dict[str, Any]]:
-    """2 us, half of the peak, 0.7 of the bandwidth, joined by the power 3; 50,000 outputs and a depth of 40 beside the shape."""
+def products(power: float = 3.0, outputs: float = 5e4, depth: float = 40.0) -> Iterator[dict[str, Any]]:
+    """2 us, half of the peak, 0.7 of the bandwidth, joined by a power; outputs and a depth beside the shape."""
     for m, n, k in itertools.product((16, 512, 4096), (256, 2048), (64, 512, 8192)):
-        compute = 2.0 * k * (m * n + 5e4) * (1.0 + 40.0 / k) / (0.5 * PEAK)
+        compute = 2.0 * k * (m * n + outputs) * (1.0 + depth / k) / (0.5 * PEAK)
         memory = 2.0 * (m * k + k * n + m * n) / (0.7 * BANDWIDTH)
-        yield product(m, n, k, 2e-6 + (compute**3 + memory**3) ** (1 / 3))
+        longer, shorter = max(compute, memory), min(compute, memory)
+        yield product(m, n, k, 2e-6 + longer * (1.0 + (shorter / longer) ** power) ** (1.0 / power))
 
 
 def streams() -> Iterator[dict[str, Any]]:
@@ -138,6 +139,30 @@ def test_the_constants_behind_exact_samples_are_found_again() -> None:
     assert curves["attention_keys"] == load_curves("h200").attention_keys
     assert found.framework.host_s_per_kernel == load_framework("kernels").host_s_per_kernel
     assert (found.base, found.node.num_gpus, found.accelerator.memory_bytes) == ("h200-sxm-141gb", 1, 150e9)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 7.8, 50.0])
+def test_arithmetic_and_memory_add_up_or_hide_each_other(power: float) -> None:
+    """From their sum to the longer of both: a power of 8 is that within some percent where they take as long."""
+    found = calibrate(recorded(products(power)), "mine")
+    curves = found.accelerator.kernel_curves
+    assert curves is not None
+    assert curves["matmul_exponent"] == pytest.approx(min(power, 8.0), rel=0.01)
+    assert found.fits[0].worst < (0.1 if power > 8 else 1e-3)
+
+
+def test_what_costs_nothing_beside_its_shape_is_found_to_cost_nothing() -> None:
+    found = calibrate(recorded([*products(outputs=0.0, depth=0.0), *groups_of_free_products()]), "mine")
+    assert [fit.samples for fit in found.fits] == [18, 12]
+    assert all(fit.worst < 0.01 for fit in found.fits)
+
+
+def groups_of_free_products() -> Iterator[dict[str, Any]]:
+    """No rows, outputs or depth are lost."""
+    for experts, tokens, spread in itertools.product((4, 32), (16, 128, 1024), ("balanced", "weight_gradient")):
+        compute = 2.0 * 1024 * experts * tokens * 2048 / (0.8 * 0.5 * PEAK)
+        memory = 2.0 * experts * (tokens * 1024 + 1024 * 2048 + tokens * 2048) / (0.7 * BANDWIDTH)
+        yield grouped(experts, tokens, 2048, 1024, 2e-6 + (compute**3 + memory**3) ** (1 / 3), spread=spread)
 
 
 def copies(*factors: float, doubtful: bool = False) -> list[dict[str, Any]]:

@@ -207,11 +207,15 @@ def test_gpus_that_no_node_of_the_catalog_holds_stand_in_even_boxes(
     assert reference_node("rtx-3060-12gb") is None
     found = described_cluster("rtx-3060-12gb", None, num_nodes, num_gpus, None, None)
     assert (found.num_nodes, found.node.num_gpus, found.num_gpus) == (boxes, each, boxes * each)
+    if num_gpus != 12:  # of boxes of eight, six in use
+        assert found.node.name == f"workstation-{each}x-rtx-3060-12gb"
 
 
-def test_fewer_gpus_than_boxes_are_refused() -> None:
+def test_gpus_that_fill_no_boxes_are_refused() -> None:
     with pytest.raises(PlannerError, match="evenly over 3 nodes"):
         described_cluster("rtx-3060-12gb", None, 3, 2, None, None)
+    with pytest.raises(PlannerError, match="raise num_nodes to 3"):
+        described_cluster("rtx-3060-12gb", None, 2, 9, None, None)  # in two boxes of four
     with pytest.raises(PlannerError, match="at least 1"):
         described_cluster("rtx-3060-12gb", None, None, 0, None, None)
 
