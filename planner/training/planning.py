@@ -29,6 +29,7 @@ from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
 from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
+from planner.training.narrow import precision_notes
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
 from planner.workload.default_framework import default_framework, leaner_frameworks
@@ -101,6 +102,7 @@ def plan(
         require_possible(question, columns, chosen)
     notes = (*notes, *question_notes(replace(question, framework=named), chosen))
     notes = (*notes, *price_note(the_price, the_cluster.accelerator.name))
+    notes = (*notes, *precision_notes(question, chosen))
     answer = _one(evaluation, question, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
