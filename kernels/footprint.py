@@ -5,6 +5,7 @@ The estimate only chooses the size of a step (``fitting``); the memory that is r
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 from kernels.models import Step
@@ -116,16 +117,7 @@ def reduced(step: Step, rung: Rung) -> Step | None:
     divided = [m.hidden_size, m.num_heads, m.num_kv_heads, m.ffn_hidden_size, m.expert_ffn_hidden_size or w]
     if any(size % w for size in divided) or step.micro_batch_size < rung.micro_batch:
         return None
-    model = replace(
-        m,
-        num_layers=rung.layers,
-        hidden_size=m.hidden_size // w,
-        num_heads=m.num_heads // w,
-        num_kv_heads=m.num_kv_heads // w,
-        ffn_hidden_size=m.ffn_hidden_size // w,
-        expert_ffn_hidden_size=m.expert_ffn_hidden_size // w if m.expert_ffn_hidden_size else None,
-        shared_expert_ffn_hidden_size=m.shared_expert_ffn_hidden_size // w if m.shared_expert_ffn_hidden_size else None,
-    )
+    model = _narrower(m, rung.layers, w)
     batch, length = step.micro_batch_size // rung.micro_batch, step.seq_len // rung.length
     said = [
         f"{rung.layers} of {m.num_layers} layers" if rung.layers < m.num_layers else "",
@@ -135,6 +127,21 @@ def reduced(step: Step, rung: Rung) -> Step | None:
     ]
     words = ", ".join(part for part in said if part)
     return replace(step, model=model, micro_batch_size=batch, seq_len=length, reduced=words)
+
+
+@functools.lru_cache(maxsize=64)
+def _narrower(m: ModelConfig, layers: int, width: int) -> ModelConfig:
+    """The model of a rung: a dozen rungs of a ladder share it."""
+    return replace(
+        m,
+        num_layers=layers,
+        hidden_size=m.hidden_size // width,
+        num_heads=m.num_heads // width,
+        num_kv_heads=m.num_kv_heads // width,
+        ffn_hidden_size=m.ffn_hidden_size // width,
+        expert_ffn_hidden_size=m.expert_ffn_hidden_size // width if m.expert_ffn_hidden_size else None,
+        shared_expert_ffn_hidden_size=m.shared_expert_ffn_hidden_size // width if m.shared_expert_ffn_hidden_size else None,
+    )
 
 
 def fitting(step: Step, precision: str, free_bytes: float, *, grouped: bool = True, fused_norm: bool = True) -> list[Step]:

@@ -146,6 +146,7 @@ REACHABLE = (
     "studies/what_if",
     "training/many",
     "training/memory_map",
+    "training/narrow",
     "training/plan",
     "training/planning",
     "training/remedies",

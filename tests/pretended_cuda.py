@@ -359,6 +359,11 @@ def _on_meta(x: Any) -> Any:
     return torch.device("meta") if isinstance(x, str) and (x == "cuda" or x.startswith("cuda:")) else x
 
 
+DEVICE, IS_CUDA, IS_META = torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__, torch.Tensor.is_meta.__get__
+VALUES = {"__float__": 0.0, "item": 1.0, "__int__": 1, "__index__": 1, "__bool__": True}
+"""What asks for a tensor's values gets these."""
+
+
 class Names(TorchFunctionMode):
     """Tensors say that they are on cuda:0, and what asks for their values gets some."""
 
@@ -367,14 +372,15 @@ class Names(TorchFunctionMode):
         self.device, self.experts, self.pairs = device, 8, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, name = dict(kwargs or {}), getattr(func, "__name__", str(func))
-        if func == torch.Tensor.device.__get__:
-            return torch.device("cuda", 0) if func(*args).type == "meta" else func(*args)
+        kwargs, name = kwargs or {}, getattr(func, "__name__", None) or str(func)
+        if name == "__get__":
+            if func == DEVICE:
+                return torch.device("cuda", 0) if func(*args).type == "meta" else func(*args)
+            if func == IS_META:
+                return False
         meta = bool(args) and isinstance(args[0], torch.Tensor) and args[0].is_meta
-        if func == torch.Tensor.is_cuda.__get__:
+        if func == IS_CUDA:
             return meta
-        if func == torch.Tensor.is_meta.__get__:
-            return False
         if func is torch.Tensor.backward and meta:
             with self:
                 return torch.autograd.backward(
@@ -386,12 +392,11 @@ class Names(TorchFunctionMode):
         return func(*map(_on_meta, args), **{key: _on_meta(value) for key, value in kwargs.items()})
 
     def _special(self, func: Any, name: str, meta: bool, args: Any, kwargs: Any) -> Any:
-        values = {"__float__": 0.0, "item": 1.0, "__int__": 1, "__index__": 1, "__bool__": True}
         if func in (torch.equal, torch.allclose):
             return True
-        if meta and name in values:
+        if meta and name in VALUES:
             self.device.wait()
-            return values[name]
+            return VALUES[name]
         if meta and name == "tolist":
             groups = args[0].numel()
             if args[0].dim() == 2:  # rows that travel to each rank, and that come from it

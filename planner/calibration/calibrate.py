@@ -14,7 +14,6 @@ from planner.calibration.driver_names import known_accelerator, named
 from planner.calibration.records import Record, Sample, record_runs, single_node
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.units import DTYPE_BYTES
 from planner.evidence.measured_runs import Run
 from planner.hardware.cluster import FASTEST, SLOWEST, Accelerator, Node, cluster, load_accelerator
 from planner.hardware.curves import Curves, curves_of
@@ -256,18 +255,18 @@ def _column(samples: Sequence[Sample], field: str) -> Array:
     return np.array([float(s.shape[field]) for s in samples])
 
 
-def _main_dtype(samples: Sequence[Sample]) -> str:
-    """The type with the most samples: that of training."""
-    kinds = [s.dtype for s in samples]
-    return max(set(kinds), key=kinds.count)
+def _of_main_dtype(samples: Sequence[Sample], accelerator: Accelerator) -> tuple[str, list[Sample]]:
+    """Of the types that the accelerator has, the one with the most samples, that of training, and these samples.
+
+    Of types with as many, the first in the record; "" where there is none.
+    """
+    kinds = [s.dtype for s in samples if s.dtype in accelerator.peak_flops_per_s]
+    dtype = max(kinds, key=kinds.count, default="")
+    return dtype, [s for s in samples if s.dtype == dtype]
 
 
 def _matmul(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
-    samples = record.measured("gemm")
-    if not samples:
-        return start, None, ()
-    dtype = _main_dtype(samples)
-    samples = [s for s in samples if s.dtype == dtype]
+    dtype, samples = _of_main_dtype(record.measured("gemm"), accelerator)
     work = Matmul(m=_column(samples, "m"), n=_column(samples, "n"), k=_column(samples, "k"))
     row = Row(
         name="matmul", block="", phase="forward", flops=work.flops, bytes_moved=np.array([s.bytes for s in samples]), work=work
@@ -296,10 +295,8 @@ def _memory(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Cu
 
 
 def _attention(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
-    samples = [s for s in record.measured("attention") if s.name.startswith("flash") and s.dtype in accelerator.peak_flops_per_s]
-    if not samples:
-        return start, None, ()
-    dtype = _main_dtype(samples)
+    flash = [s for s in record.measured("attention") if s.name.startswith("flash")]
+    dtype, samples = _of_main_dtype(flash, accelerator)
     rows = [_attention_row(s) for s in samples]
 
     def predict(curves: Curves) -> Array:
@@ -326,13 +323,10 @@ def _attention_row(sample: Sample) -> Row:
 
 
 def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
-    samples = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in BALANCED and s.dtype in DTYPE_BYTES]
-    samples = [s for s in samples if s.dtype in accelerator.peak_flops_per_s]
+    balanced = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in BALANCED]
     on_gpu = record.device.kind == "cuda"  # where torch multiplies group after group, this measures the host: no curve
-    samples = [s for s in samples if not (on_gpu and s.extra.get("kernel") == "loop")]
-    if not samples:
-        return start, None, ()
-    dtype = _main_dtype(samples)
+    together = [s for s in balanced if not (on_gpu and s.extra.get("kernel") == "loop")]
+    dtype, samples = _of_main_dtype(together, accelerator)
     row = _grouped_row(samples)
     constants = ("grouped_tokens", "grouped_fraction")
     label = f"grouped matrix multiply, {dtype}"
@@ -366,12 +360,10 @@ def _host_s_of_group(record: Record, card: Accelerator) -> tuple[float, Fit | No
     Outside bf16 on compute capability 9.0 and 10.0 (``kernels.probes``), a GPU's grouped product copies the sizes to the host
     and launches one product per group. The device's part is the law's of a grouped product; ``start`` stays with the sample.
     """
-    found = [s for s in record.measured("grouped_gemm") if s.extra.get("kernel") == "loop" and s.dtype in card.peak_flops_per_s]
-    found = [s for s in found if s.shape["spread"] in BALANCED]
+    balanced = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in BALANCED]
+    dtype, found = _of_main_dtype([s for s in balanced if s.extra.get("kernel") == "loop"], card)
     if record.device.kind != "cuda" or len(found) < 3 or len({s.shape["experts"] for s in found}) < 2:
         return 0.0, None
-    dtype = _main_dtype(found)
-    found = [s for s in found if s.dtype == dtype]
     groups, measured = _column(found, "experts"), np.array([s.time.median_s for s in found if s.time is not None])
     device = device_s(_grouped_row(found), _device(card, curves_of(card), dtype))
 
@@ -454,12 +446,11 @@ def _found_stack(record: Record, framework: Framework) -> Framework:
         found = sample.extra.get("stack", {})
         framework = framework.replaced(**{n: found[n] for n in ("fused_norm", "grouped_experts", "grouped_kernel") if n in found})
     extras = [s.extra for s in record.measured("training") if s.extra.get("peak_reserved_bytes")]
-    if not extras:
-        return framework
-    fragmentation = [e["peak_reserved_bytes"] / e["peak_allocated_bytes"] - 1.0 for e in extras if e["peak_allocated_bytes"]]
+    over = [e["peak_reserved_bytes"] / e["peak_allocated_bytes"] - 1.0 for e in extras if e.get("peak_allocated_bytes")]
     beside = [e["used_by_all_bytes"] - e["peak_reserved_bytes"] for e in extras if e.get("used_by_all_bytes")]
+    fragmentation = {"fragmentation": max(float(np.median(over)), 0.0)} if over else {}
     context = {"context_bytes": float(np.median(beside))} if beside and np.median(beside) > 0 else {}
-    return framework.replaced(fragmentation=max(float(np.median(fragmentation)), 0.0), **context)
+    return framework.replaced(**fragmentation, **context)
 
 
 def _node(record: Record, accelerator: Accelerator) -> tuple[Node, list[Fit]]:

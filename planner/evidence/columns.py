@@ -53,6 +53,7 @@ READ = frozenset(
         "dispatcher",
         "fused_rotary",
         "fused_permutation",
+        "fused_cross_entropy",
         "fused_optimizer",
         "overlaps_experts",
         "recipe_told",

@@ -188,10 +188,16 @@ def _question(key: tuple[tuple[str, str], ...]) -> Asked:
     given = dict(key)
     row, assumed = _filled(given)
     row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
-    label, software = _software(row)
-    if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
-        label = _labels()["sharded"].get(label, label)
-    row = {**_labels()["framework_defaults"].get(label, {}), **_recipe(row, label), **{k: v for k, v in row.items() if v != ""}}
+    named, software = _software(row)
+    shards = _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3")
+    label = _labels()["sharded"].get(named, named) if shards else named
+    defaults = _labels()["framework_defaults"]
+    row = {
+        **defaults.get(named, {}),
+        **defaults.get(label, {}),
+        **_recipe(row, label),
+        **{k: v for k, v in row.items() if v != ""},
+    }
     start = load_framework(label)
     framework = _framework(row, start.replaced(**software) if software else start)
     layouts = _layouts(row, framework)
@@ -330,7 +336,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
 
 
 def _kernels(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
-    """How tokens come to their experts, and whether queries and keys are rotated and weights updated by kernels of their own."""
+    """How tokens come to their experts, and what kernels of their own do: rotation, loss, the update of weights."""
     changes: dict[str, Any] = {}
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
@@ -340,8 +346,9 @@ def _kernels(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
         changes["fused_rotary"] = False
     if row.get("overlaps_experts"):
         changes["overlaps_experts"] = yes(row, "overlaps_experts")
-    if row.get("fused_permutation"):
-        changes["fused_permutation"] = yes(row, "fused_permutation")
+    for fused in ("fused_permutation", "fused_cross_entropy"):
+        if row.get(fused):
+            changes[fused] = yes(row, fused)
     if row.get("fused_optimizer"):
         changes["fused_optimizer"] = row["fused_optimizer"].lower()
     return changes

@@ -78,7 +78,7 @@ class Parts:
         self.grid = grid
         self.batches = _batches(grid) if batches is None else batches
         of_rows = replace(grid, allow=grid.allow - BESIDE_ROWS)
-        self._same = parts_of(of_rows) if batches is None and of_rows != grid and of_rows.tps == grid.tps else None
+        self._same = parts_of(of_rows) if batches is None and of_rows != grid else None
         self._evaluator = GridEvaluator(grid.question)
         self._made: dict[int, Part] = {}
 

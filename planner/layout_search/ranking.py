@@ -95,9 +95,11 @@ def groups_of(value: Array) -> Array:
 
 
 def groups_of_steps(steps: Array) -> Array:
-    """The group of each step."""
-    least = steps.min() if len(steps) else 0.0
-    return np.floor((np.where(np.isfinite(steps), steps, 0.0) - (least if np.isfinite(least) else 0.0)) / STEPS)
+    """The group of each step; values of zero are a group before all others."""
+    some = steps > -np.inf
+    groups = np.zeros(len(steps))
+    groups[some] = np.floor((steps[some] - steps[some].min(initial=np.inf)) / STEPS) + (not some.all())
+    return groups
 
 
 def kinds(layouts: Layouts) -> Array:
@@ -197,7 +199,7 @@ def best_of_setups(rows: Rows) -> Positions:
 
 def ahead(steps: Array, groups: int) -> NDArray[np.bool_]:
     """Mask of the steps within the first so many groups."""
-    least = steps.min() if len(steps) else 0.0
+    least = steps.min(initial=np.inf)
     return np.asarray((steps == least) | (steps < least + groups * STEPS))
 
 

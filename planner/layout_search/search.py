@@ -67,7 +67,7 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
 
 
 def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result with every setup as it is best alone; where any changes, all are searched again together."""
+    """The widest result with every setup as it is best alone; where any changes, all are searched again together."""
     q = result.question
     if not result.complete:
         return result
@@ -76,7 +76,7 @@ def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchRe
     changed = {}
     for i in range(len(q.setups)):
         usual = result.of(i)
-        best = _alone(usual, searcher)
+        best = _alone(_widest(usual, searcher), searcher)
         if not best.complete:
             return replace(result, complete=False)
         if best is not usual and len(best.found.rows):
@@ -98,9 +98,8 @@ def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchRe
 
 
 def _alone(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result of one setup, or what is better of what moves to the host and of the other setups; where it has no row, what
-    fits of its unusual layouts, then of the other setups."""
-    result = _widest(result, searcher)
+    """The widest result of one setup, or what is better of what moves to the host and of the other setups; where it has no row,
+    what fits of the other setups."""
     if result.complete and not len(result.found.rows):
         for question in result.question.elsewhere():
             other = _widest(searcher(question), searcher)

@@ -100,8 +100,10 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """Loss over the vocabulary, kept and temporary bytes per logit.
 
     Megatron's vocabulary-parallel loss, fused or not, keeps the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section
-    4.3), beside the 16-bit logits or their gradient; unfused, an fp32 copy of the logits lives too. Elsewhere, fused: the
-    logits are overwritten by their gradient, w bytes. PyTorch's own keeps the log-softmax, fp32 where the logits are cast to it
+    4.3), beside the 16-bit logits or their gradient. Unfused, kernel by kernel (Megatron-LM, tensor_parallel/cross_entropy.py):
+    logits are cast, w + 4, the maximum is found, 4, subtracted, 8, exponents are taken, 8, summed, 4, and divided, 8, all in the
+    fp32 copy; backward this is scaled, 8, and cast back, 4 + w. Elsewhere, fused: the logits are overwritten by their gradient,
+    w bytes. PyTorch's own keeps the log-softmax, fp32 where the logits are cast to it
     (and the logits where the script does); beside it live, backward, the gradients of the log-likelihood and of the log-softmax.
     It moves 4 v bytes forward, v the log-softmax's width (SoftMax.cu: maximum, sum, difference, which is written), 5 v backward
     (the likelihood's gradient is written; it is summed, it and the log-softmax are read, a third is written), and v + w for a
@@ -115,8 +117,9 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     kernels: Number
     backward = 4.0 + 2.0 * w  # the fp32 softmax is read, the logits' gradient written and read
     if framework.activation_accounting == "megatron":
-        kept, alive = 4.0, w if framework.fused_cross_entropy else w + 4.0
-        moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (2.0 * w + 20.0, 9.0)
+        kept, alive = 4.0, w
+        moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (w + 36.0, 9.0)
+        backward = backward if framework.fused_cross_entropy else w + 12.0
     elif framework.fused_cross_entropy:
         kept, alive, moved, kernels, backward = w, 0.0, 2.0 * w, 2.0, 2.0 * w  # their gradient takes the logits' place
     else:

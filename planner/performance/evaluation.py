@@ -532,13 +532,14 @@ def _stage_time(
 ) -> StageTime:
     names = ("forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s")
     sums = dict.fromkeys(names, NOTHING)
-    gather = NOTHING
+    gather = host = NOTHING
     for count, block in parts:
         for name in names:
             sums[name] = sums[name] + count * getattr(block, name)
         if parallel.sums:
             sums["backward_s"] = sums["backward_s"] + count * parallel.sums[id(block)]
         gather = gather + count * parallel.gathers[id(block)]
+        host = host + count * parallel.host[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
     if context.framework.overlaps_experts:
         m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
@@ -554,7 +555,7 @@ def _stage_time(
         context_parallel_s=sums["cp_s"],
         pipeline_s=sends,
         gather_s=gather,
-        offload_s=copies,
+        offload_s=copies + host,
         weight_gradient_s=sums["weight_gradient_s"],
         once_data_parallel_s=once,
         once_optimizer_s=optimizer,

@@ -64,6 +64,12 @@ def check_job(q: Question) -> None:
             job.precision,
             framework.name,
         )
+    if job.quantization is not None and not framework.quantized_weights:
+        raise PlannerError(
+            "job.kind = {0!r}: {1} keeps frozen weights in 16 bit; use peft, torchtune or litgpt, or kind = 'lora'.",
+            job.kind,
+            framework.name,
+        )
     if framework.overlaps_experts and "overlaps_experts" not in framework.features:
         raise PlannerError(
             "framework.overlaps_experts = true: {0} has no such schedule; use megatron-core or megatron-bridge, or leave it out.",

@@ -27,7 +27,10 @@ PARTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of a step by part; they add up to the step. ``(n,)`` each. Communication is what is exposed of it."""
+    """Seconds of a step by part (``PARTS``); they add up to the step. ``(n,)`` each. Communication is what is exposed of it.
+
+    ``once_s``: what of them a step takes once, however many micro-batches it has: bubble, update, exchange after the last.
+    """
 
     forward_s: Array
     backward_s: Array
@@ -40,13 +43,14 @@ class StepTime:
     offload_s: Array
     bubble_s: Array
     optimizer_s: Array
+    once_s: Array
 
     @property
     def total_s(self) -> Array:
         """The whole step."""
         total = np.zeros_like(self.forward_s)
-        for f in fields(self):
-            total = total + getattr(self, f.name)
+        for part in PARTS:
+            total = total + getattr(self, f"{part}_s")
         return total
 
 
@@ -62,7 +66,7 @@ class StageTime:
     context_parallel_s: Array
     pipeline_s: Array
     gather_s: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
-    offload_s: Array  # activations to the host and back, exposed
+    offload_s: Array  # activations to the host and back, shards in and gradients out, exposed
     weight_gradient_s: Array
     once_data_parallel_s: Array
     once_optimizer_s: Array
@@ -180,8 +184,8 @@ def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
     return np.minimum(communication_s * fraction, window_s)
 
 
-def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
-    """Exposed gathers and scatters of one block and micro-batch under ZeRO 2 and 3.
+def sharded_block_s(sync: Synchronization, block: BlockCost) -> tuple[Array, Array]:
+    """(exposed gathers and scatters, exposed traffic with the host) of one block and micro-batch under ZeRO 2 and 3.
 
     ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
@@ -189,13 +193,15 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     (``Curves.exchange_contention``). In a pipeline FSDP does this once a step (``once_a_step``). Where each adapter is a unit of
     its own (``Framework.adapters_sharded_apart``) no gather runs beside computation. Shards on the host come in before each
     gather, and their gradients go back (``from_host_s``); nothing hides what the host adds, since it launches nothing meanwhile.
+    A gather waits for its shard, so that both are exposed by their share of the seconds.
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
     if not (zero >= 2).any():
-        return np.zeros(1)
+        return np.zeros(1), np.zeros(1)
     frozen = (block.frozen_dense_bytes, block.frozen_expert_bytes)
     gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
+    reduced = sync.reduce_s(dense, expert)
     brought: Array | float = 0.0
     returned: Array | float = 0.0
     added: Array | float = 0.0
@@ -205,12 +211,23 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     window = block.recompute_s + block.backward_s
     # a teacher, and what lies below the lowest adapter, has no backward pass
     again = np.where((zero >= 3) & (window > 0), gather, 0.0)
-    reduce = np.where(zero >= 2, sync.reduce_s(dense, expert) + returned, 0.0)
+    reduce = np.where(zero >= 2, reduced + returned, 0.0)
     f = sync.framework
     free = 1.0 - sync.contention
     forward = gather - free * hidden_s(gather, sync.gather_overlap, block.forward_s)
     hidden = np.minimum(again * sync.gather_overlap + reduce * f.overlap_gradient_reduction, window)
-    return forward + again + reduce - free * hidden + np.where(zero >= 2, added, 0.0)
+    backward = again + reduce - free * hidden
+    if not sync.away.any():
+        return forward + backward, np.zeros(1)
+    of_gather = _part(brought, gathered + brought)
+    of_backward = _part(again * of_gather + reduce * _part(returned, reduced + returned), again + reduce)
+    host = forward * of_gather + backward * of_backward
+    return forward + backward - host, host + np.where(zero >= 2, added, 0.0)
+
+
+def _part(part: Array | float, whole: Array) -> Array:
+    """``part`` / ``whole``; 0 of nothing."""
+    return np.asarray(part / np.where(whole > 0.0, whole, 1.0))
 
 
 def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) -> Array:
@@ -242,11 +259,12 @@ def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """What data-parallel ranks exchange, the same in every stage; ``gathers`` and ``sums`` of gradients per micro-batch, by the
-    identity of the block; no sums where the multiplications do them."""
+    """What data-parallel ranks exchange, the same in every stage; ``gathers``, traffic of shards with the ``host`` and ``sums``
+    of gradients per micro-batch, by the identity of the block; no sums where the multiplications do them."""
 
     sync: Synchronization
     gathers: dict[int, Array]
+    host: dict[int, Array]
     sums: dict[int, Array]
 
 
@@ -275,9 +293,11 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         else framework.overlap_parameter_gather,
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
+    sharded = {id(block): sharded_block_s(sync, block) for block in parts}
     return Exchange(
         sync=sync,
-        gathers={id(block): sharded_block_s(sync, block) for block in parts},
+        gathers={block: exposed for block, (exposed, _) in sharded.items()},
+        host={block: exposed for block, (_, exposed) in sharded.items()},
         sums={id(block): gradient_sum_s(context, sync, block) for block in parts if framework.gradient_sum != "fused"},
     )
 
@@ -362,4 +382,5 @@ def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_micro
         offload_s=slowest.offload_s * m,
         bubble_s=bubble,
         optimizer_s=once_optimizer,
+        once_s=bubble + once_dp + once_optimizer,
     )

@@ -29,6 +29,7 @@ from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
 from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
+from planner.training.narrow import precision_notes
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
 from planner.workload.default_framework import default_framework, leaner_frameworks
@@ -101,6 +102,7 @@ def plan(
         require_possible(question, columns, chosen)
     notes = (*notes, *question_notes(replace(question, framework=named), chosen))
     notes = (*notes, *price_note(the_price, the_cluster.accelerator.name))
+    notes = (*notes, *precision_notes(question, chosen))
     answer = _one(evaluation, question, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
@@ -232,7 +234,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
     step_s = float(evaluation.step_time_s[0])
     memory = evaluation.memory
     paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
-    notes = (*notes, *batch_notes(evaluation, job, layout), *crossing_notes(evaluation, cluster, layout))
+    notes = (*notes, *batch_notes(evaluation, job), *crossing_notes(evaluation, cluster, layout))
     length = _length(job, step_s, cluster.num_gpus, paid)
     return Plan(
         model=model,
@@ -312,11 +314,9 @@ SMALL_BATCH = 0.15
 twice as large."""
 
 
-def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) -> tuple[str, ...]:
+def batch_notes(evaluation: Evaluation, job: Job, i: int = 0) -> tuple[str, ...]:
     """Whether layout ``i`` spends much of a step on what a larger batch takes no longer for."""
-    step = evaluation.step
-    seconds = step.bubble_s[i] + step.optimizer_s[i] + (step.data_parallel_s[i] if layout.zero < 3 else 0.0)
-    once = float(seconds) / float(evaluation.step_time_s[i])
+    once = float(evaluation.step.once_s[i]) / float(evaluation.step_time_s[i])
     if job.kind != "pretrain" or not evaluation.possible[i] or once < SMALL_BATCH:
         return ()
     return (

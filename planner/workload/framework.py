@@ -135,6 +135,7 @@ class Framework(Spec):
     # adapters on a frozen model
     # peft keeps A and B in fp32; others in the type of the model; peft until 0.11 in that of 16-bit weights, else in fp32
     adapter_dtype: Literal["fp32", "same", "weights"] = "fp32"
+    quantized_weights: bool = True  # its linear layers can be swapped for those of bitsandbytes or torchao
     halves_adapters: bool = False  # A and B multiply in 16 bit (DeepSpeed's fp16 engine): no input is cast
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     clones_quantized_output: bool = False  # peft copies what a 4-bit layer gives before adding (tuners/lora/bnb.py, Linear4bit)

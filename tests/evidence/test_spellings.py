@@ -84,6 +84,23 @@ def test_what_lives_on_the_host(cell: str, zero: str, moved: set[str]) -> None:
     assert {name for name in ("offload_optimizer", "offload_parameters") if getattr(layout, name)} == moved
 
 
+@pytest.mark.parametrize(
+    ("cells", "stack", "fused"),
+    [
+        ({"framework": "megatron-core"}, "megatron-core", False),
+        ({"framework": "megatron-core", "fused_cross_entropy": "1"}, "megatron-core", True),
+        ({"framework": "megatron-bridge"}, "megatron-bridge", True),
+        ({"framework": "megatron-bridge", "fused_cross_entropy": "0"}, "megatron-bridge", False),
+        # what its recipes set holds where it shards, too
+        ({"framework": "megatron-bridge", "data_parallel": "zero3"}, "megatron-fsdp", True),
+        ({"framework": "megatron-core", "data_parallel": "zero3"}, "megatron-fsdp", False),
+    ],
+)
+def test_a_table_says_whether_the_loss_is_fused(cells: dict[str, str], stack: str, fused: bool) -> None:
+    run = read(**cells)
+    assert (run.framework.name, run.framework.fused_cross_entropy) == (stack, fused)
+
+
 def test_a_row_that_beats_the_peak_is_refused_with_the_arithmetic() -> None:
     run = read(step_time_s="0.1", tokens_per_s_per_gpu="")
     check_peak(read())

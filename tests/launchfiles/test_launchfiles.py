@@ -277,7 +277,7 @@ def test_what_megatron_exports_of_any_model_is_that_model_or_it_is_refused(tmp_p
     ("--train-iters 500", "--train-iters 7", "job.num_steps", 7),
     ("--nnodes 4", "--nnodes 8", "cluster.num_gpus", 64),
     ("--num-layers 32", "--num-layers 48", "model.num_layers", 48),
-    ("  --cross-entropy-loss-fusion \\\n", "", "framework.fused_cross_entropy", False),
+    ("  --bf16 ", "  --cross-entropy-loss-fusion --bf16 ", "framework.fused_cross_entropy", True),
     ("  --overlap-grad-reduce \\\n", "", "framework.overlap_gradient_reduction", 0.0),
     ("  --use-distributed-optimizer \\\n", "", "layout.zero", None),
 ])  # fmt: skip
@@ -331,7 +331,7 @@ def test_a_megatron_script_with_arrays_and_arithmetic(tmp_path: Path) -> None:
         "fp8_recipe": "delayed",  # Megatron-LM's --fp8-recipe where none is given
     }
     assert (launch.tables["layout"]["tp"], launch.tables["layout"]["pp"], launch.tables["layout"]["zero"]) == (4, 2, 1)
-    assert launch.tables["framework"] == {"name": "megatron-core"}
+    assert launch.tables["framework"] == {"name": "megatron-core", "fused_cross_entropy": True}
     assert [line.partition(":")[0] for line in launch.unmodelled] == ["--delay-wgrad-compute"]
     assert launch.not_understood == ("--frobnicate = 3 (run.sh)",)
     assert any("llama-3-8b" in note for note in launch.notes)

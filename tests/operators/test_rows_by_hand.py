@@ -27,6 +27,7 @@ from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.workload.adapters import tuned_model
+from planner.workload.framework import load_framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
 from planner.workload.resolve import as_framework, as_job, as_model
@@ -531,13 +532,29 @@ def test_a_loss_compiled_or_not(
     assert amount(row, "kernels") == launched
 
 
-def test_megatrons_loss_apart_copies_logits_to_fp32() -> None:
-    """Korthikanti et al. 2022, section 4.3: 4 s b v are kept; the 16-bit gradient and, apart, an fp32 copy live beside them."""
-    for fused, alive in ((True, 2), (False, 2 + 4)):
-        row = one(cross_entropy(small(LLAMA, fused_cross_entropy=fused)), "cross-entropy")
-        assert (amount(row, "saved_bytes"), amount(row, "workspace_bytes")) == (4 * T * 1024, alive * T * 1024)
-        back = one(cross_entropy(small(LLAMA, fused_cross_entropy=fused)), "cross-entropy gradient")
-        assert amount(back) == (4 + 2 + 2) * T * 1024
+def test_megatrons_loss_apart_is_as_many_passes_over_fp32() -> None:
+    """Korthikanti et al. 2022, section 4.3: 4 s b v are kept, the 16-bit gradient lives beside them. Megatron-LM, unfused: each
+    line of tensor_parallel/cross_entropy.py reads fp32, and all but the maximum and the sum write it; 2022's is not in place."""
+    logits = T * 1024
+    lines = {"float": 2 + 4, "max": 4, "-=": 4 + 4, "exp": 4 + 4, "sum": 4, "div_": 4 + 4}
+    back = {"mul_": 4 + 4, "cast": 4 + 2}
+    for stack, fused, moved, alive in (
+        ("megatron-core", True, (2 + 2 + 8, 4 + 2 + 2), 2),
+        ("megatron-core", False, (sum(lines.values()), sum(back.values())), 2),
+        ("megatron-2022", False, (sum(lines.values()), sum(back.values())), 2 + 4),
+    ):
+        rows = cross_entropy(small(LLAMA, stack, fused_cross_entropy=fused))
+        row = one(rows, "cross-entropy")
+        assert (amount(row, "saved_bytes"), amount(row, "workspace_bytes")) == (4 * logits, alive * logits)
+        assert both(rows, "cross-entropy") == (moved[0] * logits, moved[1] * logits)
+
+
+@pytest.mark.parametrize(
+    ("stack", "fused"), [("megatron-core", False), ("megatron-2022", False), ("megatron-bridge", True), ("megatron-fsdp", False)]
+)
+def test_megatrons_loss_is_fused_where_its_software_says_so(stack: str, fused: bool) -> None:
+    """--cross-entropy-loss-fusion is off unless given (core/core/model_parallel_config.py); Megatron-Bridge's recipes set it."""
+    assert load_framework(stack).fused_cross_entropy is fused
 
 
 @pytest.mark.parametrize("tp", [1, 2])

@@ -29,6 +29,7 @@ from planner.performance.feasibility import (
     tower_notes,
 )
 from planner.workload.fp8_recipe import SCALINGS
+from planner.workload.framework import framework_names, lineage
 from planner.workload.layout import FIELDS, Layout, Layouts, as_columns
 from planner.workload.question import Question
 
@@ -428,3 +429,21 @@ def test_a_recipe_for_a_precision_names_both_fields(recipe: str) -> None:
     for named in (recipe, recipe.upper()):
         with pytest.raises(PlannerError, match=f"give precision = 'fp8' with fp8_recipe = '{recipe}'"):
             planner.plan(model="gpt2", cluster="8xb200", job={"seq_len": 1024, "global_batch_size": 8, "precision": named})
+
+
+@pytest.mark.parametrize("name", framework_names())
+def test_software_whose_layers_stay_in_16_bit_is_asked_for_no_quantized_weights(name: str) -> None:
+    """Megatron's parallel layers have no 4-bit form (Megatron-Bridge, docs/training/peft.md: LoRA and DoRA), in whatever is based
+    on them; bitsandbytes and torchao swap torch's linear layers, which the others are made of."""
+    adapter = {"adapter": {"rank": 16}, "seq_len": 512, "global_batch_size": 8}
+    asked: dict[str, Any] = {"model": "llama-3.2-1b", "cluster": "1xh100", "framework": name, "explain": False}
+    planner.plan(**asked, job={"kind": "lora", **adapter})
+    whole = {"megatron-core", "megatron-2022", "torchtitan", "llm.c"} & {*lineage(name)} and name != "automodel"
+    for kind in ("qlora", "gptq-lora"):
+        if not whole:
+            planner.plan(**asked, job={"kind": kind, **adapter})
+            continue
+        with pytest.raises(
+            PlannerError, match=f"job.kind = '{kind}': {re.escape(name)} keeps frozen weights in 16 bit; use peft"
+        ):
+            planner.plan(**asked, job={"kind": kind, **adapter})

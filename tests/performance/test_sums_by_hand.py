@@ -396,22 +396,37 @@ def test_gathers_and_sums_of_a_micro_batch_by_hand(
     monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
     monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
     sync = synchronization(layouts={"zero": np.array([zero]), "pp": np.array([pp])}, gathers_16=keeps)
-    assert float(sharded_block_s(sync, BLOCK)[0]) == seconds
+    exposed, host = sharded_block_s(sync, BLOCK)
+    assert (float(exposed[0]), float(host[0])) == (seconds, 0.0)
 
 
 def test_gathers_beside_adapters_that_are_wrapped_alone_hide_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two gathers of 16 s in full, and sums of 8 s of which a quarter hides at 0.25 a second."""
     monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
     monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
-    assert float(sharded_block_s(synchronization(gather_overlap=0.0), BLOCK)[0]) == 16 + 16 + 8 - 0.75 * 2
+    assert float(sharded_block_s(synchronization(gather_overlap=0.0), BLOCK)[0][0]) == 16 + 16 + 8 - 0.75 * 2
 
 
 def test_what_lies_on_the_host_comes_in_before_each_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    """16 + 3 s twice, sums of 8 + 1 s; what the host adds, 5 s, hides nowhere; a block without a backward pass gathers once."""
+    """16 + 3 s twice, sums of 8 + 1 s; what the host adds, 5 s, hides nowhere; a block without a backward pass gathers once.
+
+    The host has 3 of 19 s of what a gather exposes, and of the backward pass 3 + 1 of 19 + 9 s.
+    """
     monkeypatch.setattr(Synchronization, "gather_s", lambda *_: np.array([16.0]))
     monkeypatch.setattr(Synchronization, "reduce_s", lambda *_: np.array([8.0]))
     monkeypatch.setattr(step_time, "from_host_s", lambda *_: (np.array([3.0]), np.array([1.0]), np.array([5.0])))
     sync = synchronization(away=np.ones(1))
-    assert float(sharded_block_s(sync, BLOCK)[0]) == 19 - 0.75 * 2 + 19 + 9 - 0.75 * (9.5 + 2.25) + 5
+    forward, backward = 19 - 0.75 * 2, 19 + 9 - 0.75 * (9.5 + 2.25)
+    exposed, host = (float(seconds[0]) for seconds in sharded_block_s(sync, BLOCK))
+    assert host == pytest.approx(forward * 3 / 19 + backward * 4 / 28 + 5)
+    assert exposed == pytest.approx(forward * 16 / 19 + backward * 24 / 28)
     still: Any = SimpleNamespace(**{**vars(BLOCK), "backward_s": np.zeros(1), "recompute_s": np.zeros(1)})
-    assert float(sharded_block_s(sync, still)[0]) == 19 - 0.75 * 2 + 9 + 5
+    exposed, host = (float(seconds[0]) for seconds in sharded_block_s(sync, still))
+    assert host == pytest.approx(forward * 3 / 19 + 9 * 1 / 9 + 5)
+    assert exposed == pytest.approx(forward * 16 / 19 + 8)
+    one = {"gather_s": lambda *_: np.zeros(1), "reduce_s": lambda *_: np.zeros(1)}
+    for name, nothing in one.items():
+        monkeypatch.setattr(Synchronization, name, nothing)
+    exposed, host = (float(seconds[0]) for seconds in sharded_block_s(sync, BLOCK))
+    assert exposed == pytest.approx(0.0)
+    assert host == pytest.approx(3 - 0.75 * 1.5 + 3 + 1 - 0.75 * (1.5 + 0.25) + 5)

@@ -161,8 +161,8 @@ def test_tuning_in_8_bit_says_what_would_be_right(tmp_path: Path) -> None:
 
     fp8 = tmp_path / "fp8.toml"
     fp8.write_text(
-        '[model]\nname = "llama-2-7b"\n[cluster]\nnode = "dgx-h100"\n[framework]\nname = "megatron-core"\n'
-        '[job]\nseq_len = 2048\nglobal_batch_size = 64\nprecision = "fp8"\n[layout]\nzero = 1\n'
+        '[model]\nname = "llama-2-7b"\n[cluster]\nnode = "dgx-h100"\n[framework]\nname = "fsdp"\n'
+        '[job]\nseq_len = 2048\nglobal_batch_size = 64\nprecision = "fp8"\n[layout]\nzero = 2\n'
     )
     failed = CliRunner().invoke(app, ["tune", str(fp8)])
     assert failed.exit_code != 0

@@ -129,28 +129,58 @@ def test_teachers_speak_the_same_words_and_are_no_smaller(monkeypatch: pytest.Mo
 
 
 def test_a_small_batch_is_told_by_what_does_not_grow_with_it() -> None:
-    """0.15 of a step and more in bubble, optimizer and, where weights are whole, the exchange of gradients."""
+    """0.15 of a step and more in bubble, optimizer and the exchange after the last micro-batch."""
     found = evaluate(model=model(LLAMA), cluster=gpus(8), framework="megatron-core", job=JOB, layouts=[Layout(tp=2, zero=1)])
     job = Job(**{**JOB, "kind": "pretrain"})
 
-    def share(**parts: float) -> Evaluation:
-        """``parts`` of a step that takes a second."""
-        others = {name: np.zeros(1) for name in type(found.step).__dataclass_fields__ if name.endswith("_s")}
-        given = {f"{name}_s": np.array([value]) for name, value in parts.items()}
+    def share(once: float, **parts: float) -> Evaluation:
+        """``parts`` of a step that takes a second, of which it takes ``once`` however many micro-batches it has."""
+        others = {name: np.zeros(1) for name in type(found.step).__dataclass_fields__}
+        given = {f"{name}_s": np.array([value]) for name, value in {**parts, "once": once}.items()}
         rest = {"forward_s": np.array([1.0 - sum(parts.values())])}
         return replace(found, step=replace(found.step, **{**others, **given, **rest}))
 
-    assert float(share(bubble=0.1).step_time_s[0]) == pytest.approx(1.0)
-    for parts, zero, told in (
-        ({"bubble": 0.16}, 1, "16%"), ({"bubble": 0.14}, 1, ""), ({"optimizer": 0.2}, 1, "20%"),
-        ({"data_parallel": 0.3}, 2, "30%"), ({"data_parallel": 0.3}, 3, ""),
-        ({"bubble": 0.06, "optimizer": 0.05, "data_parallel": 0.05}, 1, "16%"),
-        ({"bubble": 0.1, "optimizer": 0.1, "data_parallel": 0.3}, 3, "20%"),
-    ):  # fmt: skip
-        notes = batch_notes(share(**parts), job, Layout(tp=2, zero=zero))  # type: ignore[arg-type]
-        assert [str(note).split("batch: ")[1].split(" ")[0] for note in notes] == ([told] if told else []), parts
-    assert batch_notes(share(bubble=0.5), job.replaced(kind="finetune"), Layout(tp=2)) == ()
+    assert float(share(0.1, bubble=0.1).step_time_s[0]) == pytest.approx(1.0)
+    for once, told in ((0.16, "16%"), (0.14, ""), (0.3, "30%")):
+        notes = batch_notes(share(once, data_parallel=0.4), job)
+        assert [str(note).split("batch: ")[1].split(" ")[0] for note in notes] == ([told] if told else []), once
+    assert batch_notes(share(0.5), job.replaced(kind="finetune")) == ()
     assert SMALL_BATCH == 0.15
+
+
+@pytest.mark.parametrize(
+    ("stack", "layout"),
+    [
+        ("megatron-core", {"tp": 2, "pp": 2, "zero": 1}), ("fsdp", {"zero": 2}), ("fsdp", {"zero": 3}),
+        ("fsdp", {"zero": 3, "pp": 2}), ("deepspeed-zero", {"zero": 2}),
+        ("deepspeed-zero", {"zero": 3, "offload_optimizer": True, "offload_parameters": True}),
+    ],
+)  # fmt: skip
+def test_what_a_step_takes_once_is_what_is_left_without_micro_batches(stack: str, layout: dict[str, Any]) -> None:
+    """The line through two numbers of micro-batches meets none at what a larger batch takes no longer for; sums of gradients,
+    of which the first of a step is none, left to the multiplications."""
+    fused = {"name": stack, "gradient_sum": "fused"}
+    asked: dict[str, Any] = {"model": "llama-3-8b", "cluster": "8xh100", "framework": fused}
+    asked["layouts"] = [{"micro_batch_size": 1, **layout}]
+
+    def step(m: int) -> Any:
+        return evaluate(**asked, job={"seq_len": 2048, "global_batch_size": 8 * m, "precision": "bf16"})
+
+    few, more, most = step(16), step(32), step(48)
+    grows = float(more.step_time_s[0] - few.step_time_s[0])
+    assert float(most.step_time_s[0] - more.step_time_s[0]) == pytest.approx(grows)
+    assert float(few.step.once_s[0]) == pytest.approx(float(few.step_time_s[0]) - grows, rel=1e-6)
+
+
+def test_one_gpu_exchanges_nothing_with_others() -> None:
+    """Whatever goes between it and its host is offload, in every micro-batch and once a step."""
+    asked: dict[str, Any] = {"model": "llama-3-8b", "framework": "deepspeed-zero"}
+    asked["job"] = {"seq_len": 2048, "global_batch_size": 16, "precision": "bf16"}
+    layout = {"zero": 3, "offload_optimizer": True, "offload_parameters": True}
+    alone = evaluate(**asked, cluster="1xh100", layouts=[layout])
+    assert float(alone.step.data_parallel_s[0]) == 0.0 < float(alone.step.offload_s[0])
+    together = evaluate(**asked, cluster="8xh100", layouts=[layout])
+    assert float(together.step.data_parallel_s[0]) > 0.0 < float(together.step.offload_s[0])
 
 
 def test_tensor_parallelism_beyond_a_node_is_told_with_its_share_of_a_step() -> None:
