@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -281,6 +281,30 @@ def test_an_engine_that_was_measured_is_never_wider_than_one_that_nobody_measure
             )
             near, far = (standing(metric, one) for one in (known, replace(known, framework="nobody", root="nobody")))
             assert near.deviation <= far.deviation, known
+
+
+@pytest.mark.parametrize("metric", SERVING)
+def test_a_ratio_of_engines_that_were_measured_is_never_wider_than_of_two_that_nobody_measured(metric: Metric) -> None:
+    """Two sizes of one engine, and two engines, against the same of engines of no runs; what one figure is surer of than two
+    of nobody's, a ratio is, too."""
+    model = effects_of(metric)
+    engines = sorted({(m["root"], m["framework"], m["curves"], m["generation"]) for m in model.measured})
+    subjects = [
+        Subject(
+            framework=framework, root=root, curves=curves, generation=generation, die="compute", family=family, num_nodes=1,
+            num_gpus=num_gpus, parameters=parameters, precision="16", job="one GPU" if num_gpus == 1 else "several GPUs",
+            model=f"{parameters}", figure={"decode": "loop_token", "prefill": "loop_first"}.get(metric, "saturated"),
+        )
+        for root, framework, curves, generation in engines
+        for parameters, family, num_gpus in ((8e9, "dense", 1), (671e9, "moe", 8))
+    ]  # fmt: skip
+    for first, second in combinations(subjects, 2):
+        nobody = {
+            name: "nobody" if getattr(first, name) == getattr(second, name) else "another" for name in ("root", "framework")
+        }
+        _, near = model.difference(first, second)
+        _, far = model.difference(replace(first, root="nobody", framework="nobody"), replace(second, **nobody))
+        assert near <= far * (1 + 1e-12), (first, second)
 
 
 def asked(**changes: Any) -> Subject:
