@@ -104,6 +104,7 @@ def _between(tokens: list[float], seconds: list[float], at: float) -> float:
 class Outcome:
     """When each request arrived, was admitted, had its first token, and was done; seconds, shape ``(n,)``.
 
+    ``made``: tokens that decode steps had made by when each was done, of all requests, shape ``(n,)``.
     ``batch_seconds``: integral of the batch over time. ``busy_s``: time with work. ``end_s``: when the last one was done.
     ``preemptions``: how often a request lost its place because the cache was full. ``steps`` and ``step_tokens``: decode steps by
     batch, and the cached tokens that they read, shape ``(slots + 1,)``; ``passes``: prefill passes that no decode step shared;
@@ -114,6 +115,7 @@ class Outcome:
     admitted_s: Array
     first_s: Array
     done_s: Array
+    made: Array
     batch_seconds: float
     busy_s: float
     end_s: float
@@ -225,12 +227,16 @@ class _Loop:
         self.arrivals: list[float] = requests.arrivals_s[:clients].tolist()
         self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
         self.late = [0.0] * n  # by what its tokens leave the last stage after the replica takes its next pass
-        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
+        self.made_by = [0.0] * n  # decode tokens of all requests, by when each is done
+        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = self.made = 0.0
         self.batch = self.preemptions = self.passes = self.waited = 0
         self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
         self.seen = 0.0  # requests that came until then may join the next pass
         self.keeps, self.slots, self.spare = server.reserved_output, server.slots, server.spare_tokens
+        self.lazy = server.reserved_output < 1.0  # so that preemption is possible
         self.room, self.ahead = server.cache_tokens, server.ahead
+        self.chunk, self.split, self.num_groups = server.chunk_tokens, server.split, server.groups
+        self.stages, self.launch_s, self.pass_s = server.stages, server.launch_s, server.pass_s
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.least: list[float] = [0.0] * len(self.base) if server.least_s is None else server.least_s.tolist()
@@ -241,23 +247,32 @@ class _Loop:
         self.order: list[int] = []  # admitted, where preemption is possible
 
     def run(self) -> Outcome:
-        arrivals, chunk, lazy = self.arrivals, self.server.chunk_tokens, self.keeps < 1.0
+        arrivals, chunk, patient, lazy, room = self.arrivals, self.chunk, self.server.wait_steps, self.lazy, self.room
+        ends, again = self.ends, self.again
         i = 0
-        while i < len(arrivals) or self.running or self.chunked or self.again:
-            if lazy and self.ends and self.cached + len(self.ends) > self.server.cache_tokens and self.batch > 1:
+        while True:
+            if lazy and self.cached + len(ends) > room and ends and self.batch > 1:
                 self._preempt()
                 continue
-            waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
-            room = not self.chunked and waiting >= 0 and self._fits(waiting)  # a chunk goes on, whoever waits
-            if self.chunked or (room and (self.again or arrivals[i] <= self.seen)):
-                if self.server.wait_steps and self._waits(i):
+            here = i < len(arrivals)
+            if self.chunked:  # a chunk goes on, whoever waits
+                join, fits = True, False
+            elif here or again:
+                fits = self._fits(again[-1] if again else i)
+                join = fits and (bool(again) or arrivals[i] <= self.seen)
+            elif self.running:
+                join = fits = False
+            else:
+                break
+            if join:
+                if patient and self._waits(i):
                     self.waited += 1
                     self._decode(0.0)
                     continue
                 self.waited = 0
                 i = self._prefill_beside(i) if chunk else self._prefill(i)
             elif self.batch:
-                self._decode(arrivals[i] - self.now if room else math.inf)
+                self._decode(arrivals[i] - self.now if fits else math.inf)
             else:
                 self.now = self.seen = max(arrivals[i], self.now)
         return Outcome(
@@ -265,6 +280,7 @@ class _Loop:
             admitted_s=np.array(self.admitted),
             first_s=np.array(self.first),
             done_s=np.array(self.done),
+            made=np.array(self.made_by),
             batch_seconds=self.batch_seconds,
             busy_s=self.busy,
             end_s=max(self.now, max(self.done, default=0.0)),
@@ -282,7 +298,7 @@ class _Loop:
             return 0.0
         seconds = _between(tokens, own, fullest)
         if shared:
-            seconds += _between(tokens, shared, total / self.server.groups)
+            seconds += _between(tokens, shared, total / self.num_groups)
         return seconds
 
     def _waits(self, i: int) -> bool:
@@ -337,20 +353,21 @@ class _Loop:
 
     def _prefill_beside(self, i: int) -> int:
         """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
-        server, prompts, arrivals, seen = self.server, self.prompts, self.arrivals, self.seen
-        waiting = self.chunked
-        others, held, total = self.batch - len(waiting), self.cached, 0.0
-        each = max(server.chunk_tokens - others / server.groups, 1.0)
-        room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
-        alone, split, again = server.groups == 1, server.split, self.again
+        prompts, arrivals, seen = self.prompts, self.arrivals, self.seen
+        work, shared, waiting, again, split = self.work, self.shared, self.chunked, self.again, self.split
+        others, held, num_groups = self.batch - len(waiting), self.cached, self.num_groups
+        each = max(self.chunk - others / num_groups, 1.0)
+        alone, room, own, together, total = num_groups == 1, [each] * num_groups, [0.0] * num_groups, 0.0, 0.0
         going: list[tuple[int, float, int]] = []
         complete: list[int] = []
         for j, _, _ in waiting:
             held -= prompts[j]
         self.chunked = going
+        joining = iter(waiting)
         while True:
-            if waiting:
-                j, left, group = waiting.pop(0)
+            one = next(joining, None)
+            if one is not None:
+                j, left, group = one
                 free = room[group]
             else:
                 if not again and (i >= len(arrivals) or arrivals[i] > seen):
@@ -364,14 +381,15 @@ class _Loop:
             take = left if left <= free or not split else free if free > 0.0 else 0.0
             share = take / prompts[j]
             room[group] = free - take
-            own[group] += share * self.work[j]
-            together += share * self.shared[j]
+            own[group] += share * work[j]
+            together += share * shared[j]
             total += take
             if take < left:
                 going.append((j, left - take, group))
             else:
                 complete.append(j)
-        part = (own[0] if alone else max(own)) + together + self._tokens_s(each - (room[0] if alone else min(room)), total)
+        fullest, least = (own[0], room[0]) if alone else (max(own), min(room))
+        part = fullest + together + self._tokens_s(each - least, total)
         full = alone and len(going) == 1 and not complete
         late, passes = self._mixed(part, others, held, int(going[0][1] // each) if full else 1)
         if passes > 1:
@@ -388,26 +406,33 @@ class _Loop:
 
         Returns by how many seconds the prompts pass all stages after the replica takes its next pass, and the passes.
         """
-        server, slope = self.server, self.slope[others]
-        decode_s = self.base[others] + slope * held if others else 0.0
-        seconds, growth = part + (decode_s if others else server.pass_s), slope * others
-        if others:
-            left = self.running[0][0] - self.step
-            left = min(left, (self.room - self.cached) // others) if self.keeps < 1.0 else left
-            most = 1 if seconds < server.launch_s else min(most, int(left))
-        passes, seconds = max(most, 1), max(seconds, server.launch_s)
-        late = (seconds - decode_s) * (1.0 - 1.0 / server.stages)
-        grown, last = growth * passes * (passes - 1) / 2.0, seconds - late + growth * (passes - 1)
-        self._pass_time(passes * (seconds - late) + grown, last)
-        self.prefill_s += passes * (part / server.stages if others else seconds - late)
+        stages, launch_s = self.stages, self.launch_s
         if not others:
+            seconds, passes = max(part + self.pass_s, launch_s), max(most, 1)
+            late = seconds * (1.0 - 1.0 / stages)
+            self._pass_time(passes * (seconds - late), seconds - late)
+            self.prefill_s += passes * (seconds - late)
             self.passes += passes
             return passes * late, passes
+        slope, end = self.slope[others], self.running[0][0]
+        decode_s = self.base[others] + slope * held
+        seconds, growth, passes = part + decode_s, slope * others, 1
+        if most > 1 and seconds >= launch_s:
+            left = end - self.step
+            left = min(left, (self.room - self.cached) // others) if self.lazy else left
+            passes = max(min(most, int(left)), 1)
+        elif seconds < launch_s:
+            seconds = launch_s
+        late = (seconds - decode_s) * (1.0 - 1.0 / stages)
+        grown, last = growth * passes * (passes - 1) / 2.0, seconds - late + growth * (passes - 1)
+        self._pass_time(passes * (seconds - late) + grown, last)
+        self.prefill_s += passes * (part / stages)
         self.step += passes
         self.cached += passes * others
+        self.made += passes * others
         self.steps[others] += passes
         self.step_tokens[others] += passes * (held + others * (passes - 1) / 2.0)
-        if self.running[0][0] <= self.step:
+        if end <= self.step:
             self._finish()
         return passes * late, passes
 
@@ -419,7 +444,7 @@ class _Loop:
         self.reserved += prompt + self.keeps * self.outputs[j]
         self.batch += 1
         self.cached += prompt
-        if self.keeps < 1.0:
+        if self.lazy:
             self.order.append(j)
         if self.again:
             self.again.pop()
@@ -431,7 +456,7 @@ class _Loop:
             self.first[j] = self.now + self.late[j]
         end = self.step + self.outputs[j] - 1.0
         heapq.heappush(self.running, (end, j))
-        if self.keeps < 1.0:
+        if self.lazy:
             self.ends[j] = end
         self.cached += 1.0
         if self.outputs[j] <= 1.0:
@@ -473,7 +498,7 @@ class _Loop:
         if a < self.least[b]:
             steps = min(steps, math.ceil((self.least[b] - a) / growth)) if growth > 0.0 else steps
             a, growth = self.least[b], 0.0
-        if self.keeps < 1.0:
+        if self.lazy:
             steps = max(min(steps, math.floor((self.room - cached) / b)), 1.0)
         seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         if seconds > until:
@@ -486,6 +511,7 @@ class _Loop:
                 seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         self._pass_time(seconds, a + growth * (steps - 1.0))
         self.step += steps
+        self.made += steps * b
         self.steps[b] += steps
         self.step_tokens[b] += steps * (cached + b * (steps - 1.0) / 2.0)
         self.cached = cached + steps * b
@@ -503,10 +529,11 @@ class _Loop:
         running, step, prompts, outputs, keeps = self.running, self.step, self.prompts, self.outputs, self.keeps
         while running and running[0][0] <= step:
             _, j = heapq.heappop(running)
-            if keeps < 1.0:
+            if self.lazy:
                 del self.ends[j]
                 self._forget()
             self.done[j] = self.now + self.late[j]
+            self.made_by[j] = self.made
             self.batch -= 1
             self.cached -= prompts[j] + outputs[j]
             self.reserved -= prompts[j] + keeps * outputs[j]

@@ -152,6 +152,7 @@ class Pools:
             admitted_s=admitted,
             first_s=first,
             done_s=done,
+            made=np.zeros(n),
             batch_seconds=batch / y,
             busy_s=(busy * gpus_before + decoding * gpus_behind) / s.num_gpus,
             end_s=end,

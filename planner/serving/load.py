@@ -181,12 +181,17 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         ahead=setting.engine.schedules_ahead,
         wait_steps=s.prefill_wait_steps,
         wait_tokens=s.prefill_wait_share * float(beside or setting.pass_tokens),
-        stages=s.pp if setting.engine.pipelined else 1,
+        stages=_at_once(setting),
         groups=s.attention_groups,
         launch_s=times.prompt_launch_s,
         least_s=times.least_s(every, mean_tokens(s.prompt) + mean_tokens(s.output) / 2.0),
     )
     return Replica(times=times, server=server, lengths=prefill.lengths, own=prefill.own, shared=prefill.shared)
+
+
+def _at_once(setting: Setting) -> int:
+    """Stages that work on unlike passes at the same time, so that each holds the replica for its part."""
+    return setting.serving.pp if setting.engine.pipelined else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +267,8 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
 
 
+COMMON = 33
+"""Parts of a step of one sequence, evenly from none to all, that ``most_per_s`` tries as what its sequences have in common."""
 DRAWN = 1000
 """Prompts whose passes are counted before it is known how many are simulated."""
 
@@ -281,27 +288,52 @@ def num_simulated(one: Replica) -> int:
     return min(s.num_requests, max(_affordable(one), LEAST_REQUESTS))
 
 
+def _held(one: Replica) -> tuple[int, int]:
+    """(requests that a replica takes at first, those that its cache holds until they are done); one at least.
+
+    An engine that reserves less than the whole output takes more of long outputs than it can finish: its cache overflows.
+    """
+    server, s = one.server, one.times.setting.serving
+    prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
+    places = (server.cache_tokens / (prompt + part * output) for part in (server.reserved_output, 1.0))
+    first, done = (int(min(server.slots, max(held, 1.0))) for held in places)
+    return first, done
+
+
+def _overflows(one: Replica) -> bool:
+    """Whether most of the requests that are taken at first lose their places before they are done, again and again."""
+    first, done = _held(one)
+    return first > 2 * done
+
+
 def _saturating(one: Replica) -> int:
-    """Requests of which a capacity is counted: six full batches, and more where that is soon done."""
+    """Requests of which a capacity is counted: six full batches, and more where that is soon done; where the cache overflows with
+    requests of one length, four times as many as are taken at first, since then a quarter that is done is past the beginning."""
+    first, done = _held(one)
     s = one.times.setting.serving
-    held = one.server.cache_tokens / (mean_tokens(s.prompt) + mean_tokens(s.output))
-    batches = 6 * int(min(one.server.slots, max(held, 1.0)))
-    return min(max(2000, 6 * one.server.slots), 20_000, max(_affordable(one), batches))
+    if _overflows(one) and s.output.kind == "fixed":
+        return min(max(4 * first, 500), 20_000)
+    return min(max(2000, 6 * one.server.slots), 20_000, max(_affordable(one), 6 * done))
 
 
 def most_per_s(one: Replica) -> float:
     """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
 
-    A request of P and O tokens holds the replica for at least (O - 1) (min_b(step_s[b] / b) + min_b(token_s[b]) (P + O / 2)) +
-    prefill seconds (over its groups and stages, in passes of the length that takes least a token), b = 1 .. slots sequences;
-    and no less than its part of a pass full of prompts, which no longer hides behind reading the weights as a short one does.
+    A request of P and O tokens holds the replica for at least (O - 1) (step + min_b(token_s[b]) (P + O / 2)) + prefill seconds
+    (over its groups and stages, in passes of the length that takes least a token), b = 1 .. slots sequences; and no less than its
+    part of a pass full of prompts, which no longer hides behind reading the weights as a short one does. Its part of a step is
+    step = max_c(c / B + min_b((step_s[b] - c) / b)): of c seconds that a step's sequences have in common none can take less than
+    1 / B, as many as the cache holds in the mean, since a sequence holds P + O / 2 tokens in the mean of its steps.
     """
     server, s = one.server, one.times.setting.serving
     if (s.prompt.kind, s.output.kind) != ("fixed", "fixed"):
         return np.inf
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
-    each = np.arange(1.0, len(server.step_s))
-    step = float(np.min(server.step_s[1:] / each)) + float(np.min(server.token_s[1:])) * (prompt + output / 2.0)
+    each, held = np.arange(1.0, len(server.step_s)), prompt + output / 2.0
+    together = max(min(float(server.slots), server.cache_tokens / held), 1.0)
+    common = np.linspace(0.0, server.step_s[1], COMMON)[:, None]
+    step = float(np.max(common[:, 0] / together + np.min((server.step_s[1:] - common) / each, axis=1)))
+    step += float(np.min(server.token_s[1:])) * held
     at = np.asarray(prompt)
     own, shared = (float(x) for x in server.beyond_s(at, one.work_s(at), one.shared_s(at)))
     if server.tokens is not None and server.own_s is not None and server.shared_s is not None:
@@ -314,7 +346,8 @@ def most_per_s(one: Replica) -> float:
 
 
 def part_of_a_full_pass_s(times: Times, prompt: float, slots: float) -> float:
-    """Seconds of a stage on a pass full of prompts of so many tokens, over their number, which is at most ``slots``.
+    """Seconds of a stage, of those that work at the same time, on a pass full of prompts of so many tokens, over their number,
+    which is at most ``slots``.
 
     An engine that splits prompts fills its T tokens for each attention group: with n = T / new prompts, as m = ceil(n) parts of
     T / m tokens, each behind half of the others of its prompt on average. Else a pass takes whole prompts, one at least.
@@ -326,34 +359,51 @@ def part_of_a_full_pass_s(times: Times, prompt: float, slots: float) -> float:
     prompts = tokens / new if setting.splits_prompts else max(tokens // new, 1.0)
     together = min(prompts * groups, slots)
     if not setting.splits_prompts or together < prompts * groups:
-        return float(times.prefill_busy_s(new, together, prompt - new)) / together
+        whole = times.together_s(new, together, prompt - new) + times.images_s(together * new / prompt)
+        return float(whole) / together / _at_once(setting)
     parts = np.ceil(prompts)
     part = tokens / parts * (1.0 - 1e-12)  # as many of them are no more than a pass, whatever is rounded
     before = prompt - new + (new - part) / 2.0
-    text = times.prefill_busy_s(part, parts * groups, before) - times.images_s(parts * groups * part / (part + before))
-    return float(text + times.images_s(together * new / prompt)) / together
+    whole = times.together_s(part, parts * groups, before) + times.images_s(together * new / prompt)
+    return float(whole) / together / _at_once(setting)
 
 
 @lru_cache(maxsize=256)
 def _capacity_per_s(asked: Saturated) -> float:
-    """Requests per second: sum_j(overlap_j / time_j) / (last - start), seconds from when a quarter is done (start) until the last
-    one is admitted (last).
+    return min(simulated_per_s(asked.one, asked.seed), most_per_s(asked.one))
+
+
+def simulated_per_s(one: Replica, seed: int = 0) -> float:
+    """Requests per second of one replica whose queue is never empty: sum_j(overlap_j / time_j) / (last - start), seconds from
+    when a quarter is done (start) until the last one is admitted (last).
 
     Requests of equal lengths end in groups, and the time that is counted may hold one group more or less: each request counts
-    by the part of its time, from its place until it is done, that lies within.
+    by the part of its time, from its place until it is done, that lies within. Where the cache overflows a request spends most
+    of its time without a place, and its part of the time says little of its part of the work: there the tokens of decode steps
+    count, over the O - 1 of a request (``_made_per_s``).
     """
-    one, seed = asked.one, asked.seed
     s = one.times.setting.serving
     n = _saturating(one)
     rng = np.random.default_rng(seed + 1)
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
     found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))
+    if _overflows(one):
+        return _made_per_s(found) / (float(outputs.mean()) - 1.0)
     start, last = float(np.sort(found.done_s)[n // 4]), float(found.admitted_s.max())
     within = np.maximum(np.minimum(found.done_s, last) - np.maximum(found.admitted_s, start), 0.0)
     served = float(np.sum(within / (found.done_s - found.admitted_s)))
     if served < n / 8:  # all were admitted at once: a whole batch after the other
-        return min(n / found.end_s, most_per_s(one))
-    return min(served / (last - start), most_per_s(one))
+        return n / found.end_s
+    return served / (last - start)
+
+
+def _made_per_s(found: Outcome) -> float:
+    """Tokens per second that decode steps make, from when a quarter is done until the last of those that are done before all are
+    admitted."""
+    order = np.argsort(found.done_s, kind="stable")
+    start = order[len(order) // 4]
+    last = order[int(np.searchsorted(found.done_s[order], found.admitted_s.max(), side="right")) - 1]
+    return float((found.made[last] - found.made[start]) / (found.done_s[last] - found.done_s[start]))
 
 
 def under_load(times: Times, rate: float, one: Replica | None = None, capacity: float | None = None) -> Load:

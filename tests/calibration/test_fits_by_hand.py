@@ -69,12 +69,13 @@ def stream(size: int, seconds: float, name: str = "copy") -> dict[str, Any]:
     return fake("memory", name, {"bytes": size}, seconds, 0.0, 2.0 * size)
 
 
-def products() -> Iterator[dict[str, Any]]:
-    """2 us, half of the peak, 0.7 of the bandwidth, joined by the power 3; 50,000 outputs and a depth of 40 beside the shape."""
+def products(power: float = 3.0, outputs: float = 5e4, depth: float = 40.0) -> Iterator[dict[str, Any]]:
+    """2 us, half of the peak, 0.7 of the bandwidth, joined by a power; outputs and a depth beside the shape."""
     for m, n, k in itertools.product((16, 512, 4096), (256, 2048), (64, 512, 8192)):
-        compute = 2.0 * k * (m * n + 5e4) * (1.0 + 40.0 / k) / (0.5 * PEAK)
+        compute = 2.0 * k * (m * n + outputs) * (1.0 + depth / k) / (0.5 * PEAK)
         memory = 2.0 * (m * k + k * n + m * n) / (0.7 * BANDWIDTH)
-        yield product(m, n, k, 2e-6 + (compute**3 + memory**3) ** (1 / 3))
+        longer, shorter = max(compute, memory), min(compute, memory)
+        yield product(m, n, k, 2e-6 + longer * (1.0 + (shorter / longer) ** power) ** (1.0 / power))
 
 
 def streams() -> Iterator[dict[str, Any]]:
@@ -138,6 +139,30 @@ def test_the_constants_behind_exact_samples_are_found_again() -> None:
     assert curves["attention_keys"] == load_curves("h200").attention_keys
     assert found.framework.host_s_per_kernel == load_framework("kernels").host_s_per_kernel
     assert (found.base, found.node.num_gpus, found.accelerator.memory_bytes) == ("h200-sxm-141gb", 1, 150e9)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 7.8, 50.0])
+def test_arithmetic_and_memory_add_up_or_hide_each_other(power: float) -> None:
+    """From their sum to the longer of both: a power of 8 is that within some percent where they take as long."""
+    found = calibrate(recorded(products(power)), "mine")
+    curves = found.accelerator.kernel_curves
+    assert curves is not None
+    assert curves["matmul_exponent"] == pytest.approx(min(power, 8.0), rel=0.01)
+    assert found.fits[0].worst < (0.1 if power > 8 else 1e-3)
+
+
+def test_what_costs_nothing_beside_its_shape_is_found_to_cost_nothing() -> None:
+    found = calibrate(recorded([*products(outputs=0.0, depth=0.0), *groups_of_free_products()]), "mine")
+    assert [fit.samples for fit in found.fits] == [18, 12]
+    assert all(fit.worst < 0.01 for fit in found.fits)
+
+
+def groups_of_free_products() -> Iterator[dict[str, Any]]:
+    """No rows, outputs or depth are lost."""
+    for experts, tokens, spread in itertools.product((4, 32), (16, 128, 1024), ("balanced", "weight_gradient")):
+        compute = 2.0 * 1024 * experts * tokens * 2048 / (0.8 * 0.5 * PEAK)
+        memory = 2.0 * experts * (tokens * 1024 + 1024 * 2048 + tokens * 2048) / (0.7 * BANDWIDTH)
+        yield grouped(experts, tokens, 2048, 1024, 2e-6 + (compute**3 + memory**3) ** (1 / 3), spread=spread)
 
 
 def copies(*factors: float, doubtful: bool = False) -> list[dict[str, Any]]:
@@ -263,6 +288,9 @@ def loops(*sizes: tuple[int, int]) -> list[dict[str, Any]]:
     return [grouped(n, tokens, 256, 256, 4e-5 + 2.5e-5 * n, extra={"kernel": "loop"}) for n, tokens in sizes]
 
 
+LOOP: dict[str, Any] = {"dtype": "bf16", "extra": {"kernel": "loop"}}
+
+
 def test_what_a_group_costs_the_host_is_the_slope_over_groups() -> None:
     """Where a library loops on a GPU, from three samples of two numbers of groups on; the first samples of a type count."""
     some = loops((8, 4), (16, 4), (64, 4))
@@ -272,6 +300,10 @@ def test_what_a_group_costs_the_host_is_the_slope_over_groups() -> None:
     (fit,) = found.fits
     assert (fit.name, fit.samples) == ("host time of a group, bf16", 3)
     assert fit.worst < 1e-3
+    held = [
+        changed(fake_again(s, 30.0 if i == 3 else 1.0), **LOOP) for i, s in enumerate(loops(*((2**i, 4) for i in range(3, 11))))
+    ]
+    assert calibrate(recorded(held), "mine").framework.host_s_per_group == pytest.approx(2.5e-5, rel=0.1)
     other = [changed(fake_again(s, 5.0), dtype="fp32", extra={"kernel": "loop"}) for s in some[:2]]
     zipf = [grouped(8, 4, 256, 256, 1.0, spread="zipf", extra={"kernel": "loop"})]
     mixed = calibrate(recorded([*some, *other, *zipf]), "mine").framework
@@ -357,6 +389,42 @@ def test_the_slower_of_latency_and_wire_has_no_root() -> None:
     """Less than their sum: the root's coefficient is none, never below."""
     found = calibrate(recorded(messages("p2p", lambda x: max(1e-5, x / 2e10)), ranks=2), "mine").node.links[0]
     assert 0.0 <= found.collectives["p2p"].sqrt_coefficient < 1e-3
+
+
+def test_a_message_that_was_held_up_hardly_moves_a_line() -> None:
+    samples = list(messages("p2p", line(1e-5, 2e10, 0.0)))
+    held = [changed(fake_again(one, 30.0)) if i == 4 else one for i, one in enumerate(samples)]
+    fit = calibrate(recorded(held, ranks=2), "mine").node.links[0].collectives["p2p"]
+    assert fit.latency_s == pytest.approx(1e-5, rel=0.15)
+    assert fit.bus_bytes_per_s == pytest.approx(2e10, rel=0.15)
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e17])
+def test_a_clock_that_shows_nothing_makes_a_link_all_the_same(rate: float) -> None:
+    """From a megabyte to a petabyte a second, as far as a link may go."""
+    found = calibrate(recorded(messages("p2p", lambda x: x / rate), ranks=2), "mine").node.links[0]
+    assert 1e6 <= found.bytes_per_s <= 1e15
+
+
+@pytest.mark.parametrize(("root", "most"), [(9.5, 9.51), (12.0, 10.01)])
+def test_the_root_is_at_most_ten_times_what_it_lies_between(root: float, most: float) -> None:
+    found = calibrate(recorded(messages("p2p", line(1e-5, 2e10, root)), ranks=2), "mine").node.links[0]
+    assert 9.49 < found.collectives["p2p"].sqrt_coefficient < most
+
+
+def test_between_machines_lies_a_network() -> None:
+    """Four ranks of each of two, and one of each: whatever all eight together reached."""
+    true = {"node": (1e-5, 1e11, 4), "across": (2e-5, 1e10, 2), "world": (9e-5, 1e9, 8)}
+    samples = [
+        one for span, (latency, wire, n) in true.items() for one in messages("p2p", line(latency, wire, 0.0), span=span, ranks=n)
+    ]
+    found = calibrate(recorded(samples, {**H200, "ranks_per_node": 4}, ranks=8), "mine")
+    near, far = found.node.links
+    assert [(link.name, link.kind, link.span) for link in (near, far)] == [
+        ("measured link", "nvlink", 4), ("measured network", "network", 0),
+    ]  # fmt: skip
+    assert (near.bytes_per_s, far.bytes_per_s) == pytest.approx((1e11, 1e10), rel=1e-3)
+    assert [fit.name for fit in found.fits] == ["p2p", "p2p, between machines"]
 
 
 def test_three_messages_are_no_line() -> None:
@@ -458,9 +526,11 @@ def test_memory_beside_what_is_allocated_is_the_median_of_the_steps() -> None:
     start = load_framework("kernels")
     bare = calibrate(recorded([*unknown, *streams()]), "mine").framework
     assert (bare.fragmentation, bare.context_bytes) == (start.fragmentation, start.context_bytes)
-    less = {"peak_allocated_bytes": 1e10, "peak_reserved_bytes": 9e9, "used_by_all_bytes": 8e9}
-    kept = calibrate(recorded([step("z", 1.0, "validate", extra=less), *streams()]), "mine").framework
-    assert (kept.fragmentation, kept.context_bytes) == (0.0, start.context_bytes)
+    less = {"peak_allocated_bytes": 1e10, "peak_reserved_bytes": 9e9}
+    for beside, context in ((-1e9, start.context_bytes), (0.0, start.context_bytes), (1.0, 1.0)):
+        memory = {**less, "used_by_all_bytes": less["peak_reserved_bytes"] + beside}
+        kept = calibrate(recorded([step("z", 1.0, "validate", extra=memory), *streams()]), "mine").framework
+        assert (kept.fragmentation, kept.context_bytes) == (0.0, context)
 
 
 def test_a_step_is_that_of_its_runs_first_layout() -> None:

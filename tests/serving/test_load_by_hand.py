@@ -46,6 +46,7 @@ FOUND = Outcome(
     admitted_s=np.arange(5.0),
     first_s=np.arange(5.0) + np.array([1.0, 2.0, 3.0, 4.0, 5.0]),
     done_s=np.arange(5.0) + np.array([1.0, 6.0, 7.0, 5.0, 25.0]),
+    made=np.array([0.0, 7.0, 9.0, 8.0, 17.0]),
     batch_seconds=60.0,
     busy_s=24.0,
     end_s=30.0,
@@ -173,6 +174,8 @@ def test_the_most_of_a_replica_by_hand() -> None:
         one, server=replace(server, stages=1, **tables)
     )  # 2 s alone, of which 3 its tokens' part; 0.2 s a token at least
     assert most_per_s(shared) == pytest.approx(1.0 / (4 * (0.75 + 1e-3 * 12.5) + 2.0 - 3.0 + 10 * 0.2))
+    few = replace(one, server=replace(server, cache_tokens=15.0))  # 1.2 sequences in the mean: four steps of one, one of two
+    assert most_per_s(few) == pytest.approx(1.0 / (4 * ((4 * 1.0 + 1.5) / 6 + 1e-3 * 12.5) + 2.0 / 2))
     mixed = serving_times(model(LLAMA), prompt={"kind": "uniform", "low": 5, "high": 15}, output=5)
     assert most_per_s(replace(one, times=mixed)) == np.inf
 
@@ -189,6 +192,29 @@ def test_a_part_of_a_full_pass_by_hand() -> None:
     whole = part_of_a_full_pass_s(times, 100.0, 64.0)
     part = 1024 / 11
     assert whole == pytest.approx(float(times.prefill_busy_s(part, 11.0, (100 - part) / 2)) / 10.24)
+
+
+def test_stages_that_work_at_the_same_time_share_a_full_pass() -> None:
+    """Each of four holds the replica for a quarter of a prompt's way through them; stages that take turns for all of it."""
+    pipelined = serving_times(model(LLAMA), 4, pp=4, pass_tokens=1024, prompt=8192)
+    engine = pipelined.setting.engine.model_copy(update={"pipelined": False})
+    in_turn = replace(pipelined, setting=replace(pipelined.setting, engine=engine))
+    parts = {"prompt": 1024.0, "sequences": 1.0, "past": (8192 - 1024) / 2}
+    for times, stages in ((pipelined, 4), (in_turn, 1)):
+        found = part_of_a_full_pass_s(times, 8192.0, 64.0)
+        assert found == pytest.approx(8 * float(times.together_s(**parts)) / stages, rel=1e-9)
+
+
+def test_tokens_made_by_hand() -> None:
+    """Two requests of 3 and 5 tokens side by side, the first of each from its prompt: 2 x 2 when one is done, 2 more then."""
+    one = Server(step_s=np.ones(3), token_s=np.zeros(3), pass_s=1.0, slots=2, cache_tokens=1e9)
+    found = simulate(one, Requests(arrivals_s=np.zeros(2), prompts=np.ones(2), outputs=np.array([3.0, 5.0])), np.zeros(2))
+    assert found.made.tolist() == [4.0, 6.0]
+    assert (found.done_s - found.first_s).tolist() == [2.0, 4.0]
+    three = Requests(arrivals_s=np.zeros(3), prompts=np.ones(3), outputs=np.array([1.0, 2.0, 3.0]))
+    beside = replace(one, chunk_tokens=1.0, slots=3)
+    beside = replace(beside, step_s=np.ones(4), token_s=np.zeros(4))
+    assert simulate(beside, three, np.zeros(3)).made.max() == 3.0  # (2 - 1) + (3 - 1), whatever they run beside
 
 
 LENGTHS: list[tuple[dict[str, Any], float, float]] = [
