@@ -22,6 +22,9 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--hide-scrollbars",
     "--disable-gpu-compositing", "--disable-software-rasterizer",  # no GPU is imitated: a seventh of a page's seconds of CPU
+    # one process draws one page after the other: a new one for each compiles every script anew, half of a page's seconds of CPU
+    "--disable-site-isolation-trials",
+    "--disable-features=IsolateOrigins,site-per-process,ProactivelySwapBrowsingInstance,BackForwardCache",
 )  # fmt: skip
 WIRE = """
 const wire = window.wire = {asked: 0, answered: 0}, Plain = window.WebSocket;

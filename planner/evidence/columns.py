@@ -30,6 +30,7 @@ READ = frozenset(
         "vpp",
         "cp",
         "ep",
+        "etp",
         "dp",
         "data_parallel",
         "micro_batch_size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +21,10 @@ Labels = Mapping[str, Mapping[str, Any]]
 def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
     """The row with the cells that its source tells in words among the notes; they count most, the last words found before all.
 
-    Words that hold for one method or one way of sharing only name it.
+    Words that hold for one method or one way of sharing only name it. "ETP 4" is the degree that few tables have a column for.
     """
-    found: dict[str, str] = {}
+    degree = re.search(r"\betp (\d+)\b", given.get("notes", ""), re.IGNORECASE)
+    found: dict[str, str] = {"etp": degree[1]} if degree and not given.get("etp") else {}
     for words, cells in {**labels["said"], **labels["noted"].get(given.get("source", ""), {})}.items():
         holds = all(cells.get(column, given.get(column)) == given.get(column) for column in ("method", "data_parallel"))
         found |= cells if words in given.get("notes", "") and holds else {}

@@ -179,7 +179,7 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
         return {"name": found[0]}
     if "vocab_size" not in fields and words is not None:
         notes.append(Message("vocab_size = {0}, as its tokenizer's", words))
-        return {"name": "of the launch file", **fields, "vocab_size": words}
+        return {"name": "launch-file-model", **fields, "vocab_size": words}
     if "vocab_size" not in fields:
         raise PlannerError(
             "model.vocab_size is missing: the launch file leaves it to the tokenizer, and no model of the "
@@ -187,7 +187,7 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
             code="missing",
             field="model.vocab_size",
         )
-    return {"name": "of the launch file", **fields}
+    return {"name": "launch-file-model", **fields}
 
 
 PLAIN = {

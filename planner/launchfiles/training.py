@@ -65,6 +65,7 @@ def training_tables(
     f |= over
     settle(said)
     settle_swift(said)
+    _refuse_both(said, over)
     if (of_epoch := whole(f, "said.epoch_steps")) is not None:  # torchtune's, of each epoch
         f["said.max_steps"] = of_epoch * (whole(f, "job.num_epochs") or 1)
     if str(f.get("said.tuning")).endswith("-sharded"):  # torchtune's recipes for several GPUs
@@ -201,6 +202,35 @@ def _overlap_of_tensors(said: Said, in_catalog: float) -> None:
 
 
 # --- numbers in memory ------------------------------------------------------------------------------------------------
+
+
+EXCLUSIVE = (
+    ("said.bf16", "said.fp16", "job.precision"),
+    ("said.four_bit", "said.eight_bit", "job.quantization.format"),
+    ("job.num_steps", "job.num_samples", ""),
+)
+"""Fields of which tools take one, and the one of a question that decides between them: Megatron (training/arguments.py:
+``assert not args.bf16``, ``expected iteration-based training``), DeepSpeed (runtime/config.py: bfloat16 and fp16 modes cannot be
+simultaneously enabled), transformers (training_args.py: at most one of fp16 and bf16; BitsAndBytesConfig: only one of
+load_in_4bit and load_in_8bit). In transformers max_steps takes num_train_epochs' place, which is no contradiction."""
+
+
+def _refuse_both(said: Said, over: Mapping[str, Any]) -> None:
+    """PlannerError for two options that a tool refuses together, as written; not where planner's command line decides."""
+    f = said.fields
+    written = {line.field: line.option for line in said.lines}
+    for one, two, decides in EXCLUSIVE:
+        counted = one.startswith("job.")
+        if decides in over or one in over or two in over or (counted and not said.has("megatron")):
+            continue
+        if all(name in written and (f.get(name) if counted else f.get(name) is True) for name in (one, two)):
+            raise PlannerError(
+                "{0} and {1}: both are set, and a run takes one of them; leave the other out.",
+                written[one],
+                written[two],
+                code="usage",
+                field=written[one],
+            )
 
 
 def _precision(said: Said, framework: str) -> None:
@@ -618,6 +648,7 @@ def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
     steps = steps or accumulated(said, micro, dp)
     if dp is None and everything and steps:
         dp = max(everything // (micro * steps), 1)
+    _note_accumulation(said, micro, dp, everything)
     if everything is None:
         dp = dp or _one(said, alone=alone)
         everything = micro * (steps or 1) * dp
@@ -634,6 +665,16 @@ def _batch(said: Said, dp: int | None, pp: int, *, alone: bool) -> int | None:
     if tokens and seq_len and (length := whole(f, "job.num_steps")):  # the run ends with what comes first
         f.pop("job.num_steps" if length * everything * seq_len >= tokens else "job.num_tokens")
     return dp
+
+
+def _note_accumulation(said: Said, micro: int, dp: int | None, everything: int | None) -> None:
+    """A note where micro-batch, accumulation and ranks do not make the batch, which DeepSpeed refuses to start with."""
+    steps = None if said.fields.get("said.accumulation") is None else whole(said.fields, "said.accumulation")
+    if steps and everything and dp and micro * steps * dp != everything:
+        text = (
+            "gradient_accumulation_steps = {0}: {1:,} sequences on {2:,} ranks make {3:,}, not {4:,}; the batch holds, with {5:g}"
+        )
+        said.notes.append(Message(text, steps, micro, dp, micro * steps * dp, everything, everything / (micro * dp)))
 
 
 def _one(said: Said, *, alone: bool) -> int:

@@ -429,7 +429,9 @@ def _context_parallel(setting: Setting) -> tuple[Row, ...]:
     cp - 1 later steps adds its part to the output in fp32, and to the gradients.
 
     PyTorch gathers all ranks' keys and values at once, and holds sum, part and difference in fp32; backward the gradients of
-    queries and three times those of keys and values: as they come, added, and copied together to go on.
+    queries and three times those of keys and values: as they came, copied together to go on, and where the next ones arrive.
+    Of a half that a step sees, the sum is a copy (_partial_update): of keys and values while they are sent, or of queries
+    after that. The 16-bit keys and values that were copied together stay, too.
     """
     m, f = setting.model, setting.framework
     ring = RINGS[f.attention_library]
@@ -462,7 +464,7 @@ def _context_parallel(setting: Setting) -> tuple[Row, ...]:
         workspace_bytes=gathered + 3.0 * 4.0 * outputs * present,
     )
     copied, returned = copies
-    back = 4.0 * (queries + 3.0 * keys) + setting.width * (queries + keys)
+    back = 4.0 * (queries + 3.0 * keys + np.maximum(queries, keys)) + setting.width * (queries + 2.0 * keys)
     copies = (copied, changed(returned, workspace_bytes=gathered + back * present))
     gradients = 4.0 * keys * rounds if ring.copied else message
     return (

@@ -66,9 +66,10 @@ def check_job(q: Question) -> None:
         )
     if job.quantization is not None and not framework.quantized_weights:
         raise PlannerError(
-            "job.kind = {0!r}: {1} keeps frozen weights in 16 bit; use peft, torchtune or litgpt, or kind = 'lora'.",
-            job.kind,
+            "framework.name = {0!r}: keeps frozen weights in 16 bit, and job.kind = {1!r} quantizes them; use peft, torchtune or "
+            "litgpt, or kind = 'lora'.",
             framework.name,
+            job.kind,
         )
     if framework.overlaps_experts and "overlaps_experts" not in framework.features:
         raise PlannerError(

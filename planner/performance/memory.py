@@ -181,11 +181,15 @@ def model_states(
     )
 
 
-def weight_copies(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions) -> Array:
-    """Bytes of compute-type copies of the weights: the whole stage's, or two gathered layers under ZeRO 3.
+def weight_copies(
+    content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, *, layers: float = 2.0
+) -> Array:
+    """Bytes of compute-type copies of the weights: the whole stage's, or ``layers`` gathered layers under ZeRO 3.
 
     Autocast keeps them from forward to backward; FSDP gathers one layer and prefetches the next, holds one layer's whole
-    gradient until it is scattered, and keeps the root (embedding and head) gathered from forward to backward.
+    gradient until it is scattered, and keeps the root (embedding and head) gathered from forward to backward. While the loss
+    runs, the last layer alone is gathered beside the root: it was the last of the forward pass, or backward fetches it first
+    (torch/distributed/fsdp, BackwardPrefetch); no layer has a gradient yet.
     """
     sharded = framework.mixed_precision == "sharded_fp32"
     width = precision.cast if sharded and precision.cast else precision.parameter
@@ -195,11 +199,11 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     # experts that no other rank of the group shares are whole as they are
     experts = np.where(layouts.expert_shard_ranks > 1, content.largest_layer_experts, 0.0)
     layer = content.largest_layer_parameters - content.largest_layer_experts + experts
-    gathered = 2.0 * width * layer + width * content.end_parameters
-    gradient = width * layer
+    gathered = layers * width * layer + width * content.end_parameters
+    gradient = (layers - 1.0) * width * layer
     if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
         # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
-        gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
+        gathered = gathered + layers * content.largest_layer_frozen_bytes + content.end_frozen_bytes
         every = content.frozen_bytes + content.frozen_expert_bytes
         whole = whole + np.where(layouts.zero >= 2, every, 0.0) if sharded else whole
     if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
@@ -236,7 +240,10 @@ def stage_moments(
     """
     if job.optimizer_in_backward:
         states = _freed_at_once(states, content)
-    states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
+    at_loss = weight_copies(content, layouts, framework, precision, layers=1.0)
+    states, copies, at_loss = _with_lasting_copies(
+        states, weight_copies(content, layouts, framework, precision), at_loss, layouts, framework
+    )
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     summed = unsharded_gradients(content, layouts, framework, precision) * (num_microbatches > 1)
     summed = np.maximum(states.gradients_bytes, summed)
@@ -251,8 +258,8 @@ def stage_moments(
     )
     buffers = gradient_buffers(content, layouts, framework, precision, job)
     loss_activations = kept + content.head_activations_bytes
-    loss_workspace = (
-        np.maximum(content.head_workspace_bytes, content.layer_workspace_bytes - content.head_activations_bytes) + copies
+    loss_workspace = np.maximum(
+        content.head_workspace_bytes + at_loss, content.layer_workspace_bytes - content.head_activations_bytes + copies
     )
     loss_workspace = loss_workspace + precision.gradient * summed_apart(summed_weights, layouts, always)
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
@@ -303,12 +310,14 @@ def _freed_at_once(states: States, content: StageContent) -> States:
     return replace(states, gradients_bytes=states.gradients_bytes * share, update_elements=states.update_elements * share)
 
 
-def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:
-    """States with the copies of weights that last through the step, and the copies that do not."""
+def _with_lasting_copies(
+    states: States, copies: Array, at_loss: Array, layouts: Layouts, framework: Framework
+) -> tuple[States, Array, Array]:
+    """States with the copies of weights that last through the step; the copies that do not, in a layer and at the loss."""
     if framework.mixed_precision != "master_weights":
-        return states, copies
+        return states, copies, at_loss
     lasting = np.where(layouts.zero >= 3, 0.0, copies)
-    return replace(states, parameters_bytes=states.parameters_bytes + lasting), copies - lasting
+    return replace(states, parameters_bytes=states.parameters_bytes + lasting), copies - lasting, at_loss - lasting
 
 
 def _overhead(layouts: Layouts, framework: Framework) -> Array:

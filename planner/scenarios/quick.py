@@ -127,7 +127,18 @@ def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, un
             )
         if key in unread:
             raise PlannerError("--set {0}: changes nothing in this answer; leave it out.", text, field="--set", value=text)
-        found[key] = _written(key, value) if value.strip()[0] in "{[" else value_of(key, value)
+        changed = _written(key, value) if value.strip()[0] in "{[" else value_of(key, value)
+        if key in found and found[key] != changed:
+            raise PlannerError(
+                "--set {0}: {1} is given twice, before as {2}; leave one of the two out.",
+                text,
+                key,
+                found[key],
+                code="usage",
+                field="--set",
+                value=text,
+            )
+        found[key] = changed
     return found
 
 

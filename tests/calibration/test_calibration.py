@@ -154,23 +154,6 @@ def with_kernels(made: Any, copies: tuple[int, ...] = (2**14, 2**18, 2**22, 2**2
     return as_record(made)
 
 
-def test_two_machines_give_two_links() -> None:
-    """Ranks of one machine, and one rank of each: 100 GB/s and 10 GB/s, both found from made-up samples."""
-    made = session()
-    made.record |= {"ranks": 8}
-    made.record["device"] |= {"ranks_per_node": 4}
-    for span, ranks, bus in (("node", 4, 1e11), ("across", 2, 1e10), ("world", 8, 5e9)):
-        for message in (2**12, 2**16, 2**20, 2**24, 2**28):
-            seconds = 1e-5 + message * 2.0 * (ranks - 1) / ranks / bus
-            shape = {"bytes": message, "ranks": ranks, "span": span}
-            made.record["samples"].append(fake("collectives", "all_reduce", shape, seconds, 0.0, float(message)))
-    node = calibrate(with_kernels(made), "two").node
-    assert node.num_gpus == 4
-    assert [(link.span, link.kind) for link in node.links] == [(4, "shared_memory"), (0, "network")]
-    rates = [link.collectives["all_reduce"].bus_bytes_per_s for link in node.links]
-    assert rates == pytest.approx([1e11, 1e10], rel=0.05)
-
-
 @pytest.mark.parametrize(
     ("seen", "doubtful"),
     [
@@ -221,7 +204,7 @@ def test_record_calibration_prediction(tmp_path: Path, monkeypatch: Any) -> None
     ticks = itertools.count()
     monkeypatch.setattr("kernels.clock.now", lambda: 0.01 * next(ticks))  # the budget counts work: no CPU is too slow for it
     only = "memory,gemm,training,attention,grouped_gemm"
-    command = ["run", "--out", str(out), "--device", "cpu", "--budget", "12s", "--only", only, "--threads", "1", "--clock", "cpu"]
+    command = ["run", "--out", str(out), "--device", "cpu", "--budget", "6s", "--only", only, "--threads", "1", "--clock", "cpu"]
     assert main(command) == 0
     result = CliRunner().invoke(app, ["calibrate", str(out), "-o", str(profile)])
     assert result.exit_code == 0, result.output

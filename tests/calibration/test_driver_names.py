@@ -102,3 +102,14 @@ def test_every_card_is_found_by_its_own_aliases_and_memory() -> None:
         for alias in card.aliases:
             if named(alias).profile:
                 assert named(alias, card.memory_bytes).profile == stem, alias
+
+
+def test_of_many_cards_with_a_number_three_are_named() -> None:
+    assert sum("h100" in name.split("-") for name in accelerator_names()) > 3
+    assert len(named("NVIDIA H100 Laptop GPU").near) == 3
+
+
+def test_a_whole_card_is_no_slice() -> None:
+    """Whether its memory is known or not; of a slice's the card's is none."""
+    assert [named("NVIDIA H200", memory).is_slice for memory in (None, 150e9)] == [False, False]
+    assert named("NVIDIA H200 MIG 1g.18gb", 18e9).profile == "h200-sxm-141gb"

@@ -59,7 +59,7 @@ def fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_one_command_measures_calibrates_and_tells(tmp_path: Path) -> None:
+def test_one_command_measures_calibrates_and_tells(fitted_once: None, tmp_path: Path) -> None:
     harness = Harness()
     found = measured(tmp_path, Options(device="cpu", threads=1, clock="cpu", budget="5m"), harness)
     (command,) = harness.commands

@@ -154,7 +154,14 @@ def test_overlap_and_idle_time_are_lengths_of_unions(tmp_path: Path) -> None:
 
 def test_the_rate_of_memory_bound_work_follows_what_was_measured() -> None:
     """Twice the seconds, half the rate; never above streaming; not told where either side has none."""
-    for measured, predicted, rate in ((2.0, 1.0, 0.4), (0.1, 1.0, 1.0), (1e6, 1.0, 0.01), (0.0, 1.0, None), (1.0, 0.0, None)):
+    for measured, predicted, rate in (
+        (2.0, 1.0, 0.4),
+        (2e-6, 1e-6, 0.4),
+        (0.1, 1.0, 1.0),
+        (1e6, 1.0, 0.01),
+        (0.0, 1.0, None),
+        (1.0, 0.0, None),
+    ):
         row = KindRow(kind="memory-bound", measured_s=measured, predicted_s=predicted, kernels=1.0)
         times = dict.fromkeys(("step_s", "predicted_step_s", "busy_s", "idle_s"), 1.0)
         rest = dict.fromkeys(("communication_s", "exposed_s", "predicted_exposed_s"), 0.0)

@@ -222,14 +222,17 @@ def test_a_row_is_of_the_kind_of_its_work() -> None:
 @pytest.mark.parametrize(("exposed", "overlap"), [(0.0, 1.0), (0.5, 0.75), (2.0, 0.0), (3.0, 0.0), (-1.0, 1.0)])
 def test_overlap_is_the_part_of_the_exchange_that_is_hidden(exposed: float, overlap: float) -> None:
     times = dict.fromkeys(("step_s", "predicted_step_s", "busy_s", "idle_s", "predicted_exposed_s"), 1.0)
-    found = TraceComparison(rows=(), unknown=(), steps=1, communication_s=2.0, exposed_s=exposed, **times)
-    assert found.overrides(1.0) == {"overlap_gradient_reduction": pytest.approx(overlap)}
+    for unit in (1.0, 1e-6):  # seconds or microseconds of them
+        spans = {"communication_s": 2.0 * unit, "exposed_s": exposed * unit}
+        found = TraceComparison(rows=(), unknown=(), steps=1, **spans, **times)
+        assert found.overrides(1.0) == {"overlap_gradient_reduction": pytest.approx(overlap)}
     silent = TraceComparison(rows=(), unknown=(), steps=1, communication_s=0.0, exposed_s=0.0, **times)
     assert silent.overrides(1.0) == {}
 
 
 def test_an_error_is_of_what_was_measured() -> None:
-    assert KindRow(kind="x", measured_s=0.5, predicted_s=0.75, kernels=1.0).error == pytest.approx(0.5)
+    for unit in (1.0, 1e-6):
+        assert KindRow(kind="x", measured_s=2.0 * unit, predicted_s=3.0 * unit, kernels=1.0).error == pytest.approx(0.5)
     assert KindRow(kind="x", measured_s=0.0, predicted_s=0.75, kernels=1.0).error is None
 
 

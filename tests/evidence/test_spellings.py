@@ -155,16 +155,23 @@ def test_a_pipelines_micro_batches_that_nobody_states(release: str, notes: str, 
     assert (layout.vpp, layout.micro_batch_size) == (vpp, micro_batch)
 
 
-@pytest.mark.parametrize(("words", "exchanges", "cublas"), [("", True, 12), ("system dir 8xV100; memory length 192", False, 10)])
-def test_ranks_that_exchange_nothing_are_one_gpu_each_and_old_containers_have_old_kernels(
-    words: str, exchanges: bool, cublas: int
+@pytest.mark.parametrize(
+    ("words", "exchanges", "stack", "cublas"),
+    [
+        ("", True, "apex", 12),
+        ("system dir 8xV100; memory length 192", False, "apex", 10),
+        ("system dir LambdaCloud_8xV100_16GB_v1; memory length 192", False, "apex-2022", 12),
+    ],
+)
+def test_ranks_that_exchange_nothing_are_one_gpu_each_and_containers_have_the_kernels_of_their_time(
+    words: str, exchanges: bool, stack: str, cublas: int
 ) -> None:
     """The benchmark's settings have no --multi_gpu ddp: eight ranks take as long as one, each with its own model."""
     cells = {"source": "lambda-txl", "framework": "", "accelerator": "v100-sxm2-32gb", "precision": "fp16", "recompute": "none"}
     sizes = {"num_gpus": "8", "dp": "8", "tp": "1", "pp": "1", "vpp": "1", "micro_batch_size": "2", "global_batch_size": "16"}
     run = read(**cells, **sizes, notes=words, sequence_parallel="0", tokens_per_s_per_gpu="")
     assert (run.cluster.num_gpus, run.job.global_batch_size) == ((8, 16) if exchanges else (1, 2))
-    assert (run.framework.cublas, run.framework.fused_optimizer) == (cublas, "loop")
+    assert (run.framework.name, run.framework.cublas, run.framework.fused_optimizer) == (stack, cublas, "loop")
 
 
 def test_an_optimizer_in_a_column_is_the_runs() -> None:

@@ -16,7 +16,7 @@ from places import DATA
 from planner.cli.main import main
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
-from planner.evidence.columns import READ
+from planner.evidence.columns import READ, columns_not_read
 from planner.evidence.measured_runs import REQUIRED, read_run, read_runs
 from planner.evidence.predictions import Prediction, group_errors, predict
 from planner.evidence.tuning_columns import SIZES
@@ -241,8 +241,39 @@ def test_tokens_that_a_recipe_drops_are_dropped(table: Callable[..., Path]) -> N
     assert run.framework.dispatcher == "alltoall"
     (run,), _ = read_runs(table(mixture))
     assert run.model.capacity_factor is None
+    (run,), _ = read_runs(table(mixture | {"model": "Grok1-314B"}))  # NVIDIA's own recipe
+    assert (run.model.capacity_factor, run.framework.dispatcher) == (1.0, "alltoall")
+    (run,), _ = read_runs(table(mixture | {"model": "Grok1-314B", "framework": "megatron-core"}))
+    assert run.model.capacity_factor is None
     (), (wrong,) = read_runs(table(mixture | {"capacity_factor": "much"}))
     assert "capacity_factor = 'much'" in wrong.reason
+
+
+def test_a_recipe_that_drops_tokens_names_the_dispatcher_that_can() -> None:
+    """docs/concepts/moe.md: recipes that drop tokens refuse every dispatcher but all-to-all."""
+    cells = [*(recipe["cells"] for recipe in LABELS["recipe"]), *LABELS["said"].values()]
+    dropping = [found for found in cells if "capacity_factor" in found]
+    assert dropping
+    assert {found["dispatcher"] for found in dropping} == {"alltoall"}
+
+
+@pytest.mark.parametrize(
+    ("told", "degree"), [("", 4), ("ETP 1; the rest as before", 1), ("dropout 0; etp 2", 2), ("ETP 1 or so", 1)]
+)
+def test_an_expert_degree_is_read_from_the_notes_where_no_column_has_it(
+    told: str, degree: int, table: Callable[..., Path]
+) -> None:
+    mixture = {
+        "framework": "megatron-bridge", "num_experts": "8", "top_k": "2", "expert_ffn_hidden_size": "1024", "model": "Grok1-314B",
+        "num_heads": "16", "num_layers": "4", "hidden_size": "1024", "vocab_size": "32000", "num_kv_heads": "", "head_dim": "",
+        "tp": "4", "num_gpus": "8", "sequence_parallel": "1", "ep": "1", "dp": "2",
+    }  # fmt: skip
+    (run,), refused = read_runs(table(mixture | {"notes": told}))
+    assert not refused
+    assert run.layouts[0].etp == degree
+    (own,), _ = read_runs(table(mixture | {"notes": told, "etp": "2"}))
+    assert own.layouts[0].etp == 2
+    assert "etp" not in columns_not_read([own])
 
 
 def test_a_row_with_all_sizes_is_called_what_its_owner_likes(table: Callable[..., Path]) -> None:

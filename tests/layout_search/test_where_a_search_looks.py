@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from each import for_each
+from examples import job
 from test_boundaries_of_a_search import asked
 from test_ranking_by_hand import rows
 
@@ -17,8 +18,9 @@ from planner.layout_search.on_cores import searched_on_cores
 from planner.layout_search.question import HOST_GAIN, OFFLOAD, SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import run_search, search_all, search_unit, searched
+from planner.layout_search.search import search_all, search_unit, searched
 from planner.layout_search.space import EVERYTHING
+from planner.performance.feasibility import impossible
 from planner.prices.price import Price
 
 SPACES = {frozenset[str](): "usual", OFFLOAD: "host", EVERYTHING: "all"}
@@ -235,23 +237,26 @@ def test_notes_of_what_takes_over_are_told_once_beside_those_of_all(monkeypatch:
     assert result.question.notes == ("of all", "why")
     assert [s.headroom for s in result.question.setups] == [0.1, 0.1]
     size = result.question.num_layouts
-    monkeypatch.setattr(search, "MAX_LAYOUTS", size - 1)
-    alone = search_all(replace(q, setups=(replace(q.setups[0], headroom=0.1), q.setups[1])), Tight(world.answers))
-    assert alone.question.notes == ("of all",)  # too large to search together
+    for limit, notes in ((size, ("of all", "why")), (size - 1, ("of all",))):  # beyond it they are not searched together
+        monkeypatch.setattr(search, "MAX_LAYOUTS", limit)
+        again = search_all(replace(q, setups=(replace(q.setups[0], headroom=0.1), q.setups[1])), Tight(world.answers))
+        assert again.question.notes == notes
 
 
 def test_a_unit_is_searched_for_all_its_layouts_and_tells_how_many() -> None:
-    q = asked()
+    q = asked(job=job(num_steps=10, global_batch_size=12))  # which eight ranks cannot share
     told: list[int] = []
     for setup_, tp in q.units:
         one = search_unit(q, (setup_, tp), Found(), told.append)
         assert told[-1] == one.num_layouts == q.setups[setup_].grid.size(tp)
-        possible = one.num_layouts - one.num_possible
-        assert possible >= 0
+        layouts = q.setups[setup_].grid.columns()
+        broken, _, _ = impossible(q.setups[setup_].question, layouts)
+        assert one.num_possible == np.count_nonzero(~broken & (layouts.tp == tp))
         told.clear()
     whole = searched(q).found
+    assert whole.num_possible < whole.num_layouts
     progress: list[tuple[int, int]] = []
-    assert run_search(q, lambda done, size: progress.append((done, size))).complete
+    assert searched(q, lambda done, size: progress.append((done, size))).complete
     assert progress[-1] == (q.num_layouts, q.num_layouts)
     assert whole.num_layouts == q.num_layouts
     assert len(whole.rows) == 0 or not len(whole.leanest)

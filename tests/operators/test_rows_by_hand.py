@@ -553,7 +553,7 @@ def test_megatrons_loss_apart_is_as_many_passes_over_fp32() -> None:
     ("stack", "fused"), [("megatron-core", False), ("megatron-2022", False), ("megatron-bridge", True), ("megatron-fsdp", False)]
 )
 def test_megatrons_loss_is_fused_where_its_software_says_so(stack: str, fused: bool) -> None:
-    """--cross-entropy-loss-fusion is off unless given (core/core/model_parallel_config.py); Megatron-Bridge's recipes set it."""
+    """--cross-entropy-loss-fusion is off unless given (core/model_parallel_config.py); recipes of Megatron-Bridge set it."""
     assert load_framework(stack).fused_cross_entropy is fused
 
 

@@ -347,7 +347,7 @@ def moments(micro_batches: float = 1.0, layout: Layout | None = None, stack: dic
     asked = job()
     return stage_moments(
         content,
-        as_columns(layout or Layout(dp=1), 1),
+        as_columns(layout or Layout(dp=1), (layout and layout.dp) or 1),
         states,
         framework=there,
         precision=precisions(asked, there),
@@ -378,6 +378,23 @@ def test_a_step_holds_the_most_at_three_moments() -> None:
     for one in found:
         assert float(one.fragmentation_bytes[0]) == float(one.cache_bytes[0]) == 0.25 * float(one.held_bytes[0])
     assert three(moments(layer_workspace_bytes=300.0), "workspace")[:2] == [300.0 - 80.0, 300.0]
+
+
+@pytest.mark.parametrize(
+    ("head", "most"),
+    [
+        # beside the loss, the ends and the last layer are gathered, in 16 bit
+        (1000.0, 1000 + 2 * (10 + 100)),
+        # beside a layer's backward pass, the ends, it and the next one; its own gradient is whole; the loss's 80 bytes are free
+        (20.0, 30 - 80 + 2 * (10 + 2 * 100) + 2 * 100),
+    ],
+)
+def test_beside_the_loss_one_layer_is_gathered_and_none_has_a_gradient(head: float, most: float) -> None:
+    """FSDP, ZeRO 3: the last layer of forward is freed or kept, the first of backward fetched while the root's runs
+    (BackwardPrefetch.BACKWARD_PRE); two layers and a gradient are there once a layer's own backward pass runs."""
+    shards, sizes = {"mixed_precision": "sharded_fp32"}, {"end_parameters": 10.0, "expert_parameters": 0.0}
+    found = moments(layout=Layout(dp=2, zero=3), stack=shards, head_workspace_bytes=head, **sizes, dense_parameters=400.0)
+    assert three(found, "workspace")[0] == most
 
 
 @pytest.mark.parametrize(("micro_batches", "stack"), [(2.0, {}), (1.0, {"persistent_gradients": True})])

@@ -139,6 +139,11 @@ def test_every_answer_forbids_frames_and_what_other_sites_serve(page, address):
     assert page.execute_async_script(FOREIGN) == "img-src"
 
 
+IN_THE_ROW = """return [...document.querySelectorAll('[data-testid="stTopNavLink"]')].filter(
+  e => e.getBoundingClientRect().width > 0 && getComputedStyle(e.closest('.rc-overflow-item')).opacity !== '0').length"""
+"""Pages whose link stands beside the sidebar."""
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_opens_asks_nobody_else_and_names_its_controls(page, address, name):
     page.get("about:blank")
@@ -161,6 +166,12 @@ def test_each_page_opens_asks_nobody_else_and_names_its_controls(page, address, 
       .map(e => e.outerHTML.slice(0, 200));""")
     assert nameless == []
     assert page.execute_script("return document.documentElement.lang") == "en"
+    assert page.execute_script(IN_THE_ROW) == len(PAGES)
+    assert not page.find_elements("css selector", '[data-testid="stTopNavSection"]')
+    if not name:  # a row of the list needs no more than a tick
+        b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')")
+        assert "Tick a row" in text_of(page)
+        assert b.figures(page)["answer"]
     readable(page)
     if name in DARK_IN_CHINESE:
         click(page, "中文")
@@ -280,14 +291,6 @@ def test_a_phone_shows_every_page_within_its_edges_every_moment_of_a_step_and_co
             if name in special:
                 special[name](phone)
     assert wide == {}
-
-
-def test_a_row_of_the_list_needs_no_more_than_a_tick(page, address):
-    page.get(f"{address}/?lang=en")
-    b.wait_ready(page)
-    b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')")
-    assert "Tick a row" in text_of(page)
-    assert b.figures(page)["answer"]
 
 
 def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address, folder):
@@ -552,12 +555,3 @@ def test_what_does_not_fit_is_mended_with_one_click(page, address, words):
     assert "not fit" in b.figures(page)["fits"][0]
     click(page, words)
     eventually(page, lambda: "not fit" not in b.figures(page)["fits"][0])
-
-
-def test_all_pages_stand_in_one_row_beside_the_sidebar(page, address):
-    page.get(f"{address}/memory?lang=en")
-    b.wait_ready(page)
-    shown = """return [...document.querySelectorAll('[data-testid="stTopNavLink"]')].filter(
-      e => e.getBoundingClientRect().width > 0 && getComputedStyle(e.closest('.rc-overflow-item')).opacity !== '0').length"""
-    assert page.execute_script(shown) == len(PAGES)
-    assert not page.find_elements("css selector", '[data-testid="stTopNavSection"]')

@@ -43,12 +43,10 @@ PLAIN_CONFIG = {
 class Visitor:
     """A new user: a session of its own, with its clicks counted. What is typed is none; to go to a field is one."""
 
-    def __init__(self, driver, address, folder, language):
+    def __init__(self, driver, link, folder, language):
         self.driver, self.folder, self.language, self.clicks = driver, folder, language, 0
-        driver.get("about:blank")
-        driver.get(f"{address}/?lang={language}")
+        driver.get(link)
         b.wait_ready(driver)
-        b.wait_for(driver, "return document.querySelector('[data-figure=answer]')")
 
     def t(self, key, **values):
         return say(self.language, key, **values)
@@ -124,21 +122,30 @@ class Visitor:
 
 @pytest.fixture(params=LANGUAGES)
 def visitor(request, page, address, folder):
-    found = Visitor(page, address, folder, request.param)
+    found = Visitor(page, f"{address}/?lang={request.param}", folder, request.param)
+    b.wait_for(page, "return document.querySelector('[data-figure=answer]')")
     yield found
     assert found.clicks <= MOST_CLICKS
     wrong = [m for m in b.console_errors(page) if "_stcore/health" not in m and "_stcore/host-config" not in m]
     assert wrong == []
 
 
+@pytest.fixture(scope="module")
+def answered():
+    """What each command has answered: the same in both languages."""
+    return {}
+
+
 @pytest.fixture
-def command(run):
+def command(run, answered):
     """What a command answers with --json."""
 
     def call(*arguments):
-        code, out, err = run(*arguments, "--json")
-        assert code in (0, 1), err  # 1: does not fit
-        return json.loads(out)
+        if arguments not in answered:
+            code, out, err = run(*arguments, "--json")
+            assert code in (0, 1), err  # 1: does not fit
+            answered[arguments] = json.loads(out)
+        return answered[arguments]
 
     return call
 
@@ -234,7 +241,7 @@ def test_what_if_spot(visitor, command):
     visitor.shows(command("plan", "chatlaw2-moe", "--price", "spot"))
 
 
-def test_a_link_is_shared(visitor, command, address):
+def test_a_link_is_shared(visitor, command):
     visitor.go("compare")
     visitor.clicks += 1
     slider = visitor.driver.find_element("css selector", f'input[type="range"][aria-label*="{visitor.t("in.seq_len")}"]')
@@ -243,21 +250,19 @@ def test_a_link_is_shared(visitor, command, address):
     answer = command("plan", "chatlaw2-moe", "--set", "job.seq_len=1024")
     visitor.shows(answer, names=("gib", "tokens", "step"))
     link = visitor.driver.current_url
-    other = Visitor(visitor.driver, address, visitor.folder, visitor.language)
-    other.driver.get(link)
-    b.wait_ready(other.driver)
+    other = Visitor(visitor.driver, link, visitor.folder, visitor.language)
     other.shows(answer, names=("gib", "tokens", "step"))
 
 
-def test_a_record_is_uploaded(visitor, command, tmp_path):
+def test_a_record_is_uploaded(visitor, command, folder):
     record = DATA / "cpu-record.json"
     visitor.go("calibrate")
     visitor.clicks += 1
     visitor.driver.find_element("css selector", 'input[type="file"]').send_keys(str(record))
     visitor.click(visitor.t("calibrate.use", label="4x7B MoE"))
-    command("calibrate", record, "--out", tmp_path / "mine.toml")
+    command("calibrate", record, "--out", folder / "mine.toml")
     profiles = {"cluster.node": "mine-node.toml", "cluster.accelerator": "mine.toml", "framework.name": "mine-framework.toml"}
-    places = [f"--set={field}={tmp_path / name}" for field, name in profiles.items()]
+    places = [f"--set={field}={folder / name}" for field, name in profiles.items()]
     answer = command("plan", "chatlaw2-moe", *places, "--set", "cluster.num_nodes=1", "--price", "1")  # no catalog has its price
     visitor.until(lambda: "my-amd-epyc" in visitor.figures()["where"][0])
     visitor.shows(answer, names=("gib",))
