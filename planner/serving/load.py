@@ -267,6 +267,8 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
 
 
+DONE_AGAIN = 150
+"""Requests that are simulated over those that an overflowing cache holds until they are done."""
 COMMON = 33
 """Parts of a step of one sequence, evenly from none to all, that ``most_per_s`` tries as what its sequences have in common."""
 DRAWN = 1000
@@ -307,12 +309,13 @@ def _overflows(one: Replica) -> bool:
 
 
 def _saturating(one: Replica) -> int:
-    """Requests of which a capacity is counted: six full batches, and more where that is soon done; where the cache overflows with
-    requests of one length, four times as many as are taken at first, since then a quarter that is done is past the beginning."""
+    """Requests of which a capacity is counted: six full batches, and more where that is soon done. Where the cache overflows with
+    outputs of one length, four times as many as are taken at first, or ``DONE_AGAIN`` times those that are held until they are
+    done: the beginning shifts what is counted behind it by about one part in so many."""
     first, done = _held(one)
     s = one.times.setting.serving
     if _overflows(one) and s.output.kind == "fixed":
-        return min(max(4 * first, 500), 20_000)
+        return min(max(min(4 * first, DONE_AGAIN * done), 500), 20_000)
     return min(max(2000, 6 * one.server.slots), 20_000, max(_affordable(one), 6 * done))
 
 
@@ -388,7 +391,7 @@ def simulated_per_s(one: Replica, seed: int = 0) -> float:
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
     found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))
     if _overflows(one):
-        return _made_per_s(found) / (float(outputs.mean()) - 1.0)
+        return _made_per_s(found, _held(one)[1]) / (float(outputs.mean()) - 1.0)
     start, last = float(np.sort(found.done_s)[n // 4]), float(found.admitted_s.max())
     within = np.maximum(np.minimum(found.done_s, last) - np.maximum(found.admitted_s, start), 0.0)
     served = float(np.sum(within / (found.done_s - found.admitted_s)))
@@ -397,12 +400,11 @@ def simulated_per_s(one: Replica, seed: int = 0) -> float:
     return served / (last - start)
 
 
-def _made_per_s(found: Outcome) -> float:
-    """Tokens per second that decode steps make, from when a quarter is done until the last of those that are done before all are
-    admitted."""
+def _made_per_s(found: Outcome, held: int) -> float:
+    """Tokens per second that decode steps make, from when a quarter is done until all but the last ``held`` are, which have the
+    cache to themselves."""
     order = np.argsort(found.done_s, kind="stable")
-    start = order[len(order) // 4]
-    last = order[int(np.searchsorted(found.done_s[order], found.admitted_s.max(), side="right")) - 1]
+    start, last = order[len(order) // 4], order[len(order) - 1 - held]
     return float((found.made[last] - found.made[start]) / (found.done_s[last] - found.done_s[start]))
 
 
