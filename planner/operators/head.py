@@ -8,7 +8,7 @@ from planner.common.arrays import Number
 from planner.model.parameters import head_parameters
 from planner.operators.attention import tensor_parallel_entrance
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Row, alignment, changed, communication, linear, pointwise
+from planner.operators.row import Matmul, Row, alignment, changed, communication, linear, pointwise, streamed
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
 
@@ -108,7 +108,7 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     It moves 4 v bytes forward, v the log-softmax's width (SoftMax.cu: maximum, sum, difference, which is written), 5 v backward
     (the likelihood's gradient is written; it is summed, it and the log-softmax are read, a third is written), and v + w for a
     cast each way. Compiled, it keeps the 16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is
-    saved than by a loss in chunks).
+    saved than by a loss in chunks). All of these kernels pass over long rows in order: they stream as a copy does.
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
@@ -138,16 +138,17 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     workspace: Number = (alive + framework.extra_logit_bytes) * logits
     if framework.loss_chunks is not None:
         saved, workspace, kernels = _of_one_chunk(setting, saved + workspace, kernels)
+    rows = pointwise(
+        "cross-entropy",
+        BLOCK,
+        forward_bytes=moved * logits,
+        backward_bytes=backward * logits,
+        kernels=kernels,
+        saved_bytes=saved + labels,
+        workspace_bytes=workspace,
+    )
     return (
-        *pointwise(
-            "cross-entropy",
-            BLOCK,
-            forward_bytes=moved * logits,
-            backward_bytes=backward * logits,
-            kernels=kernels,
-            saved_bytes=saved + labels,
-            workspace_bytes=workspace,
-        ),
+        *streamed(rows),
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
     )
 
@@ -167,7 +168,7 @@ def _as_large_as_the_input(setting: Setting, logits: Number) -> tuple[Row, ...]:
     """
     w, h = setting.width, float(setting.model.hidden_size)
     held = w * setting.tokens * h
-    return pointwise(
+    rows = pointwise(
         "cross-entropy",
         BLOCK,
         forward_bytes=4.0 * w * logits,
@@ -176,3 +177,4 @@ def _as_large_as_the_input(setting: Setting, logits: Number) -> tuple[Row, ...]:
         saved_bytes=held,
         workspace_bytes=3.0 * held,
     )
+    return streamed(rows)

@@ -11,7 +11,7 @@ from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
 from planner.operators.routing import distinct_places, kept_pairs
-from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise
+from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise, streamed
 from planner.operators.setting import Setting
 from planner.operators.weights import projected
 from planner.workload.framework import Framework
@@ -221,16 +221,11 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     if not f.grouped_experts:
         return rows
     if f.fused_permutation:
-        return _copies(rows)
+        return streamed(rows)
     gathers: Phase = "forward" if name == "permute" else "backward"
     gather = None if f.compile else GATHER_RATE
     rates = [gather if row.phase == gathers else ADD_RATE for row in rows]
     return tuple(changed(row, own_rate=rate) for row, rate in zip(rows, rates, strict=True))
-
-
-def _copies(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Rows that only move whole tokens: at the rate of a streaming copy, whatever the framework's other kernels reach."""
-    return tuple(changed(row, own_rate=1.0) for row in rows)
 
 
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -243,7 +238,7 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
-    return _copies(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several))
+    return streamed(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several))
 
 
 def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -258,7 +253,7 @@ def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     held = setting.width * expert_tokens(setting) * float(m.hidden_size)
     rows = pointwise(name, BLOCK, forward_bytes=2.0 * held, backward_bytes=2.0 * held, workspace_bytes=held)
-    return _copies(rows)
+    return streamed(rows)
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective, *, arriving: Number) -> tuple[Row, ...]:

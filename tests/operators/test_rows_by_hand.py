@@ -27,7 +27,7 @@ from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.workload.adapters import tuned_model
-from planner.workload.framework import load_framework
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
 from planner.workload.resolve import as_framework, as_job, as_model
@@ -810,3 +810,11 @@ def test_a_layer_costs_the_host_its_bookkeeping_each_way() -> None:
         ("forward", 3e-4),
         ("backward", 3e-4),
     ]
+
+
+def test_a_loss_streams_whatever_the_frameworks_other_kernels_reach() -> None:
+    """It passes over long rows of logits in order, in chunks or not, fused or not."""
+    for name in framework_names():
+        for rate in (0.5, 0.9):
+            rows = cross_entropy(setting(LLAMA, name, Layout(dp=1), {"elementwise_rate": rate}, seq_len=S))
+            assert {row.own_rate for row in rows if row.operator == "cross-entropy"} == {1.0}, name
