@@ -145,7 +145,7 @@ def changed(given: Changed, **changes: Any) -> Changed:
 
 
 def streamed(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Rows that pass over whole tokens or logits in order: at the rate of a copy, whatever the framework's other kernels reach."""
+    """Rows that pass over whole tokens or logits in order: at the rate of a copy, whatever other kernels of the framework do."""
     return tuple(changed(row, own_rate=1.0) for row in rows)
 
 
