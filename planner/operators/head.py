@@ -102,13 +102,14 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     Megatron's vocabulary-parallel loss, fused or not, keeps the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section
     4.3), beside the 16-bit logits or their gradient. Unfused, kernel by kernel (Megatron-LM, tensor_parallel/cross_entropy.py):
     logits are cast, w + 4, the maximum is found, 4, subtracted, 8, exponents are taken, 8, summed, 4, and divided, 8, all in the
-    fp32 copy; backward this is scaled, 8, and cast back, 4 + w. Elsewhere, fused: the logits are overwritten by their gradient,
-    w bytes. PyTorch's own keeps the log-softmax, fp32 where the logits are cast to it
-    (and the logits where the script does); beside it live, backward, the gradients of the log-likelihood and of the log-softmax.
+    fp32 copy; backward this is scaled, 8, and cast back, 4 + w. Each passes over long rows in order, as a copy does.
+    Elsewhere, fused: the logits are overwritten by their gradient, w bytes. PyTorch's own keeps the log-softmax, fp32 where the
+    logits are cast to it (and the logits where the script does); beside it live, backward, the gradients of the log-likelihood
+    and of the log-softmax.
     It moves 4 v bytes forward, v the log-softmax's width (SoftMax.cu: maximum, sum, difference, which is written), 5 v backward
     (the likelihood's gradient is written; it is summed, it and the log-softmax are read, a third is written), and v + w for a
     cast each way. Compiled, it keeps the 16-bit logits, and beside them lives their gradient (pytorch/torchtitan#1033: more is
-    saved than by a loss in chunks). All of these kernels pass over long rows in order: they stream as a copy does.
+    saved than by a loss in chunks).
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
@@ -147,8 +148,10 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
         saved_bytes=saved + labels,
         workspace_bytes=workspace,
     )
+    if framework.activation_accounting == "megatron" and not framework.fused_cross_entropy:
+        rows = streamed(rows)
     return (
-        *streamed(rows),
+        *rows,
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
     )
 
@@ -168,7 +171,7 @@ def _as_large_as_the_input(setting: Setting, logits: Number) -> tuple[Row, ...]:
     """
     w, h = setting.width, float(setting.model.hidden_size)
     held = w * setting.tokens * h
-    rows = pointwise(
+    return pointwise(
         "cross-entropy",
         BLOCK,
         forward_bytes=4.0 * w * logits,
@@ -177,4 +180,3 @@ def _as_large_as_the_input(setting: Setting, logits: Number) -> tuple[Row, ...]:
         saved_bytes=held,
         workspace_bytes=3.0 * held,
     )
-    return streamed(rows)

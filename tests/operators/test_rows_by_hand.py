@@ -812,9 +812,10 @@ def test_a_layer_costs_the_host_its_bookkeeping_each_way() -> None:
     ]
 
 
-def test_a_loss_streams_whatever_the_frameworks_other_kernels_reach() -> None:
-    """It passes over long rows of logits in order, in chunks or not, fused or not."""
+def test_a_loss_of_plain_kernels_streams_whatever_the_frameworks_other_kernels_reach() -> None:
+    """Megatron's, unfused, is casts, differences and quotients of long rows; other losses run at their framework's rate."""
     for name in framework_names():
-        for rate in (0.5, 0.9):
-            rows = cross_entropy(setting(LLAMA, name, Layout(dp=1), {"elementwise_rate": rate}, seq_len=S))
-            assert {row.own_rate for row in rows if row.operator == "cross-entropy"} == {1.0}, name
+        framework = load_framework(name)
+        plain = framework.activation_accounting == "megatron" and not framework.fused_cross_entropy
+        rows = cross_entropy(setting(LLAMA, name, Layout(dp=1), seq_len=S))
+        assert {row.own_rate for row in rows if row.operator == "cross-entropy"} == {1.0 if plain else None}, name
