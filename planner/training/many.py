@@ -26,7 +26,6 @@ from planner.performance.feasibility import check_job, check_sizes, require_poss
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, price_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.training.narrow import precision_notes
 from planner.training.plan import Plan
 from planner.training.planning import as_sharded, batch_notes, crossing_notes, framework_of, plan, question_notes, reasons_of
 from planner.uncertainty.dollars import held_usd
@@ -488,7 +487,6 @@ def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label
         *q.notes,
         *question_notes(replace(q, framework=q.named), q.layout),
         *price_note(paid, q.cluster.accelerator.name),
-        *precision_notes(q, q.layout),
         *batch_notes(evaluation, q.job, i),
         *crossing_notes(evaluation, q.cluster, q.layout, i),
     )

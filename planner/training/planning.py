@@ -72,7 +72,7 @@ def plan(
     1 - ``risk``. ``allow`` admits layouts that are not usual ("all", or names of ``layout_search.space.UNUSUAL``).
     Raises PlannerError for unknown names, bad fields and layouts that are impossible. A layout that does not fit in
     memory is an answer: ``fits`` is False, ``reasons`` say why, ``nearest`` is the nearest layout that fits (not looked for
-    without ``explain``).
+    without ``explain``, nor is why a narrow precision saves little).
     """
     check_risk(risk)
     admitted, explain = allowed(allow), as_flag(explain, "explain")
@@ -102,7 +102,7 @@ def plan(
         require_possible(question, columns, chosen)
     notes = (*notes, *question_notes(replace(question, framework=named), chosen))
     notes = (*notes, *price_note(the_price, the_cluster.accelerator.name))
-    notes = (*notes, *precision_notes(question, chosen))
+    notes = (*notes, *(precision_notes(question, chosen) if explain else ()))
     answer = _one(evaluation, question, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
