@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from planner.reports.plans import row_dict
 from planner.scenarios.scenario import asked
 from planner.training.elsewhere import Elsewhere, elsewhere
 from planner.training.memory_map import Cell, Moment, fit_map, map_axes, moments
+from planner.training.narrow import precision_notes
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.training.remedies import Remedy, remedies, scaling
@@ -247,6 +248,7 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 def _plan(key: str, _arguments: Mapping[str, Any], _run: Mapping[str, Any] | None) -> tuple[Plan | None, str]:
     try:
         found = plan(**_arguments, explain=False)
+        found = replace(found, notes=(*found.notes, *precision_notes(found.question, found.layout)))
         return (under_experts(found, _run) if found.model.num_experts else found), ""
     except PlannerError as error:
         return None, str(error)

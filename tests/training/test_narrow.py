@@ -36,11 +36,12 @@ def asked(model: str, on: str, precision: str, **layout: Any) -> dict[str, Any]:
 def test_a_narrower_precision_that_saves_little_says_what_took_it_back(
     model: str, on: str, precision: str, wider: str, layout: dict[str, Any]
 ) -> None:
-    """Told if, and only if, less than a tenth of a step is saved; what is saved less what is taken is the difference."""
-    narrow, wide = (planner.plan(**asked(model, on, one, **layout), explain=False) for one in (precision, wider))
+    """Told if, and only if, less than a tenth of a step is saved; what is saved less what is taken is the difference. Not where
+    an answer is not explained, as of scripts with thousands of them."""
+    narrow, wide = (planner.plan(**asked(model, on, one, **layout)) for one in (precision, wider))
     said = [found for note in narrow.notes if (found := SAID.search(note))]
     assert bool(said) == (narrow.step_time_s > (1.0 - SMALL_GAIN) * wide.step_time_s)
-    assert not [note for note in planner.plan(**asked(model, on, "bf16", **layout), explain=False).notes if SAID.search(note)]
+    assert not [note for note in planner.plan(**asked(model, on, "bf16", **layout)).notes if SAID.search(note)]
     for found in said:
         assert (found["narrow"], found["wide"]) == (precision, wider)
         assert float(found["with"]) == pytest.approx(narrow.step_time_s, rel=6e-3)
@@ -49,14 +50,15 @@ def test_a_narrower_precision_that_saves_little_says_what_took_it_back(
         assert difference == pytest.approx(wide.step_time_s - narrow.step_time_s, abs=0.06 * float(found["saved"]) + 0.01)
         assert float(found["taken"]) > 0.0
     (row,) = planner.plan_many([asked(model, on, precision, **layout)])["notes"]
-    assert [found.group() for found in said] == [found.group() for found in [SAID.search(row)] if found]
+    unexplained = planner.plan(**asked(model, on, precision, **layout), explain=False).notes
+    assert not [note for note in (row, *unexplained) if SAID.search(note)]
 
 
 def test_the_size_of_an_expert_s_product_is_told() -> None:
     """Qwen3-30B-A3B: 2,048 inputs, gate and up of 768; 8 of 128 experts for 4,096 tokens of 2 sequences and 4 ranks."""
     (note,) = (
         note
-        for note in planner.plan(**asked("qwen3-30b-a3b", "32xh100", "fp8", pp=4, ep=4, micro_batch_size=2), explain=False).notes
+        for note in planner.plan(**asked("qwen3-30b-a3b", "32xh100", "fp8", pp=4, ep=4, micro_batch_size=2)).notes
         if SAID.search(note)
     )
     found = re.search(r"an expert multiplies ([\d,]+) x 2,048 by 2,048 x 1,536", note)
