@@ -10,11 +10,12 @@ from planner.common.quantities import RUN_LENGTHS
 from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.training.trainable import teachers
-from planner.web.answers import cluster_of
+from planner.web.answers import cluster_of, stack_name
 from planner.web.controls import choice, key_of, number_field, slider
 from planner.web.inputs import changed, load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
+from planner.workload.framework import load_framework
 from planner.workload.job import Kind, Optimizer, Precision
 from planner.workload.resolve import usual_precision
 from planner.workload.tuning import USUAL_RANK
@@ -40,7 +41,7 @@ def size(case: int, tables: Tables) -> None:
 def training(case: int, tables: Tables) -> None:
     """What is trained, how, and for how long."""
     job, model = tables.get("job", {}), load_or_none(tables)
-    _kind(case, job, model)
+    _kind(case, tables, model)
     if "adapter" in job:
         _adapter(case, job, model)
     if "teacher" in job:
@@ -60,13 +61,14 @@ def training(case: int, tables: Tables) -> None:
     _length(case, job)
 
 
-def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
+def _kind(case: int, tables: Tables, model: Model | None) -> None:
     """Pre-training or a kind of fine-tuning."""
-    key = key_of(case, "kind")
+    job, key = tables.get("job", {}), key_of(case, "kind")
     now = str(job.get("kind", "pretrain"))
 
     def store() -> None:
         of_kind(job, st.session_state[key], model)
+        drop_unable_framework(tables)
         changed(case)
         st.session_state["revision"] += 1
 
@@ -93,6 +95,13 @@ def of_kind(job: dict[str, Any], kind: str, model: Model | None) -> None:
         job["optimizer"] = "adamw"
     if kind in FORMATS and job.get("precision") in ("fp8", "nvfp4"):
         job["precision"] = "bf16"
+
+
+def drop_unable_framework(tables: Tables) -> None:
+    """The planner chooses again where the framework that is named cannot store frozen weights as the job has them."""
+    job, name = tables.get("job", {}), tables.get("framework", {}).get("name")
+    if name and job.get("kind") in FORMATS and not load_framework(stack_name(tables)).quantized_weights:
+        del tables["framework"]
 
 
 def _adapter(case: int, job: dict[str, Any], model: Model | None) -> None:

@@ -157,7 +157,7 @@ def test_each_row_of_a_search_has_its_upper_bound_inside_the_card(gib: float) ->
 
 
 def test_what_was_looked_at_besides_is_said_of_each_cluster_as_of_itself_alone() -> None:
-    alone, both = of_card(1.78), of_card(1.78, 80.0)
+    alone, both = of_card(1.7), of_card(1.7, 80.0)
     assert alone.question.wide
     assert both.question.wide == f"{both.question.setups[0].where}: {alone.question.wide}"
     assert of_card(80.0).question.wide == ""

@@ -31,6 +31,7 @@ from planner.web import charts, download, inputs_job, main, show, state, text  #
 from planner.web.answers import answer, whole_run  # noqa: E402
 from planner.web.pages import run as run_page  # noqa: E402
 from planner.workload.adapters import check_targets  # noqa: E402
+from planner.workload.framework import framework_names, load_framework  # noqa: E402
 from planner.workload.job import Job, Kind  # noqa: E402
 from planner.workload.tuning import Adapter  # noqa: E402
 
@@ -195,6 +196,16 @@ def test_every_kind_of_training_becomes_a_job_whatever_came_before(kind, model):
         made = Job.build(dict(job), "job")
         assert made.kind == kind
         assert (made.adapter is not None, made.teacher is not None) == (kind in ("lora", "qlora", "gptq-lora"), kind == "distil")
+
+
+@for_each("name", framework_names())
+def test_a_framework_that_cannot_store_frozen_weights_so_is_no_longer_named(name):
+    for kind in get_args(Kind):
+        tables = {"job": {}, "framework": {"name": name, "cuda_graphs": "none"}}
+        inputs_job.of_kind(tables["job"], kind, load_model("llama-2-7b"))
+        inputs_job.drop_unable_framework(tables)
+        able = "quantization" not in tables["job"] or load_framework(name).quantized_weights
+        assert ("framework" in tables) == able
 
 
 @for_each("name", model_names())
